@@ -1,0 +1,41 @@
+"""The `Decision`: everything that is needed to turn a language's scores into labels, now or a year later."""
+
+from polar_pipeline.storage.record import Record
+
+
+class Estimate(Record):
+    """A macro-F1 with its 95% bootstrap interval and the number of posts under it."""
+
+    value: float
+    low: float
+    high: float
+    posts: int
+
+
+class Member(Record):
+    """One backbone in the ensemble. Its calibrated logit is logit / temperature."""
+
+    backbone: str
+    temperature: float
+    weight: float
+
+
+class Decision(Record):
+    """How one language's scores become labels.
+
+    probability = sigmoid(sum over members of weight * mean over seeds of logit / temperature);
+    a post is positive when its probability is at least `threshold`.
+    """
+
+    language: str
+    members: tuple[Member, ...]
+    strategy: str
+    threshold: float
+    threshold_spread: float  # standard deviation of the threshold over the bootstrap resamples
+    out_of_fold: Estimate  # nested: each fold decided by temperature and threshold of the other folds
+    calibration_error: float  # expected calibration error of the out-of-fold probabilities
+    positives: float  # share of positive labels among the rows that were decided on
+    seed: int
+    profile_fingerprint: str  # of the settings
+    posts_fingerprint: str  # of the rows that were trained on and scored
+    adapters: dict[str, str]  # backbone -> sha256 of the adapter that made the scores

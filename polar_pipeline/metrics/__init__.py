@@ -1,0 +1,1 @@
+"""Measures of scores and decisions, and their uncertainty. numpy only."""

@@ -1,0 +1,43 @@
+"""Bootstrap intervals for macro-F1.
+
+Resampling n posts with replacement only changes how often each of the four (label, prediction) cells is drawn, so a
+resample is one multinomial draw of the cells: exact, and independent of n (Efron & Tibshirani 1993, chapter 13).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from polar_pipeline.metrics.scores import Floats, Ints, macro_f1, macro_f1_of_counts
+
+
+class Interval(NamedTuple):
+    """An estimate and its percentile interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def macro_f1_resamples(labels: Ints, predictions: Ints, resamples: int, seed: int) -> Floats:
+    """Macro-F1 of `resamples` bootstrap resamples of the posts; shape (resamples,)."""
+    cells = np.bincount(2 * np.asarray(labels) + np.asarray(predictions), minlength=4)
+    draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=resamples)
+    tn, fp, fn, tp = draws.T.astype(float)
+    return macro_f1_of_counts(tp, fp, fn, tn)
+
+
+def macro_f1_interval(labels: Ints, predictions: Ints, resamples: int, seed: int, level: float = 0.95) -> Interval:
+    """Macro-F1 with its percentile bootstrap interval over posts. Same seed, same interval."""
+    value = macro_f1(labels, predictions)
+    return Interval(value, *_percentiles(macro_f1_resamples(labels, predictions, resamples, seed), level))
+
+
+def mean_interval(values: list[float], draws: list[Floats], level: float = 0.95) -> Interval:
+    """The mean over languages with its interval: languages are independent, so their resamples are averaged draw by draw."""
+    return Interval(float(np.mean(values)), *_percentiles(np.mean(np.stack(draws), axis=0), level))
+
+
+def _percentiles(draws: Floats, level: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

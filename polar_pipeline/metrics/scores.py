@@ -1,0 +1,113 @@
+"""Measures for binary scores and decisions: macro-F1 and its exact threshold curve, AUC, calibration.
+
+Everywhere: `labels` are 0/1 integers of shape (n,), `scores` are finite floats of shape (n,), and a post is called
+positive when its score is **at least** the threshold. Pure functions over numpy arrays; bad shapes raise ValueError.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+
+
+class Curve(NamedTuple):
+    """Macro-F1 at every threshold that changes a decision. Both arrays have shape (m,), thresholds ascending."""
+
+    thresholds: Floats
+    values: Floats
+
+
+class Reliability(NamedTuple):
+    """A reliability diagram: per non-empty bin the mean probability, the share of positives, and the count."""
+
+    mean_probability: Floats
+    share_positive: Floats
+    count: Ints
+
+
+def macro_f1(labels: Ints, predictions: Ints) -> float:
+    """Unweighted mean of the F1 of both classes, as scikit-learn's `f1_score(average="macro", zero_division=0)`.
+
+    A class that is in neither `labels` nor `predictions` is left out of the mean, as there. Empty input: ValueError.
+    """
+    labels, predictions = _pair(labels, predictions)
+    tp = float(np.sum((labels == 1) & (predictions == 1)))
+    fp = float(np.sum((labels == 0) & (predictions == 1)))
+    fn = float(np.sum((labels == 1) & (predictions == 0)))
+    tn = float(len(labels)) - tp - fp - fn
+    return float(macro_f1_of_counts(np.array(tp), np.array(fp), np.array(fn), np.array(tn)))
+
+
+def macro_f1_of_counts(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+    """Macro-F1 of confusion counts, elementwise over arrays of one shape."""
+    positive, negative = 2 * tp + fp + fn, 2 * tn + fp + fn
+    f1_positive = np.divide(2 * tp, positive, out=np.zeros_like(positive, dtype=float), where=positive > 0)
+    f1_negative = np.divide(2 * tn, negative, out=np.zeros_like(negative, dtype=float), where=negative > 0)
+    classes = (positive > 0).astype(float) + (negative > 0)
+    return np.divide(f1_positive + f1_negative, classes, out=np.zeros_like(classes), where=classes > 0)
+
+
+def macro_f1_curve(labels: Ints, scores: Floats) -> Curve:
+    """Macro-F1 at every distinct decision, by one sort: O(n log n).
+
+    Thresholds are -inf (all positive), the midpoints between neighbouring distinct scores, and +inf (all negative).
+    """
+    labels, scores = _pair(labels, scores)
+    order = np.argsort(scores, kind="stable")
+    return sorted_curve(labels[order].astype(float), scores[order], np.ones(len(scores)))
+
+
+def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
+    """The curve of rows that are sorted by ascending score already; `weights` (n,) count each row that many times."""
+    cuts = np.concatenate([[0], np.flatnonzero(np.diff(scores) > 0) + 1, [len(scores)]])
+    inner = cuts[1:-1]
+    # lower + half the gap cannot overflow, where (lower + upper) / 2 could
+    midpoints = scores[inner - 1] + (scores[inner] - scores[inner - 1]) / 2
+    thresholds = np.concatenate([[-np.inf], midpoints, [np.inf]])
+    below_positive = np.concatenate([[0.0], np.cumsum(weights * labels)])[cuts]
+    below_negative = np.concatenate([[0.0], np.cumsum(weights * (1 - labels))])[cuts]
+    tp, fp = below_positive[-1] - below_positive, below_negative[-1] - below_negative
+    return Curve(thresholds, macro_f1_of_counts(tp, fp, below_positive, below_negative))
+
+
+def auc(labels: Ints, scores: Floats) -> float:
+    """Area under the ROC curve (Mann-Whitney), ties count half. NaN when only one class is there."""
+    labels, scores = _pair(labels, scores)
+    positives = int(np.sum(labels == 1))
+    negatives = len(labels) - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def reliability(labels: Ints, probabilities: Floats, bins: int = 10) -> Reliability:
+    """Equal-width bins over [0, 1]; empty bins are left out. (Guo et al. 2017, section 2.)"""
+    labels, probabilities = _pair(labels, probabilities)
+    index = np.clip((probabilities * bins).astype(int), 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    filled = count > 0
+    mean = np.bincount(index, weights=probabilities, minlength=bins)[filled] / count[filled]
+    share = np.bincount(index, weights=labels, minlength=bins)[filled] / count[filled]
+    return Reliability(mean, share, count[filled])
+
+
+def expected_calibration_error(labels: Ints, probabilities: Floats, bins: int = 10) -> float:
+    """Mean distance of probability and share of positives over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
+    diagram = reliability(labels, probabilities, bins)
+    return float(np.average(np.abs(diagram.mean_probability - diagram.share_positive), weights=diagram.count))
+
+
+def _pair(labels: Ints, values: NDArray) -> tuple[NDArray, NDArray]:
+    labels, values = np.asarray(labels), np.asarray(values)
+    if labels.ndim != 1 or labels.shape != values.shape or len(labels) == 0:
+        raise ValueError(f"two arrays of one length above 0 are needed, got shapes {labels.shape} and {values.shape}")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels are 0 or 1")
+    if not np.isfinite(values).all():
+        raise ValueError("scores should be finite, some are NaN or infinite")
+    return labels, values

@@ -1,0 +1,66 @@
+"""The task card: labels, definition and submission format of a binary task, read from YAML.
+
+What does not belong here: how the task is solved (that is the profile) and which languages there are (the registry).
+"""
+
+from importlib import resources
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from polar_pipeline.task.settings import read_settings
+
+
+class Label(BaseModel):
+    """The binary label: its column in the files and the meaning of 0 and 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str
+    negative: str
+    positive: str
+    definition: str
+
+
+class Auxiliary(BaseModel):
+    """Columns with finer 0/1 labels that training may use."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    types: tuple[str, ...] = ()
+    manifestations: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All auxiliary columns, types first."""
+        return self.types + self.manifestations
+
+
+class Submission(BaseModel):
+    """Names inside submission.zip; `file` contains `{language}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: str
+    file: str = Field(pattern=r"\{language\}")
+
+
+class TaskCard(BaseModel):
+    """One binary task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    metric: str
+    label: Label
+    auxiliary: Auxiliary = Auxiliary()
+    canaries: tuple[str, ...] = ()
+    submission: Submission
+
+
+def load_card(name_or_path: str) -> TaskCard:
+    """A card that ships with the package by its name, or one's own by its path. Raises InputError naming file and key."""
+    bundled = resources.files("polar_pipeline.task") / "cards" / f"{name_or_path}.yaml"
+    path = Path(str(bundled)) if bundled.is_file() else Path(name_or_path)
+    return read_settings(path, TaskCard, what="task card")

@@ -1,0 +1,111 @@
+"""The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
+
+Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. What does not belong here:
+keys and addresses of services (environment), and paths (POLAR_HOME, POLAR_DATA_DIR).
+"""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
+from polar_pipeline.task.settings import read_settings
+
+DEFAULT_PROFILE = "cpu"
+
+
+class Settings(BaseModel):
+    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FoldSettings(Settings):
+    """How rows are held out."""
+
+    count: int = Field(default=5, ge=2, le=20)
+    fit_on: Literal["train", "train+dev"] = "train+dev"
+
+
+class LinearSettings(Settings):
+    """The backbone that needs no pretrained weights."""
+
+    name: str = Field(default="linear", pattern=r"^[a-z][a-z0-9_]*$")
+    kind: Literal["linear"] = "linear"
+    final: Literal["retrain", "fold_average"] = "retrain"
+
+
+class DecisionSettings(Settings):
+    """How out-of-fold scores become a threshold."""
+
+    resamples: int = Field(default=200, ge=1, le=10_000)
+
+
+class ReportSettings(Settings):
+    """How the evidence is measured."""
+
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+    shift_auc_warning: float = Field(default=0.6, gt=0.5, le=1.0)
+    imbalance_warning: float = Field(default=0.8, ge=0.5, le=1.0)
+
+
+class Profile(Settings):
+    """One run's settings."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    description: str
+    task: str = "polar"
+    data: Literal["release", "bundled"] = "release"
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    folds: FoldSettings = FoldSettings()
+    backbones: tuple[Annotated[LinearSettings, Field()], ...] = Field(default=(LinearSettings(),), min_length=1)
+    decision: DecisionSettings = DecisionSettings()
+    report: ReportSettings = ReportSettings()
+
+    @field_validator("languages")
+    @classmethod
+    def _known_languages(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for code in () if value == "all" else value:
+            language(code)
+        if value != "all" and (not value or len(set(value)) != len(value)):
+            raise ValueError("name at least one language, each once, or `all`")
+        return value
+
+    @field_validator("backbones")
+    @classmethod
+    def _names_once(cls, value: tuple[LinearSettings, ...]) -> tuple[LinearSettings, ...]:
+        names = [backbone.name for backbone in value]
+        if len(set(names)) != len(names):
+            raise ValueError(f"backbone names should differ, these do not: {', '.join(names)}")
+        return value
+
+    @property
+    def codes(self) -> list[str]:
+        """The profile's languages, heaviest first."""
+        return heaviest_first(tuple(LANGUAGES) if self.languages == "all" else tuple(self.languages))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all settings but name and description, which change no number."""
+        return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}))
+
+
+def load_profile(name_or_path: str = DEFAULT_PROFILE) -> Profile:
+    """A bundled profile by its name, or one's own by its path. Raises InputError naming file and setting."""
+    bundled = resources.files("polar_pipeline") / "profiles" / f"{name_or_path}.yaml"
+    path = Path(str(bundled)) if bundled.is_file() else Path(name_or_path)
+    if not path.exists() and path.suffix not in {".yaml", ".yml"}:
+        names = ", ".join(bundled_profiles())
+        raise InputError(f"profile {name_or_path!r} does not exist: use {names} or the path of a YAML file.")
+    return read_settings(path, Profile, what="profile")
+
+
+def bundled_profiles() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    folder = resources.files("polar_pipeline") / "profiles"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
