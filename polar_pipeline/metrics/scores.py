@@ -4,13 +4,13 @@ Everywhere: `labels` are 0/1 integers of shape (n,), `scores` are finite floats 
 positive when its score is **at least** the threshold. Pure functions over numpy arrays; bad shapes raise ValueError.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 
 
 class Curve(NamedTuple):
@@ -21,11 +21,11 @@ class Curve(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: per non-empty bin the mean probability, the share of positives, and the count."""
+    """A reliability diagram: per non-empty bin the mean probability, the share of positives, and the number of posts."""
 
     mean_probability: Floats
     share_positive: Floats
-    count: Ints
+    posts: Ints
 
 
 def macro_f1(labels: Ints, predictions: Ints) -> float:
@@ -47,7 +47,8 @@ def macro_f1_of_counts(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats
     f1_positive = np.divide(2 * tp, positive, out=np.zeros_like(positive, dtype=float), where=positive > 0)
     f1_negative = np.divide(2 * tn, negative, out=np.zeros_like(negative, dtype=float), where=negative > 0)
     classes = (positive > 0).astype(float) + (negative > 0)
-    return np.divide(f1_positive + f1_negative, classes, out=np.zeros_like(classes), where=classes > 0)
+    macro: Floats = np.divide(f1_positive + f1_negative, classes, out=np.zeros_like(classes), where=classes > 0)
+    return macro
 
 
 def macro_f1_curve(labels: Ints, scores: Floats) -> Curve:
@@ -99,10 +100,10 @@ def reliability(labels: Ints, probabilities: Floats, bins: int = 10) -> Reliabil
 def expected_calibration_error(labels: Ints, probabilities: Floats, bins: int = 10) -> float:
     """Mean distance of probability and share of positives over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
     diagram = reliability(labels, probabilities, bins)
-    return float(np.average(np.abs(diagram.mean_probability - diagram.share_positive), weights=diagram.count))
+    return float(np.average(np.abs(diagram.mean_probability - diagram.share_positive), weights=diagram.posts))
 
 
-def _pair(labels: Ints, values: NDArray) -> tuple[NDArray, NDArray]:
+def _pair(labels: Ints, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     labels, values = np.asarray(labels), np.asarray(values)
     if labels.ndim != 1 or labels.shape != values.shape or len(labels) == 0:
         raise ValueError(f"two arrays of one length above 0 are needed, got shapes {labels.shape} and {values.shape}")

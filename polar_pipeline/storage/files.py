@@ -25,7 +25,7 @@ def write_atomic_with(path: Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         _flush(temporary)
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -46,7 +46,7 @@ def write_folder_atomic(folder: Path, fill: Callable[[Path], object]) -> Path:
             _flush(file)
         temporary.chmod(0o755)
         try:
-            os.rename(temporary, folder)
+            temporary.rename(folder)
         except OSError:
             if not folder.exists():  # somebody else who wrote the same content first is fine, anything else is not
                 raise

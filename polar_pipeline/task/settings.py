@@ -16,7 +16,9 @@ def read_settings(path: Path, model: type[Model], what: str) -> Model:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{what} {path} does not exist: give the name of a bundled one or the path of a YAML file.") from None
+        raise InputError(
+            f"{what} {path} does not exist: give the name of a bundled one or the path of a YAML file."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{what} {path} cannot be read ({error}): give a UTF-8 YAML file.") from None
     except yaml.YAMLError as error:

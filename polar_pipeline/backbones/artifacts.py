@@ -1,0 +1,101 @@
+"""Adapters on disk: content-addressed folders of safetensors and JSON, and the `AdapterRef` that points to one.
+
+A folder's name is the hash of its files, so an adapter that is there is whole and is the one that was asked for. No
+pickles. Weights never travel between assets, only references do.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import write_folder_atomic
+from polar_pipeline.storage.fingerprint import canonical_json, fingerprint, folder_sha256
+from polar_pipeline.storage.record import Record
+
+WEIGHTS, META = "adapter.safetensors", "meta.json"
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class AdapterRef(Record):
+    """Where an adapter lies and what it was made from."""
+
+    path: str  # relative to the folder of adapters, so that a home can be moved
+    sha256: str
+    backbone: str
+    language: str
+    config_fingerprint: str
+    posts_fingerprint: str
+
+
+def save_adapter(
+    root: Path, tensors: Tensors, meta: dict[str, Any], *, backbone: str, language: str, config: str, posts: str
+) -> AdapterRef:
+    """Write an adapter under `root`, atomically; the same content is stored once. `meta` must be JSON."""
+    from safetensors.numpy import save
+
+    provenance = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
+    files = {
+        WEIGHTS: save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}),
+        META: canonical_json({**meta, "provenance": provenance}),
+    }
+    name = fingerprint([[file, _digest(content)] for file, content in sorted(files.items())])
+    path = f"{backbone}/{language}/{name[:16]}"
+
+    def fill(folder: Path) -> None:
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+
+    write_folder_atomic(root / path, fill)
+    ref = AdapterRef(
+        path=path, sha256=name, backbone=backbone, language=language, config_fingerprint=config, posts_fingerprint=posts
+    )
+    verify_adapter(root, ref)
+    return ref
+
+
+def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Tensors and meta of an adapter, after its hash was checked. Raises InputError when it is not what `ref` says."""
+    from safetensors.numpy import load_file
+
+    folder = verify_adapter(root, ref)
+    return load_file(folder / WEIGHTS), json.loads((folder / META).read_text(encoding="utf-8"))
+
+
+def verify_adapter(root: Path, ref: AdapterRef) -> Path:
+    """The adapter's folder. Raises InputError when it is gone or its bytes are not those that were written."""
+    folder = root / ref.path
+    remedy = f"materialize {ref.backbone}_adapter for {ref.language} again"
+    if not folder.is_dir():
+        raise InputError(f"adapter {folder} does not exist: {remedy}.")
+    if folder_sha256(folder) != ref.sha256:
+        raise InputError(
+            f"adapter {folder} was changed after it was written (its sha256 differs): remove it and {remedy}."
+        )
+    return folder
+
+
+def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str) -> None:
+    """Refuse a stale or foreign adapter. Raises InputError that names every mismatch."""
+    expected = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
+    wrong = [
+        f"{key} is {getattr(ref, key)[:12]!r}, not {value[:12]!r}"
+        for key, value in expected.items()
+        if getattr(ref, key) != value
+    ]
+    if wrong:
+        raise InputError(
+            f"adapter {ref.path} does not fit these posts and settings ({'; '.join(wrong)}): "
+            f"materialize {backbone}_adapter for {language} again."
+        )
+
+
+def _digest(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,53 @@
+"""The protocol that every backbone keeps, and the scores table that they all make.
+
+A backbone trains on the kept posts of one language and leaves an adapter on disk; from the adapter alone it gives every
+post a logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.storage.fingerprint import frame_fingerprint
+from polar_pipeline.task.card import TaskCard
+
+SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
+
+Progress = Callable[[str], None]
+
+
+class Backbone(Protocol):
+    """What the assets need of a backbone."""
+
+    name: str
+    parameters: dict[str, str | int | float | bool]  # what the tracked run notes
+
+    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`."""
+
+    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+        """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
+
+
+def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
+    """sha256 of everything that training can see: the rows in folds, their texts, labels and folds. Nothing of test."""
+    rows = posts[posts["fold"] >= 0]
+    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *card.auxiliary.columns])
+
+
+def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: int, language: str) -> pd.DataFrame:
+    """One row per post: `SCORE_COLUMNS`. Raises InputError when a logit is not finite."""
+    bad = ~np.isfinite(logits)
+    if bad.any():
+        raise InputError(
+            f"backbone {backbone!r} gave {int(bad.sum())} posts of {language} no finite logit: lower its learning rate or regularise it more."
+        )
+    table = posts[["split", "fold", "id"]].reset_index(drop=True)
+    table = table.assign(backbone=backbone, seed=seed, language=language, logit=np.asarray(logits, dtype="float64"))
+    return table[SCORE_COLUMNS]

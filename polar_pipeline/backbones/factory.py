@@ -1,0 +1,10 @@
+"""From a profile's entry to the backbone that it names."""
+
+from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.backbones.linear import LinearBackbone
+from polar_pipeline.task.profile import LinearSettings, Profile
+
+
+def make_backbone(settings: LinearSettings, profile: Profile) -> Backbone:
+    """The backbone of this entry; making it trains nothing and imports nothing heavy."""
+    return LinearBackbone(settings, profile.seed, profile.folds.count)

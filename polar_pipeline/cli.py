@@ -1,0 +1,114 @@
+"""`polar`: thin commands over the functions that the assets call too.
+
+Exit codes: 0 done, 1 something broke, 2 the input or a setting is wrong (one sentence says which), 130 interrupted.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from polar_pipeline import __version__
+from polar_pipeline.errors import InputError
+
+PROFILE = click.option(
+    "--profile",
+    envvar="POLAR_PROFILE",
+    default="cpu",
+    show_default=True,
+    help="Bundled profile (demo, cpu) or path of a YAML file.",
+)
+LANGUAGES = click.option(
+    "--language", "languages", multiple=True, metavar="CODE", help="A language's code; may be repeated."
+)
+
+
+def main() -> NoReturn:
+    """Run a command; bad input is one sentence on stderr and exit code 2."""
+    try:
+        polar(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except InputError as error:
+        click.echo(f"polar: {error}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("polar: interrupted; what was finished stays.", err=True)
+        sys.exit(130)
+    sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def polar() -> None:
+    """From raw posts to decisions that hold on unseen data, one language at a time."""
+
+
+@polar.command()
+@LANGUAGES
+@click.option("--all", "everything", is_flag=True, help="All languages of the profile.")
+@PROFILE
+@click.option("--jobs", type=click.IntRange(min=1), default=None, help="Languages at a time; default: one per core.")
+@click.option(
+    "--resume", is_flag=True, help="Skip languages that these settings and posts have been decided for already."
+)
+def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, resume: bool) -> None:
+    """Materialize languages, then the report and the submission."""
+    from polar_pipeline.commands.run import run_pipeline
+    from polar_pipeline.defs.project import Project
+
+    if bool(languages) == everything:
+        raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
+    project = Project.load(profile)
+    codes = project.profile.codes if everything else project.check_languages(languages)
+    sys.exit(run_pipeline(project, profile, codes, jobs or os.cpu_count() or 1, resume))
+
+
+@polar.command()
+@PROFILE
+@click.option("--dagster-port", type=int, default=3000, show_default=True)
+@click.option("--mlflow-port", type=int, default=5000, show_default=True)
+def ui(profile: str, dagster_port: int, mlflow_port: int) -> None:
+    """Open Dagster and MLflow over this home, until Ctrl-C."""
+    from polar_pipeline.defs.project import Project
+    from polar_pipeline.defs.ui import HOST, Ports, servers, wait_for_end, wait_until_up
+
+    ports = Ports(dagster_port, mlflow_port)
+    with servers(Project.load(profile), profile, ports) as running:
+        if wait_until_up(ports, seconds=120):
+            click.echo(
+                f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C stops both."
+            )
+        click.echo(f"the {wait_for_end(running)} ended; its messages are above.", err=True)
+        sys.exit(1)
+
+
+@polar.group()
+def data() -> None:
+    """The official release: fetch it, and see what is in it."""
+
+
+@data.command()
+def fetch() -> None:
+    """Download the organisers' release into this home, verified file by file; goes on where it stopped."""
+    from polar_pipeline.corpus.release import LICENCE_NOTICE, fetch_release
+    from polar_pipeline.storage.home import Home
+
+    click.echo(LICENCE_NOTICE)
+    target = Home.from_environment().release
+    files = fetch_release(target)
+    click.echo(f"{len(files)} files, verified, in {target}")
+
+
+@data.command()
+@LANGUAGES
+@PROFILE
+def check(languages: tuple[str, ...], profile: str) -> None:
+    """Validate the posts and print what is odd about them; all languages of the profile unless some are named."""
+    from polar_pipeline.commands.data import check_data
+    from polar_pipeline.defs.project import Project
+
+    project = Project.load(profile)
+    sys.exit(check_data(project, project.check_languages(languages) if languages else project.profile.codes))

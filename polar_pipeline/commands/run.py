@@ -1,0 +1,105 @@
+"""`polar run`: one line per language as it finishes, the table at the end, and where everything lies."""
+
+import time
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from polar_pipeline.backbones.base import training_fingerprint
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.runner import Outcome, run_languages, run_report
+from polar_pipeline.task.languages import language
+
+
+def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
+    """Run languages and then the report. Returns the exit code: 0, or 2 for bad input, or 1 for anything else that failed."""
+    project.data  # noqa: B018 - fails here, before anything is written, when there is no data
+    started = time.perf_counter()
+    done = {code: decision for code in codes if resume and (decision := finished(project, code))}
+    wanted = [code for code in codes if code not in done]
+    if done:
+        click.echo(f"finished before: {', '.join(done)}")
+    outcomes = _run(project, profile, wanted, processes) if wanted else []
+    done |= {outcome.language: outcome.decision for outcome in outcomes if outcome.language and outcome.decision}
+    failed = [outcome for outcome in outcomes if outcome.error]
+    if done:
+        report = run_report(project)
+        failed += [report] if report.error else []
+        _print_table([done[code] for code in codes if code in done])
+        _print_places(project, report, time.perf_counter() - started)
+    for outcome in failed:
+        click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
+    if not failed:
+        return 0
+    return 2 if all(outcome.bad_input for outcome in failed) else 1
+
+
+def finished(project: Project, code: str) -> Decision | None:
+    """The language's decision, if it was made with these settings from these posts and its predictions are there."""
+    path = project.home.artifacts / "thresholds" / f"{code}.json"
+    if not path.exists() or not project.home.predictions(code).exists():
+        return None
+    decision = Decision.model_validate_json(path.read_text(encoding="utf-8"))
+    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
+    same = (project.profile.fingerprint, training_fingerprint(posts, project.card))
+    return decision if same == (decision.profile_fingerprint, decision.posts_fingerprint) else None
+
+
+def _run(project: Project, profile: str, codes: list[str], processes: int) -> list[Outcome]:
+    """Run languages, a line each with the rate and the time left."""
+    click.echo(
+        f"{len(codes)} languages, {min(processes, len(codes))} at a time, profile {project.profile.name}, home {project.home.root}"
+    )
+    started, outcomes = time.perf_counter(), []
+    try:
+        for outcome in run_languages(project, profile, codes, processes):
+            outcomes.append(outcome)
+            click.echo(_line(outcome, len(outcomes), len(codes), time.perf_counter() - started))
+    except KeyboardInterrupt:
+        click.echo(
+            f"{len(outcomes)} of {len(codes)} languages are done; the same command with --resume goes on with the rest.",
+            err=True,
+        )
+        raise
+    return outcomes
+
+
+def _line(outcome: Outcome, count: int, total: int, seconds: float) -> str:
+    rate = count / seconds
+    left = f", about {(total - count) / rate:.0f} s left" if count < total else ""
+    if outcome.decision is None:
+        result = f"FAILED: {outcome.error}"
+    else:
+        estimate = outcome.decision.out_of_fold
+        result = f"macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] out of fold"
+    return f"[{count}/{total}] {outcome.language}  {result}  ({60 * rate:.1f} languages/min{left})"
+
+
+def _print_table(decisions: list[Decision]) -> None:
+    table = Table(title="Macro-F1 out of fold, with 95% interval", title_justify="left")
+    for column in ("language", "", "posts", "polarized", "macro-F1", "interval", "threshold"):
+        table.add_column(column, justify="left" if column in ("language", "") else "right")
+    for decision in decisions:
+        estimate = decision.out_of_fold
+        table.add_row(
+            decision.language, language(decision.language).name, str(estimate.posts), f"{decision.positives:.1%}",
+            f"{estimate.value:.4f}", f"{estimate.low:.3f} - {estimate.high:.3f}", f"{decision.threshold:.3f}",
+        )  # fmt: skip
+    mean = sum(decision.out_of_fold.value for decision in decisions) / len(decisions)
+    table.add_section()
+    table.add_row("mean", f"of {len(decisions)}", "", "", f"{mean:.4f}", "", "")
+    Console().print(table)
+
+
+def _print_places(project: Project, report: Outcome, seconds: float) -> None:
+    home = project.home
+    click.echo(f"{seconds:.0f} s in all")
+    click.echo(f"predictions  {home.root / 'predictions'}")
+    if not report.error:
+        click.echo(f"submission   {home.submission}")
+        click.echo(f"report       {home.report}")
+    click.echo("the runs     `polar ui` opens Dagster and MLflow over this home")

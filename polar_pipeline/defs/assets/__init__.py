@@ -1,0 +1,1 @@
+"""The assets, in the order in which posts walk through them: corpus, backbones, decision, evidence."""

@@ -1,0 +1,75 @@
+"""Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post."""
+
+import time
+
+import dagster as dg
+import pandas as pd
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.defs.metadata import frame_metadata
+from polar_pipeline.defs.owners import OWNERS
+from polar_pipeline.defs.partitions import language_partitions
+from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.tracking.base import TrackedRun
+
+# A training step that was killed from outside is worth a second try; bad input is not retried (see tracked_asset).
+RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefinition]:
+    """`<backbone>_adapter` and `<backbone>_dev_probabilities`."""
+    card, name, root = project.card, backbone.name, project.home.artifacts / "adapters"
+    shared = {
+        "partitions_def": language_partitions(project.profile),
+        "group_name": "backbones",
+        "owners": OWNERS,
+        "code_version": project.code_version("backbones", "folds", "backbones"),
+    }
+
+    @tracked_asset(
+        **shared,
+        name=f"{name}_adapter",
+        description=f"Backbone `{name}` fitted on one language: a model per fold and a final one, in one content-addressed folder.",
+        kinds={"scikitlearn", "safetensors"},
+        io_manager_key="adapter_refs",
+        retry_policy=RETRY,
+    )
+    def adapter(context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
+        started = time.perf_counter()
+        ref = backbone.train(context.partition_key, raw_posts, card, root, context.log.info)
+        seconds = time.perf_counter() - started
+        rows = int((raw_posts["fold"] >= 0).sum())
+        run.log(params=backbone.parameters, metrics={"train_seconds": seconds, "train_posts": rows})
+        run.log(params={"adapter_sha256": ref.sha256, "config_fingerprint": ref.config_fingerprint})
+        run.log_data(f"posts-{ref.language}", ref.posts_fingerprint)
+        context.add_output_metadata(
+            {
+                "path": dg.MetadataValue.path(root / ref.path),
+                "sha256": ref.sha256,
+                "train_posts": rows,
+                "train_seconds": seconds,
+            }
+        )
+        return ref
+
+    @tracked_asset(
+        **shared,
+        name=f"{name}_dev_probabilities",
+        description=f"Logits of backbone `{name}`: out of fold for the rows in folds, from the final model for all others.",
+        ins={"ref": dg.AssetIn(f"{name}_adapter")},
+        kinds={"pandas", "parquet"},
+        io_manager_key="tables",
+    )
+    def dev_probabilities(
+        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
+    ) -> pd.DataFrame:
+        started = time.perf_counter()
+        scores = backbone.score(ref, raw_posts, card, root)
+        seconds = time.perf_counter() - started
+        run.log(params={"adapter_sha256": ref.sha256}, metrics={"score_seconds": seconds, "posts": len(scores)})
+        context.add_output_metadata({**frame_metadata(scores), "posts_per_second": len(scores) / seconds})
+        return scores
+
+    return [adapter, dev_probabilities]

@@ -1,0 +1,58 @@
+"""`build_defs`: fresh definitions from a project. Tests swap parts with `resources`, without monkeypatching."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from upath import UPath
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.assets.backbones import backbone_assets
+from polar_pipeline.defs.assets.corpus import corpus_assets
+from polar_pipeline.defs.assets.decision import decision_assets
+from polar_pipeline.defs.assets.evidence import evidence_assets
+from polar_pipeline.defs.checks import audit_checks, raw_posts_checks, scores_checks
+from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
+from polar_pipeline.defs.jobs import jobs
+from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.resources import tracker_resource
+from polar_pipeline.defs.schedules import weekly_retraining
+from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
+
+
+def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Definitions of a project; `resources` replaces resources by key."""
+    backbones = [make_backbone(settings, project.profile) for settings in project.profile.backbones]
+    language_job, report_job = jobs()
+    return dg.Definitions(
+        assets=[
+            *corpus_assets(project),
+            *(asset for backbone in backbones for asset in backbone_assets(project, backbone)),
+            *decision_assets(project),
+            *evidence_assets(project),
+        ],
+        asset_checks=[
+            raw_posts_checks(project),
+            audit_checks(project),
+            *(scores_checks(project, backbone.name) for backbone in backbones),
+        ],
+        jobs=[language_job, report_job],
+        schedules=[weekly_retraining(project, language_job)],
+        sensors=[close_killed_runs, automation_sensor()],
+        resources={**_resources(project), **(resources or {})},
+    )
+
+
+def _resources(project: Project) -> dict[str, Any]:
+    base = UPath(project.home.artifacts)
+    return {
+        "tracker": tracker_resource(project),
+        "tables": ParquetIOManager(base),
+        "audits": RecordIOManager(base, Audit),
+        "adapter_refs": RecordIOManager(base, AdapterRef),
+        "decisions": RecordIOManager(base, Decision),
+        "paths": TextIOManager(base),
+    }

@@ -1,0 +1,135 @@
+"""Asset checks, one step per asset and language. Blocking ones stop what lies downstream in the same run; the others warn."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.corpus.posts import check_posts, refuse_canaries
+from polar_pipeline.defs.partitions import language_partitions
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+
+
+def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
+    """Blocking: the stored table keeps its schema, both classes are in every fold, and no canary is trained on."""
+    card = project.card
+    descriptions = {
+        "schema_and_ids": "Columns and values as the schema says; ids unique within each split.",
+        "both_classes": "Every fold holds posts of both classes.",
+        "no_canary": "No text that marks test files is among the posts to train on.",
+    }
+
+    @dg.multi_asset_check(
+        name="raw_posts_checks",
+        specs=_specs(project, "raw_posts", descriptions, blocking=True),
+        ins={"posts": dg.AssetIn("raw_posts")},
+    )
+    def checks(context: dg.AssetCheckExecutionContext, posts: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
+        decided = posts[posts["fold"] >= 0]
+        classes = decided.groupby("fold")["label"].nunique()
+        poor = [int(fold) for fold in classes.index[classes < 2]]
+        yield _result("raw_posts", "schema_and_ids", _complaint(lambda: check_posts(posts, card)))
+        yield _result("raw_posts", "both_classes", f"folds with one class: {poor}" if poor or classes.empty else "")
+        yield _result("raw_posts", "no_canary", _complaint(lambda: refuse_canaries(posts, card)))
+
+    return checks
+
+
+def scores_checks(project: Project, backbone: str) -> dg.AssetChecksDefinition:
+    """Blocking: every post has exactly one finite score, and the out-of-fold scores are not constant."""
+    asset = f"{backbone}_dev_probabilities"
+    descriptions = {
+        "complete": "Exactly one score for every post of every split.",
+        "finite": "No score is NaN or infinite.",
+        "not_constant": "The out-of-fold scores differ from post to post.",
+    }
+
+    @dg.multi_asset_check(
+        name=f"{asset}_checks",
+        specs=_specs(project, asset, descriptions, blocking=True),
+        ins={"scores": dg.AssetIn(asset), "posts": dg.AssetIn("raw_posts")},
+    )
+    def checks(
+        context: dg.AssetCheckExecutionContext,  # noqa: ARG001
+        scores: pd.DataFrame,
+        posts: pd.DataFrame,
+    ) -> Iterator[dg.AssetCheckResult]:
+        keys = ["split", "id"]
+        wanted, got = posts[keys].sort_values(keys), scores[keys].sort_values(keys)
+        whole = len(wanted) == len(got) and bool((wanted.to_numpy() == got.to_numpy()).all())
+        infinite = int((~np.isfinite(scores["logit"])).sum())
+        spread = float(scores.loc[scores["fold"] >= 0, "logit"].std())
+        yield _result(asset, "complete", "" if whole else f"{len(got)} scores do not match {len(wanted)} posts")
+        yield _result(asset, "finite", f"{infinite} scores are not finite" if infinite else "")
+        yield _result(
+            asset, "not_constant", "" if spread > 1e-6 else f"standard deviation of the logits is {spread:.2g}"
+        )
+
+    return checks
+
+
+def audit_checks(project: Project) -> dg.AssetChecksDefinition:
+    """Warnings: things that a person should know before trusting this language's scores."""
+    limits = project.profile.report
+    descriptions = {
+        "shift": "A classifier cannot tell train from test posts by their text.",
+        "balance": "Neither class holds nearly all labelled posts.",
+        "twins": "No training post stands in dev or test too.",
+    }
+
+    @dg.multi_asset_check(
+        name="corpus_audit_checks",
+        specs=_specs(project, "corpus_audit", descriptions, blocking=False),
+        ins={"audit": dg.AssetIn("corpus_audit")},
+    )
+    def checks(context: dg.AssetCheckExecutionContext, audit: Audit) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
+        majority = max(audit.positive_train, 1 - audit.positive_train)
+        twins = audit.twins_dev + audit.twins_test
+        yield _result(
+            "corpus_audit",
+            "shift",
+            f"train-or-test AUC {audit.shift_auc:.3f}" if audit.shift_auc > limits.shift_auc_warning else "",
+            warn=True,
+        )
+        yield _result(
+            "corpus_audit",
+            "balance",
+            f"{majority:.1%} of the posts are of one class" if majority > limits.imbalance_warning else "",
+            warn=True,
+        )
+        yield _result(
+            "corpus_audit",
+            "twins",
+            f"{audit.twins_dev} twins in dev, {audit.twins_test} in test" if twins else "",
+            warn=True,
+        )
+
+    return checks
+
+
+def _specs(project: Project, asset: str, descriptions: dict[str, str], *, blocking: bool) -> list[dg.AssetCheckSpec]:
+    partitions = language_partitions(project.profile)
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=text, blocking=blocking, partitions_def=partitions)
+        for name, text in descriptions.items()
+    ]
+
+
+def _result(asset: str, name: str, complaint: str, *, warn: bool = False) -> dg.AssetCheckResult:
+    severity = dg.AssetCheckSeverity.WARN if warn else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=not complaint, asset_key=asset, check_name=name, severity=severity, description=complaint or None
+    )
+
+
+def _complaint(check: Any) -> str:
+    """What a stage's own validation says about the stored data; a check reports it instead of raising it."""
+    try:
+        check()
+    except InputError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,86 @@
+"""What a materialization shows in the UI: row counts, column schemas, tables, plots. No text of posts goes in here."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.report.plots import decision_png
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def frame_metadata(frame: pd.DataFrame) -> dict[str, Any]:
+    """Row count and column schema of a table."""
+    columns = [dg.TableColumn(str(name), str(kind)) for name, kind in frame.dtypes.items()]
+    return {"dagster/partition_row_count": len(frame), "dagster/column_schema": dg.TableSchema(columns)}
+
+
+def split_table(posts: pd.DataFrame) -> dg.MetadataValue[Any]:
+    """Posts, labelled posts and share of positives per split."""
+    rows = [
+        {
+            "split": str(split),
+            "posts": len(group),
+            "labelled": int(group["label"].notna().sum()),
+            "share positive": _share(group["label"]),
+            "in folds": int((group["fold"] >= 0).sum()),
+        }
+        for split, group in posts.groupby("split", sort=False)
+    ]
+    return table(rows)
+
+
+def audit_metadata(audit: Audit) -> dict[str, Any]:
+    """Every finding of the audit: numbers as charts over time, the rest as it is."""
+    return {name: _plain(value) for name, value in audit.model_dump().items() if name != "language"}
+
+
+def decision_metadata(decision: Decision) -> dict[str, Any]:
+    """The decision's figures."""
+    estimate = decision.out_of_fold
+    return {
+        "macro_f1_out_of_fold": estimate.value,
+        "macro_f1_low": estimate.low,
+        "macro_f1_high": estimate.high,
+        "threshold": decision.threshold,
+        "threshold_spread": decision.threshold_spread,
+        "calibration_error": decision.calibration_error,
+        "strategy": decision.strategy,
+        "members": table([member.model_dump() for member in decision.members]),
+    }
+
+
+def decision_plot(decision: Decision, labels: Any, probabilities: Any) -> dg.MetadataValue[Any]:
+    """Threshold curve and reliability diagram of the out-of-fold probabilities, as a picture."""
+    return dg.MetadataValue.md(
+        f"![threshold curve and reliability](data:image/png;base64,{decision_png(decision, labels, probabilities)})"
+    )
+
+
+def table(rows: "list[dict[str, Any]]") -> dg.MetadataValue[Any]:
+    """Rows of plain values as a table."""
+    return dg.MetadataValue.table([dg.TableRecord({key: _plain(value) for key, value in row.items()}) for row in rows])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict | list | tuple):
+        return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
+    return "" if value is None else value
+
+
+def _share(labels: "pd.Series[Any]") -> float | None:
+    known = labels.dropna()
+    return round(float(known.mean()), 4) if len(known) else None
+
+
+def metric_values(metadata: "Mapping[str, Any]") -> dict[str, float]:
+    """The numbers of a metadata dictionary, for the tracked run."""
+    return {
+        key: float(value)
+        for key, value in metadata.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,3 @@
+"""Who answers for the assets in the UI."""
+
+OWNERS = ["team:polar-pipeline"]

@@ -1,0 +1,10 @@
+"""Partitions: one per language of the profile, heaviest first, because the last wave bounds a backfill."""
+
+import dagster as dg
+
+from polar_pipeline.task.profile import Profile
+
+
+def language_partitions(profile: Profile) -> dg.StaticPartitionsDefinition:
+    """The profile's languages as static partitions."""
+    return dg.StaticPartitionsDefinition(profile.codes)

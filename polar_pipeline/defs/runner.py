@@ -1,0 +1,100 @@
+"""`polar run`: the jobs of the definitions, executed in worker processes against the home's own instance.
+
+Each worker loads the definitions once and then executes one language after the other, each as a run of its own that the UI
+shows like any other. What does not belong here: printing, and anything that computes.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import dagster as dg
+
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.build import build_defs
+from polar_pipeline.defs.instance import fail_orphans, owner_tags, prepare_home
+from polar_pipeline.defs.jobs import LANGUAGE_JOB, REPORT_JOB
+from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.resources import make_tracker
+
+# Steps say what they do in the UI; the terminal shows one line per language.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended. `bad_input` tells a mistake in data or settings from a fault of the program."""
+
+    job: str
+    language: str | None
+    run_id: str
+    decision: Decision | None = None
+    error: str = ""
+    bad_input: bool = False
+
+
+def run_languages(project: Project, profile: str, codes: list[str], processes: int) -> Iterator[Outcome]:
+    """Execute the language job for `codes`, `processes` at a time, and yield outcomes as they come.
+
+    Results do not depend on `processes` or on the order of `codes`: every worker keeps to one thread.
+    """
+    environment = prepare_home(project.home)
+    os.environ.update(environment)  # for this process, and for the workers, which inherit it
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    with dg.DagsterInstance.get() as instance:
+        killed = fail_orphans(instance)
+    for run_id in killed:
+        make_tracker(project).close_killed(run_id)
+    with ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_run_language, profile, code) for code in codes]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:  # Ctrl-C too: what has not started is dropped, what runs is let finish
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def run_report(project: Project) -> Outcome:
+    """Execute the report job in this process."""
+    os.environ.update(prepare_home(project.home))
+    return _execute(build_defs(project), REPORT_JOB, None)
+
+
+def _run_language(profile: str, code: str) -> Outcome:
+    return _execute(_definitions(profile), LANGUAGE_JOB, code)
+
+
+@functools.cache
+def _definitions(profile: str) -> dg.Definitions:
+    """Loaded once per worker process, not once per language."""
+    return build_defs(Project.load(profile))
+
+
+def _execute(defs: dg.Definitions, name: str, code: str | None) -> Outcome:
+    job = defs.resolve_job_def(name)
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            run_config=_QUIET, instance=instance, partition_key=code, raise_on_error=False, tags=owner_tags()
+        )
+    if not result.success:
+        error, bad_input = _error(result)
+        return Outcome(name, code, result.run_id, error=error, bad_input=bad_input)
+    decision = result.output_for_node("thresholds") if code else None
+    return Outcome(name, code, result.run_id, decision=decision)
+
+
+def _error(result: dg.ExecuteInProcessResult) -> tuple[str, bool]:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data and data.user_failure_data.description:
+                return data.user_failure_data.description, True
+            message = data.error.message.strip() if data.error else "no message"
+            cause = data.error.cause if data.error else None
+            return f"{event.step_key} failed: {cause.message.strip() if cause else message}", False
+    return "the run failed before its first step; the Dagster UI has its log", False

@@ -1,0 +1,28 @@
+"""Sensors: what a killed run left open in MLflow is closed, and the automation conditions are evaluated."""
+
+import dagster as dg
+
+from polar_pipeline.tracking.base import Tracker
+
+
+@dg.run_failure_sensor(
+    name="close_killed_runs",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    monitor_all_code_locations=False,
+    description="A process that was killed cannot close its MLflow runs; this marks them KILLED.",
+)
+def close_killed_runs(context: dg.RunFailureSensorContext, tracker: dg.ResourceParam[Tracker]) -> None:
+    """Mark the failed Dagster run's open MLflow runs KILLED."""
+    closed = tracker.close_killed(context.dagster_run.run_id)
+    context.log.info(f"closed {closed} MLflow runs of {context.dagster_run.run_id}")
+
+
+def automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the conditions of the report and the submission; on from the start, so that they follow the languages."""
+    return dg.AutomationConditionSensorDefinition(
+        "follow_languages",
+        target=dg.AssetSelection.groups("evidence"),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        run_tags={"polar/started_by": "follow_languages"},
+    )

@@ -1,0 +1,93 @@
+"""MLflow through its client alone: one run per asset, partition and attempt.
+
+What is not here: autologging, global "active run" state, models (adapters lie in the home; a run names their sha256).
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polar_pipeline.tracking.base import Step, TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+class MlflowTracker:
+    """Runs in the sqlite tracking store `database`; `ui` and `dagster_ui` are the addresses that links point to."""
+
+    def __init__(self, database: Path, artifacts: Path, experiment: str, ui: str, dagster_ui: str) -> None:
+        self._database, self._artifacts, self._experiment_name = database, artifacts, experiment
+        self._ui, self._dagster_ui = ui.rstrip("/"), dagster_ui.rstrip("/")
+        self._connected: tuple[MlflowClient, str] | None = None
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[TrackedRun]:
+        """Open a run for `step`; it is FINISHED when the block ends, and FAILED when anything interrupts it."""
+        client, experiment = self.connect()
+        self._close(f"tags.`dagster.asset` = '{step.asset}' AND tags.`dagster.partition` = '{step.partition or ''}'")
+        tags = {**step.tags, "dagster.url": f"{self._dagster_ui}/runs/{step.dagster_run}"}
+        run_id = client.create_run(experiment, run_name=step.name, tags=tags).info.run_id
+        run = TrackedRun(
+            links={"mlflow_run_id": run_id, "mlflow_url": f"{self._ui}/#/experiments/{experiment}/runs/{run_id}"}
+        )
+        status = "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        finally:
+            self._send(client, run_id, run)
+            client.set_terminated(run_id, status)
+
+    def close_killed(self, dagster_run: str) -> int:
+        """Mark runs of a dead Dagster run KILLED: a SIGKILL left nobody to close them."""
+        return self._close(f"tags.`dagster.run_id` = '{dagster_run}'")
+
+    def connect(self) -> "tuple[MlflowClient, str]":
+        """The client and the experiment's id; the first call makes or migrates the database."""
+        if self._connected is None:
+            self._connected = _connect(self._database, self._artifacts, self._experiment_name)
+        return self._connected
+
+    def _close(self, which: str) -> int:
+        client, experiment = self.connect()
+        left = client.search_runs([experiment], filter_string=f"attributes.status = 'RUNNING' AND {which}")
+        for run in left:
+            client.set_terminated(run.info.run_id, "KILLED")
+        return len(left)
+
+    @staticmethod
+    def _send(client: "MlflowClient", run_id: str, run: TrackedRun) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+
+        now = int(time.time() * 1000)
+        params = [Param(key, str(value)) for key, value in run.params.items()]
+        metrics = [Metric(key, float(value), now, 0) for key, value in run.metrics.items()]
+        client.log_batch(run_id, metrics=metrics, params=params)
+        inputs = [
+            # MLflow keeps 36 characters of a digest
+            DatasetInput(
+                Dataset(name, digest[:36], "polar_pipeline", "{}"), [InputTag("mlflow.data.context", "training")]
+            )
+            for name, digest in run.datasets.items()
+        ]
+        if inputs:
+            client.log_inputs(run_id, inputs)
+
+
+def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowClient, str]":
+    """A client and the experiment's id. Processes that first touch an empty database would collide in its migrations."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
+        client: Any = MlflowClient(tracking_uri=f"sqlite:///{database}")
+        found = client.get_experiment_by_name(experiment)
+        location = (artifacts / "mlflow").as_uri()
+        identity = found.experiment_id if found else client.create_experiment(experiment, artifact_location=location)
+    return client, identity
