@@ -18,7 +18,7 @@ from polar_pipeline.defs.checks import audit_checks, raw_posts_checks, scores_ch
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.resources import tracker_resource
+from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.schedules import weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
 
@@ -49,7 +49,7 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
 def _resources(project: Project) -> dict[str, Any]:
     base = UPath(project.home.artifacts)
     return {
-        "tracker": tracker_resource(project),
+        "tracker": make_tracker(project),
         "tables": ParquetIOManager(base),
         "audits": RecordIOManager(base, Audit),
         "adapter_refs": RecordIOManager(base, AdapterRef),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from polar_pipeline.defs.instance import prepare_home, project_file
 from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.errors import InputError
 
 HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
@@ -85,8 +86,6 @@ def _commands(project: Project, ports: Ports) -> dict[str, list[str]]:
 
 def _tracker_schema(project: Project) -> None:
     """Migrate the tracking database before two processes try to at once."""
-    from polar_pipeline.defs.resources import make_tracker
-
     make_tracker(project).connect()
 
 

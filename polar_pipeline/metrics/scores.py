@@ -63,10 +63,10 @@ def macro_f1_curve(labels: Ints, scores: Floats) -> Curve:
 
 def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
     """The curve of rows that are sorted by ascending score already; `weights` (n,) count each row that many times."""
-    cuts = np.concatenate([[0], np.flatnonzero(np.diff(scores) > 0) + 1, [len(scores)]])
-    inner = cuts[1:-1]
-    # lower + half the gap cannot overflow, where (lower + upper) / 2 could
-    midpoints = scores[inner - 1] + (scores[inner] - scores[inner - 1]) / 2
+    cuts = np.concatenate([[0], np.flatnonzero(scores[1:] > scores[:-1]) + 1, [len(scores)]])
+    lower, upper = scores[cuts[1:-1] - 1], scores[cuts[1:-1]]
+    middle = lower / 2 + upper / 2  # (lower + upper) / 2 could overflow
+    midpoints = np.where(middle > lower, middle, upper)  # between neighbouring floats there is no middle
     thresholds = np.concatenate([[-np.inf], midpoints, [np.inf]])
     below_positive = np.concatenate([[0.0], np.cumsum(weights * labels)])[cuts]
     below_negative = np.concatenate([[0.0], np.cumsum(weights * (1 - labels))])[cuts]

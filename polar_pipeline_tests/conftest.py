@@ -1,0 +1,37 @@
+"""What several tests share: a project over a home of its own, and one finished run of the demo for those that only look."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polar_pipeline.defs.project import Project
+
+DATA_DIR = os.environ.get("POLAR_DATA_DIR")
+real_data = pytest.mark.skipif(not DATA_DIR, reason="set POLAR_DATA_DIR to the official release")
+
+
+def polar(home: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the `polar` command as a user would, in its own process and home."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("POLAR_", "DAGSTER_"))}
+    variables |= {"POLAR_HOME": str(home), "COLUMNS": "160", **environment}
+    command = [sys.executable, "-m", "polar_pipeline", *arguments]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=home.parent, check=False)
+    assert not check or done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """The demo profile over an empty home."""
+    return Project.load("demo", {"POLAR_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture(scope="session")
+def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which `polar run --all --profile demo` has ended; to be looked at, not changed."""
+    home = tmp_path_factory.mktemp("finished") / "home"
+    polar(home, "run", "--all", "--profile", "demo", "--jobs", "2")
+    return home

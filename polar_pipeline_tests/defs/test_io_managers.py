@@ -1,0 +1,62 @@
+"""Tables and records survive the disk; an unpartitioned reader gets a dict for one, two and many languages."""
+
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from upath import UPath
+
+from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
+from polar_pipeline.storage.record import Record
+
+CODES = ["swa", "deu", "eng", "hin"]
+LANGUAGES = dg.StaticPartitionsDefinition(CODES)
+
+
+class Size(Record):
+    language: str
+    posts: int
+
+
+@dg.asset(partitions_def=LANGUAGES, io_manager_key="tables")
+def table(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    label = pd.array([1, None], dtype="Int8")
+    return pd.DataFrame({"id": [context.partition_key, "\u0000 \r\n"], "label": label})
+
+
+@dg.asset(partitions_def=LANGUAGES, io_manager_key="sizes")
+def size(context: dg.AssetExecutionContext, table: pd.DataFrame) -> Size:
+    assert table["label"].dtype == "Int8"
+    assert table["id"].tolist() == [context.partition_key, "\u0000 \r\n"]
+    return Size(language=context.partition_key, posts=len(table))
+
+
+@dg.asset(io_manager_key="texts")
+def across(table: dict[str, pd.DataFrame], size: dict[str, Size]) -> str:
+    assert {code: item.language for code, item in size.items()} == {code: frame["id"][0] for code, frame in table.items()}
+    return ",".join(table)
+
+
+def resources(home: Path) -> dict[str, object]:
+    base = UPath(home)
+    return {"tables": ParquetIOManager(base), "sizes": RecordIOManager(base, Size), "texts": TextIOManager(base)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_whatever_is_there_arrives_as_a_dict(tmp_path: Path, count: int) -> None:
+    with dg.instance_for_test() as instance:
+        for code in CODES[:count]:
+            dg.materialize([table, size], partition_key=code, resources=resources(tmp_path), instance=instance)
+        result = dg.materialize(
+            [table, size, across], selection=[across], resources=resources(tmp_path), instance=instance
+        )
+    assert result.output_for_node("across") == ",".join(sorted(CODES[:count]))
+    assert (tmp_path / "across.txt").read_text() == ",".join(sorted(CODES[:count])) + "\n"
+
+
+def test_a_record_that_is_not_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "size").mkdir()
+    (tmp_path / "size" / "deu.json").write_text('{"language": "deu", "posts": "many"}')
+    with pytest.raises(ValueError, match="posts"), dg.instance_for_test() as instance:
+        dg.materialize([table, size, across], selection=[across], resources=resources(tmp_path), instance=instance)

@@ -1,0 +1,126 @@
+"""The tracked run lives exactly as long as the step, the storing of its output included."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.errors import InputError
+from polar_pipeline.tracking.base import Step, TrackedRun
+
+
+class Recorder:
+    """A tracker that remembers how each step ended."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[Step, str, TrackedRun]] = []
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[TrackedRun]:
+        run, status = TrackedRun(links={"mlflow_url": "http://x/1"}), "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        finally:
+            self.steps.append((step, status, run))
+
+    def close_killed(self, dagster_run: str) -> int:
+        raise AssertionError(dagster_run)
+
+
+class Store(dg.IOManager):
+    def __init__(self, fails: bool = False) -> None:
+        self.fails = fails
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        if self.fails:
+            raise OSError("disk full")
+
+    def load_input(self, context: dg.InputContext) -> object:
+        return 20
+
+
+def run(body: Any, store: Store | None = None, **settings: Any) -> tuple[dg.ExecuteInProcessResult, Recorder]:
+    recorder = Recorder()
+    asset = tracked_asset(name="thing", **settings)(body)
+    resources = {"tracker": recorder, "io_manager": store or Store()}
+    return dg.materialize([asset], resources=resources, raise_on_error=False), recorder
+
+
+def test_the_body_gets_the_run_and_the_materialization_its_link() -> None:
+    def body(context: dg.AssetExecutionContext, run: TrackedRun) -> int:
+        run.log(metrics={"posts": 3})
+        context.add_output_metadata({"posts": 3})
+        return 1
+
+    result, recorder = run(body)
+    ((step, status, noted),) = recorder.steps
+    assert (step.asset, step.partition, step.attempt, status) == ("thing", None, 1, "FINISHED")
+    assert step.dagster_run == result.run_id
+    assert noted.metrics == {"posts": 3}
+    (event,) = result.asset_materializations_for_node("thing")
+    assert event.metadata["mlflow_url"] == dg.MetadataValue.url("http://x/1")
+    assert event.metadata["posts"].value == 3
+
+
+def test_bad_input_fails_at_once_with_its_sentence() -> None:
+    def body(context: dg.AssetExecutionContext, run: TrackedRun) -> int:
+        raise InputError("file x, row 3: fix it.")
+
+    result, recorder = run(body, retry_policy=dg.RetryPolicy(max_retries=3))
+    assert not result.success
+    assert [status for _, status, _ in recorder.steps] == ["FAILED"]
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_failure_data.user_failure_data.description == "file x, row 3: fix it."
+
+
+def test_each_attempt_is_a_run_of_its_own() -> None:
+    attempts = []
+
+    def body(context: dg.AssetExecutionContext, run: TrackedRun) -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise RuntimeError("lost")
+        return 1
+
+    result, recorder = run(body, retry_policy=dg.RetryPolicy(max_retries=1))
+    assert result.success
+    assert [(step.attempt, status) for step, status, _ in recorder.steps] == [(1, "FAILED"), (2, "FINISHED")]
+
+
+def test_an_output_that_cannot_be_stored_fails_the_run() -> None:
+    def body(context: dg.AssetExecutionContext, run: TrackedRun) -> int:
+        return 1
+
+    result, recorder = run(body, Store(fails=True))
+    assert not result.success
+    assert [status for _, status, _ in recorder.steps] == ["FAILED"]
+
+
+@pytest.mark.parametrize("partition", ["deu", "swa"])
+def test_partition_and_named_inputs_reach_the_body(partition: str) -> None:
+    seen = {}
+
+    def body(context: dg.AssetExecutionContext, up: int, run: TrackedRun, **inputs: Any) -> int:
+        seen.update(inputs, up=up)
+        return 1
+
+    languages = dg.StaticPartitionsDefinition(["deu", "swa"])
+
+    @dg.asset(partitions_def=languages)
+    def up() -> int:
+        return 2
+
+    @dg.asset(partitions_def=languages)
+    def other() -> int:
+        return 3
+
+    recorder = Recorder()
+    asset = tracked_asset(name="thing", partitions_def=languages, ins={"other_scores": dg.AssetIn("other")})(body)
+    resources = {"tracker": recorder, "io_manager": Store()}
+    assert dg.materialize([up, other, asset], partition_key=partition, resources=resources).success
+    assert recorder.steps[0][0].name == f"thing[{partition}]"
+    assert seen == {"up": 20, "other_scores": 20}

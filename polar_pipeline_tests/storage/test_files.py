@@ -1,0 +1,67 @@
+"""Atomic writes leave the old content or the new, and never a temporary file."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from polar_pipeline.storage.files import write_atomic, write_atomic_with, write_folder_atomic
+
+
+def test_content_replaces_and_parents_are_made(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b.txt"
+    write_atomic(target, b"one")
+    assert write_atomic(target, b"two") == target
+    assert target.read_bytes() == b"two"
+    assert [file.name for file in target.parent.iterdir()] == ["b.txt"]
+    assert target.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+    target = write_atomic(tmp_path / "file", b"old")
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic_with(target, fail)
+    assert target.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def _write_for_ever(target: Path) -> None:
+    while True:
+        for letter in (b"a", b"b"):
+            write_atomic(target, letter * 100_000)
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    for round_ in range(8):
+        writer = multiprocessing.get_context("spawn").Process(target=_write_for_ever, args=(target,))
+        writer.start()
+        while not target.exists():
+            time.sleep(0.01)
+        time.sleep(0.01 * round_)
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        assert target.read_bytes() in (b"a" * 100_000, b"b" * 100_000)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "one").write_text("1")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_folder_atomic(tmp_path / "new", fail)
+    assert list(tmp_path.iterdir()) == []
+    write_folder_atomic(tmp_path / "new", lambda folder: (folder / "one").write_text("1"))
+    assert (tmp_path / "new" / "one").read_text() == "1"
+    write_folder_atomic(tmp_path / "new", lambda folder: (folder / "one").write_text("other"))
+    assert (tmp_path / "new" / "one").read_text() == "1"

@@ -1,0 +1,57 @@
+"""Another task is another YAML file; mistakes in it are named."""
+
+from pathlib import Path
+
+import pytest
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.card import load_card
+
+OWN = """
+name: hate
+title: Hate speech
+metric: macro-F1
+label: {column: hateful, negative: fine, positive: hateful, definition: "..."}
+submission: {folder: out, file: "{language}.csv"}
+"""
+
+
+def test_the_bundled_card_describes_the_official_columns() -> None:
+    card = load_card("polar")
+    assert card.label.column == "polarization"
+    assert len(card.auxiliary.types) == 5
+    assert len(card.auxiliary.columns) == 11
+    assert card.submission.file.format(language="deu") == "pred_deu.csv"
+
+
+def test_a_task_of_ones_own_needs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "hate.yaml"
+    path.write_text(OWN)
+    card = load_card(str(path))
+    assert (card.label.column, card.auxiliary.columns, card.canaries) == ("hateful", (), ())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("title:", "tittle:"), r"`title` is missing; setting `tittle` is unknown"),
+        (("column: hateful", "column: [1]"), r"`label.column` is \[1\]"),
+        (('"{language}.csv"', "all.csv"), r"`submission.file` is 'all.csv'"),
+        (("name: hate", "name: ["), "is not YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN.replace(*change))
+    with pytest.raises(InputError, match=message) as caught:
+        load_card(str(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"- a\n", "not list"), (b"\xff", "cannot be read"), (None, "does not exist")])
+def test_files_that_are_no_cards(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_card(str(path))

@@ -1,0 +1,71 @@
+"""Profiles: every setting is explained, and everything wrong in one is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.profile import Profile, bundled_profiles, load_profile
+
+FOLDER = Path(__file__).parents[2] / "polar_pipeline" / "profiles"
+
+
+def test_the_bundled_profiles() -> None:
+    assert bundled_profiles() == ["cpu", "demo"]
+    assert load_profile("demo").codes == ["eng", "deu", "hin"]
+    assert len(load_profile("cpu").codes) == 22
+    assert load_profile("cpu").codes[0] == "swa"
+
+
+@pytest.mark.parametrize("name", bundled_profiles())
+def test_every_setting_of_a_bundled_profile_has_a_comment_above_it(name: str) -> None:
+    lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        setting = re.match(r"\s*(?:- )?(\w+): \S", line)
+        if setting and setting[1] not in {"name", "description"}:
+            assert before.strip().startswith("#"), f"{name}.yaml: `{line.strip()}` has no comment"
+
+
+@pytest.mark.parametrize("name", bundled_profiles())
+def test_a_bundled_profile_says_everything(name: str) -> None:
+    """No setting is left to a default that the reader of the file cannot see."""
+    profile = load_profile(name)
+    for part in (profile, profile.folds, profile.decision, profile.report, *profile.backbones):
+        assert part.model_fields_set == set(type(part).model_fields), f"{name}.yaml: {type(part).__name__}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seed: 20260223", "seeds: 1"), "`seeds` is unknown"),
+        (("seed: 20260223", "seed: -1"), "`seed` is -1"),
+        (("count: 5", "count: 1"), "`folds.count` is 1"),
+        (("fit_on: train+dev", "fit_on: everything"), "`folds.fit_on` is 'everything'"),
+        (("[deu, eng, hin]", "[deu, xyz]"), "'xyz' is not one of the task's"),
+        (("[deu, eng, hin]", "[deu, deu]"), "each once"),
+        (("[deu, eng, hin]", "[]"), "at least one language"),
+        (("kind: linear", "kind: liner"), "liner"),
+        (("final: retrain", "final: retrain\n    learning_rate: 1"), "learning_rate` is unknown"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_setting(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "own.yaml"
+    text = (FOLDER / "demo.yaml").read_text(encoding="utf-8")
+    assert change[0] in text
+    path.write_text(text.replace(*change), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as caught:
+        load_profile(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo or the path of a YAML file"):
+        load_profile("cpuu")
+
+
+def test_the_fingerprint_is_of_the_settings_not_of_the_name() -> None:
+    one = Profile(name="one", description="a")
+    assert one.fingerprint == Profile(name="two", description="b").fingerprint
+    assert one.fingerprint != Profile(name="one", description="a", seed=1).fingerprint

@@ -1,0 +1,100 @@
+"""What the definitions hold, as a snapshot, and what loading them costs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from polar_pipeline.defs.build import build_defs
+from polar_pipeline.defs.project import Project
+
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "mlflow", "faiss", "sklearn", "openai", "matplotlib", "pandera", "scipy")
+
+
+def test_the_graph(project: Project) -> None:
+    graph = build_defs(project).resolve_asset_graph()
+    parents = {
+        key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
+        for key in graph.materializable_asset_keys
+    }
+    assert parents == {
+        "raw_posts": [],
+        "corpus_audit": ["raw_posts"],
+        "linear_adapter": ["raw_posts"],
+        "linear_dev_probabilities": ["linear_adapter", "raw_posts"],
+        "thresholds": ["linear_adapter", "linear_dev_probabilities", "raw_posts"],
+        "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds"],
+        "benchmark_report": ["corpus_audit", "ensemble_predictions", "raw_posts", "thresholds"],
+        "submission": ["ensemble_predictions", "raw_posts", "thresholds"],
+    }
+
+
+def test_every_asset_is_described_grouped_owned_and_versioned(project: Project) -> None:
+    graph = build_defs(project).resolve_asset_graph()
+    groups = {"corpus": 2, "backbones": 2, "decision": 2, "evidence": 2}
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        assert node.description and node.owners and node.kinds and node.code_version, key
+        groups[str(node.group_name)] -= 1
+        assert node.is_partitioned == (node.group_name != "evidence"), key
+    assert set(groups.values()) == {0}
+
+
+def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
+    repository = build_defs(project).get_repository_def()
+    assert {job for job in repository.job_names if not job.startswith("__")} == {"language_pipeline", "report"}
+    (schedule,) = repository.schedule_defs
+    assert (schedule.name, schedule.cron_schedule, schedule.default_status.value) == ("weekly_retraining", "0 3 * * 1", "STOPPED")
+    assert {(sensor.name, sensor.default_status.value) for sensor in repository.sensor_defs} == {
+        ("close_killed_runs", "RUNNING"),
+        ("follow_languages", "RUNNING"),
+    }
+    checks = {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys}
+    assert checks == {
+        "raw_posts:schema_and_ids", "raw_posts:both_classes", "raw_posts:no_canary",
+        "linear_dev_probabilities:complete", "linear_dev_probabilities:finite", "linear_dev_probabilities:not_constant",
+        "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:twins",
+    }  # fmt: skip
+
+
+def test_the_code_version_follows_the_settings_of_its_stage(tmp_path: Path) -> None:
+    text = Path(str(Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml")).read_text()
+    path = tmp_path / "own.yaml"
+    path.write_text(text.replace("  resamples: 200\n", "  resamples: 100\n"))
+
+    def versions(profile: str) -> dict[str, str | None]:
+        graph = build_defs(Project.load(profile, {"POLAR_HOME": str(tmp_path)})).resolve_asset_graph()
+        return {key.to_user_string(): graph.get(key).code_version for key in graph.materializable_asset_keys}
+
+    before, after = versions("demo"), versions(str(path))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"thresholds", "ensemble_predictions", "benchmark_report", "submission"}
+
+
+def test_partitions_are_the_profiles_languages_heaviest_first(tmp_path: Path) -> None:
+    graph = build_defs(Project.load("cpu", {"POLAR_HOME": str(tmp_path)})).resolve_asset_graph()
+    keys = graph.get(dg.AssetKey("raw_posts")).partitions_def.get_partition_keys()
+    assert (len(keys), keys[:3], keys[-1]) == (22, ["swa", "khm", "zho"], "pan")
+
+
+@pytest.mark.slow
+def test_loading_the_definitions_imports_nothing_heavy_and_writes_nothing(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from polar_pipeline.definitions import defs
+import dagster as dg
+assert len(defs().resolve_all_asset_specs()) == 8
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "POLAR_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_definitions_are_loadable(project: Project) -> None:
+    dg.Definitions.validate_loadable(build_defs(project))
