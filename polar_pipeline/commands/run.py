@@ -3,6 +3,7 @@
 import time
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -80,9 +81,9 @@ def _line(outcome: Outcome, count: int, total: int, seconds: float) -> str:
 
 
 def _print_table(decisions: list[Decision]) -> None:
-    table = Table(title="Macro-F1 out of fold, with 95% interval", title_justify="left")
+    table = Table(title="Macro-F1 out of fold, with its 95% interval", title_justify="left", box=SIMPLE_HEAD)
     for column in ("language", "", "posts", "polarized", "macro-F1", "interval", "threshold"):
-        table.add_column(column, justify="left" if column in ("language", "") else "right")
+        table.add_column(column, justify="left" if column in ("language", "") else "right", no_wrap=True)
     for decision in decisions:
         estimate = decision.out_of_fold
         table.add_row(

@@ -42,6 +42,8 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
         jobs=[language_job, report_job],
         schedules=[weekly_retraining(project, language_job)],
         sensors=[close_killed_runs, automation_sensor()],
+        # what is launched from the asset graph has no job of its own, and should not start a process per step either
+        executor=dg.in_process_executor,
         resources={**_resources(project), **(resources or {})},
     )
 

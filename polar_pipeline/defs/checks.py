@@ -1,5 +1,6 @@
 """Asset checks, one step per asset and language. Blocking ones stop what lies downstream in the same run; the others warn."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +51,7 @@ def scores_checks(project: Project, backbone: str) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name=f"{asset}_checks",
-        specs=_specs(project, asset, descriptions, blocking=True),
+        specs=_specs(project, asset, descriptions, blocking=True, also=("raw_posts",)),
         ins={"scores": dg.AssetIn(asset), "posts": dg.AssetIn("raw_posts")},
     )
     def checks(
@@ -111,12 +112,20 @@ def audit_checks(project: Project) -> dg.AssetChecksDefinition:
     return checks
 
 
-def _specs(project: Project, asset: str, descriptions: dict[str, str], *, blocking: bool) -> list[dg.AssetCheckSpec]:
+def _specs(
+    project: Project, asset: str, descriptions: dict[str, str], *, blocking: bool, also: tuple[str, ...] = ()
+) -> list[dg.AssetCheckSpec]:
+    """One spec per check; `also` names further assets that the checks read."""
     partitions = language_partitions(project.profile)
-    return [
-        dg.AssetCheckSpec(name, asset=asset, description=text, blocking=blocking, partitions_def=partitions)
-        for name, text in descriptions.items()
-    ]
+    with warnings.catch_warnings():
+        # without partitions a check would load all languages at once; the parameter is in preview in this release
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return [
+            dg.AssetCheckSpec(
+                name, asset=asset, description=text, blocking=blocking, partitions_def=partitions, additional_deps=also
+            )
+            for name, text in descriptions.items()
+        ]
 
 
 def _result(asset: str, name: str, complaint: str, *, warn: bool = False) -> dg.AssetCheckResult:

@@ -3,6 +3,7 @@
 What is not here: autologging, global "active run" state, models (adapters lie in the home; a run names their sha256).
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -84,6 +85,7 @@ def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowC
     from filelock import FileLock
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # its migrations announce themselves line by line
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
         client: Any = MlflowClient(tracking_uri=f"sqlite:///{database}")

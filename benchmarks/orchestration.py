@@ -1,0 +1,83 @@
+"""What Dagster, MLflow and files between stages cost: the graph through `polar run`, beside the same stages called plainly.
+
+Usage: python benchmarks/orchestration.py [--profile cpu] [--language deu --language eng ...]
+
+Both sides do the same work on one core, one language after the other, from CSV to report. The share is
+1 - plain / orchestrated; starting the process and importing the packages count as orchestration.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def orchestrated(profile: str, codes: list[str]) -> float:
+    """Seconds of `polar run --jobs 1` in an empty home."""
+    with tempfile.TemporaryDirectory() as home:
+        languages = [part for code in codes for part in ("--language", code)]
+        command = [sys.executable, "-m", "polar_pipeline", "run", "--profile", profile, "--jobs", "1", *languages]
+        started = time.perf_counter()
+        subprocess.run(command, check=True, env={**os.environ, **THREADS, "POLAR_HOME": home}, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+
+def plain(profile: str, codes: list[str]) -> float:
+    """Seconds of the stages' functions alone, in this process, after their packages were imported."""
+    from polar_pipeline.backbones.base import training_fingerprint
+    from polar_pipeline.backbones.factory import make_backbone
+    from polar_pipeline.corpus.audit import audit
+    from polar_pipeline.corpus.folds import assign_folds
+    from polar_pipeline.corpus.posts import read_posts
+    from polar_pipeline.decision.ensemble import decide, predict
+    from polar_pipeline.defs.project import Project
+    from polar_pipeline.report.evidence import language_evidence
+    from polar_pipeline.report.page import render_report
+    from polar_pipeline.report.sealed import read_test_labels
+
+    with tempfile.TemporaryDirectory() as home:
+        project = Project.load(profile, {**os.environ, "POLAR_HOME": home})
+        settings, card, root = project.profile, project.card, Path(home) / "adapters"
+        backbone = make_backbone(settings.backbones[0], settings)
+
+        def one(code: str) -> object:
+            posts = assign_folds(read_posts(project.data, code, card), settings.folds, settings.seed)
+            findings = audit(posts, code, card, settings.seed)
+            ref = backbone.train(code, posts, card, root, lambda _: None)
+            scores = backbone.score(ref, posts, card, root)
+            decision = decide(code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card))
+            predictions = predict(decision, posts, scores)
+            labels = read_test_labels(project.data, code, card)
+            return language_evidence(posts, predictions, decision, findings, labels, settings.report, settings.seed)
+
+        one(codes[-1])  # imports and caches are warm; its adapter is written again below, to the same place
+        started = time.perf_counter()
+        render_report([one(code) for code in codes], {}, card, settings)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print both times and the share."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="cpu" if os.environ.get("POLAR_DATA_DIR") else "demo")
+    parser.add_argument("--language", action="append")
+    arguments = parser.parse_args()
+    from polar_pipeline.task.profile import load_profile
+
+    codes = arguments.language or load_profile(arguments.profile).codes
+    alone, whole = plain(arguments.profile, codes), orchestrated(arguments.profile, codes)
+    print(f"{len(codes)} languages, profile {arguments.profile}, one core")
+    print(f"stages called plainly      {alone:8.1f} s")
+    print(f"through Dagster and MLflow {whole:8.1f} s")
+    print(f"share of orchestration     {1 - alone / whole:8.1%}")
+
+
+if __name__ == "__main__":
+    for name, value in THREADS.items():
+        os.environ.setdefault(name, value)
+    main()

@@ -1,0 +1,168 @@
+"""The audit: what to know about a language's posts before trusting a score on them.
+
+It counts and never changes a post: what folds and curation do about a finding is theirs. Problems that make a file
+unusable are errors of reading (posts.py), not findings.
+"""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import regex
+
+from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.corpus.shift import shift_auc
+from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.storage.record import Record
+from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language as registered
+
+EXAMPLES = 5
+# a length is odd when its logarithm is this many median absolute deviations from the median ...
+ODD_DEVIATIONS = 5.0
+# ... which are taken as at least this, or in a corpus of nearly equal lengths every other length would be odd
+SMALLEST_DEVIATION = 0.1
+
+# line breaks and tabs are part of posts
+_CONTROL = regex.compile(r"(?V1)[\p{Cc}--[\t\n\r]]")
+
+
+class Audit(Record):
+    """One language's findings. Counts of texts are over all splits where a name does not say otherwise."""
+
+    language: str
+    posts_train: int
+    posts_dev: int
+    posts_test: int
+    positive_train: float
+    positive_dev: float
+    types_train: dict[str, int]  # train posts with each auxiliary type that the language's files have
+    duplicate_groups: int  # in train: texts that several posts share once normalised
+    duplicate_rows: int  # in train: the posts of those groups
+    conflicting_groups: int  # in train: those groups whose posts differ in label
+    twins_dev: int  # train posts whose normalised text stands in dev too
+    twins_test: int
+    twin_ids: tuple[str, ...]  # a few of those train posts
+    repeated_ids: int  # ids that stand in several splits
+    repeated_id_examples: tuple[str, ...]
+    foreign_script: int  # most letters are of a script that the registry does not have for the language
+    secondary_script: int  # most letters are of a registered script that is not the main one
+    replacement_characters: int  # texts with U+FFFD
+    double_question_marks: int
+    not_nfc: int
+    control_characters: int
+    length_min: int
+    length_median: float
+    length_p95: float
+    length_max: int
+    length_outliers: int
+    shift_auc: float
+
+
+def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
+    """Look at a language's posts table. Raises InputError when the language is not registered or too small to measure shift."""
+    train, dev, test = (posts[posts["split"] == split] for split in ("train", "dev", "test"))
+    types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
+    return Audit.model_validate(
+        {
+            "language": language,
+            "posts_train": len(train),
+            "posts_dev": len(dev),
+            "posts_test": len(test),
+            "positive_train": float(train["label"].mean()),
+            "positive_dev": float(dev["label"].mean()),
+            "types_train": types,
+            **_duplicates(posts),
+            **_repeated_ids(posts),
+            **_scripts(posts["text"].tolist(), registered(language).scripts),
+            **_odd_texts(posts["text"].tolist()),
+            **_lengths(posts["text"]),
+            "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed),
+        }
+    )
+
+
+def audit_table(audits: list[Audit]) -> list[dict[str, object]]:
+    """One row per audit with short column names, the same columns in the same order for every language."""
+    return [
+        {
+            "language": found.language,
+            "train": found.posts_train,
+            "dev": found.posts_dev,
+            "test": found.posts_test,
+            "pos train": found.positive_train,
+            "pos dev": found.positive_dev,
+            "dup rows": found.duplicate_rows,
+            "conflicts": found.conflicting_groups,
+            "twins dev": found.twins_dev,
+            "twins test": found.twins_test,
+            "same ids": found.repeated_ids,
+            "foreign": found.foreign_script,
+            "2nd script": found.secondary_script,
+            "U+FFFD": found.replacement_characters,
+            "??": found.double_question_marks,
+            "not NFC": found.not_nfc,
+            "control": found.control_characters,
+            "median": int(found.length_median),
+            "max": found.length_max,
+            "odd length": found.length_outliers,
+            "shift AUC": found.shift_auc,
+        }
+        for found in audits
+    ]
+
+
+def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
+    """Groups inside train, and train posts with twins in dev or test. Columns used: id, text, label, split."""
+    rows = posts.assign(group=duplicate_groups(posts))
+    train = rows[rows["split"] == "train"]
+    groups = train.groupby("group")["label"].agg(["size", "nunique"])
+    shared = groups[groups["size"] > 1]
+    in_dev, in_test = (train["group"].isin(rows.loc[rows["split"] == split, "group"]) for split in ("dev", "test"))
+    return {
+        "duplicate_groups": len(shared),
+        "duplicate_rows": int(shared["size"].sum()),
+        "conflicting_groups": int((shared["nunique"] > 1).sum()),
+        "twins_dev": int(in_dev.sum()),
+        "twins_test": int(in_test.sum()),
+        "twin_ids": tuple(train.loc[in_dev | in_test, "id"].head(EXAMPLES)),
+    }
+
+
+def _repeated_ids(posts: pd.DataFrame) -> dict[str, object]:
+    splits = posts.groupby("id")["split"].nunique()
+    repeated = sorted(splits.index[splits > 1])
+    return {"repeated_ids": len(repeated), "repeated_id_examples": tuple(repeated[:EXAMPLES])}
+
+
+def _scripts(texts: list[str], known: tuple[str, ...]) -> dict[str, object]:
+    dominant = [script for script in dominant_scripts(texts) if script]
+    return {
+        "foreign_script": sum(script not in known for script in dominant),
+        "secondary_script": sum(script in known[1:] for script in dominant),
+    }
+
+
+def _odd_texts(texts: list[str]) -> dict[str, object]:
+    return {
+        "replacement_characters": sum("\ufffd" in text for text in texts),
+        "double_question_marks": sum("??" in text for text in texts),
+        "not_nfc": sum(not unicodedata.is_normalized("NFC", text) for text in texts),
+        "control_characters": sum(_CONTROL.search(text) is not None for text in texts),
+    }
+
+
+def _lengths(texts: "pd.Series[str]") -> dict[str, object]:
+    """Lengths in characters, as Python counts them: code points."""
+    lengths: Ints = np.array([len(text) for text in texts])
+    logarithms = np.log(lengths)
+    distances = np.abs(logarithms - np.median(logarithms))
+    deviation = max(float(np.median(distances)), SMALLEST_DEVIATION)
+    return {
+        "length_min": int(lengths.min()),
+        "length_median": float(np.median(lengths)),
+        "length_p95": float(np.quantile(lengths, 0.95)),
+        "length_max": int(lengths.max()),
+        "length_outliers": int((distances > ODD_DEVIATIONS * deviation).sum()),
+    }

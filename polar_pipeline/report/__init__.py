@@ -1,0 +1,1 @@
+"""Evidence: what the decisions are worth, measured and shown."""

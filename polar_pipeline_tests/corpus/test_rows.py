@@ -1,0 +1,111 @@
+"""Reading CSV files: exact round trips, and one sentence with file, row and line for each thing that breaks a file."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polar_pipeline.corpus.rows import read_rows
+from polar_pipeline.errors import InputError
+from polar_pipeline_tests.corpus.tables import write_csv
+
+HEADER = b"id,text\r\n"
+
+
+def written(folder: Path, content: bytes) -> Path:
+    path = folder / "eng.csv"
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_rows(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and message.endswith(".") and "\n" not in message
+    return message.removeprefix(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NA", "null", "nan", "", "None", '"quoted" start', "a\r\nb", "a\nb\n", "a\rb", " spaces ", "1e5", "a,b", '"', "\ufeffx", "\x00"],
+)
+def test_texts_stay_what_they_are(tmp_path: Path, text: str) -> None:
+    path = write_csv(tmp_path / "eng.csv", [("id", "text"), ("eng_1", text), ("eng_2", "after")])
+    assert read_rows(path).frame["text"].tolist() == [text, "after"]
+
+
+@given(texts=st.lists(st.text(), min_size=1, max_size=5))
+def test_every_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    rows = [("id", "text"), *((f"eng_{number}", text) for number, text in enumerate(texts))]
+    path = write_csv(tmp_path_factory.mktemp("rows") / "eng.csv", rows)
+    assert read_rows(path).frame["text"].tolist() == texts
+
+
+def test_rows_are_numbered_from_one_and_keep_their_lines(tmp_path: Path) -> None:
+    rows = read_rows(written(tmp_path, b'id,text\n1,"a\nb\r\nc"\n\n2,d\n3,e'))
+    assert rows.frame.index.tolist() == [1, 2, 3]
+    assert rows.lines == [2, 6, 7]
+    assert rows.place(2) == f"{tmp_path / 'eng.csv'}: row 2 (line 6)"
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path: Path) -> None:
+    assert list(read_rows(written(tmp_path, b"\xef\xbb\xbfid,text\n1,a\n")).frame.columns) == ["id", "text"]
+
+
+def test_a_missing_file_says_how_to_get_it(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "train" / "eng.csv")
+    assert message.startswith(" does not exist") and "polar data fetch" in message and "POLAR_DATA_DIR" in message
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n\n"])
+def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
+    assert refusal(written(tmp_path, content)).startswith(" is empty")
+
+
+def test_a_header_without_rows(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path, HEADER)).startswith(" holds a header and no row")
+
+
+def test_a_column_that_stands_twice(tmp_path: Path) -> None:
+    assert "column `text` stands twice" in refusal(written(tmp_path, b"id,text,text\n1,a,b\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (HEADER + b"1,a\n2,b,c\n3,d\n4\n", r": row 2 \(line 3\) has 3 fields where the header has 2: .* \(1 more such problem\)\."),
+        (HEADER + b'1,"a\nb"\n2\n', r": row 2 \(line 4\) has 1 fields where the header has 2: .*line breaks\."),
+    ],
+)  # fmt: skip
+def test_rows_of_another_length(tmp_path: Path, content: bytes, expected: str) -> None:
+    assert re.fullmatch(expected, refusal(written(tmp_path, content)))
+
+
+@pytest.mark.parametrize(
+    "content", [HEADER + b'1,a\n2,"b\n3,c\n', HEADER + b'1,a\n2,"b" c\n', HEADER + b'1,a\n2,"' + b"x" * 200_000]
+)
+def test_quotes_that_do_not_match(tmp_path: Path, content: bytes) -> None:
+    message = refusal(written(tmp_path, content))
+    assert message.startswith(": row 2 (line 3) is not properly quoted") and "close every quote" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (HEADER + b"1,a\n2,b\xffc\n", ": row 2 (line 3) is not UTF-8 at byte 16 of the file (0xff)"),
+        (HEADER + b'1,"a\nb"\n2,"c\n\xe9"\n', ": row 2 (line 5) is not UTF-8 at byte 22 of the file (0xe9)"),
+        (b"\xef\xbb\xbf" + HEADER + b"1,\xff\n", ": row 1 (line 2) is not UTF-8 at byte 14 of the file (0xff)"),
+        (HEADER + b"1,a\n\xff,b\n", ": row 2 (line 3) is not UTF-8 at byte 13 of the file (0xff)"),
+        (b"\xff\xfei\x00", ": the header is not UTF-8 at byte 0 of the file (0xff)"),
+    ],
+)
+def test_bytes_that_are_not_utf8(tmp_path: Path, content: bytes, expected: str) -> None:
+    message = refusal(written(tmp_path, content))
+    assert message.startswith(expected) and "save the file as UTF-8" in message
