@@ -23,12 +23,17 @@ def orchestrated(profile: str, codes: list[str]) -> float:
         languages = [part for code in codes for part in ("--language", code)]
         command = [sys.executable, "-m", "polar_pipeline", "run", "--profile", profile, "--jobs", "1", *languages]
         started = time.perf_counter()
-        subprocess.run(command, check=True, env={**os.environ, **THREADS, "POLAR_HOME": home}, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            command, check=True, env={**os.environ, **THREADS, "POLAR_HOME": home}, stdout=subprocess.DEVNULL
+        )
         return time.perf_counter() - started
 
 
 def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
+    from polar_pipeline.report.evidence import language_evidence
+    from polar_pipeline.report.page import render_report
+
     from polar_pipeline.backbones.base import training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
@@ -36,8 +41,6 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.corpus.posts import read_posts
     from polar_pipeline.decision.ensemble import decide, predict
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.report.evidence import language_evidence
-    from polar_pipeline.report.page import render_report
     from polar_pipeline.report.sealed import read_test_labels
 
     with tempfile.TemporaryDirectory() as home:
@@ -50,7 +53,9 @@ def plain(profile: str, codes: list[str]) -> float:
             findings = audit(posts, code, card, settings.seed)
             ref = backbone.train(code, posts, card, root, lambda _: None)
             scores = backbone.score(ref, posts, card, root)
-            decision = decide(code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card))
+            decision = decide(
+                code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card)
+            )
             predictions = predict(decision, posts, scores)
             labels = read_test_labels(project.data, code, card)
             return language_evidence(posts, predictions, decision, findings, labels, settings.report, settings.seed)

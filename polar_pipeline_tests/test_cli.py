@@ -18,9 +18,18 @@ pytestmark = pytest.mark.slow
     ("arguments", "sentence"),
     [
         (["run", "--profile", "demo"], "name languages with --language CODE, or take all of them with --all."),
-        (["run", "--profile", "demo", "--all", "--language", "deu"], "name languages with --language CODE, or take all"),
-        (["run", "--profile", "demo", "--language", "swa"], "language 'swa' is not in profile 'demo': use one of deu, eng, hin."),
-        (["run", "--profile", "dmeo", "--all"], "profile 'dmeo' does not exist: use cpu, demo or the path of a YAML file."),
+        (
+            ["run", "--profile", "demo", "--all", "--language", "deu"],
+            "name languages with --language CODE, or take all",
+        ),
+        (
+            ["run", "--profile", "demo", "--language", "swa"],
+            "language 'swa' is not in profile 'demo': use one of deu, eng, hin.",
+        ),
+        (
+            ["run", "--profile", "dmeo", "--all"],
+            "profile 'dmeo' does not exist: use cpu, demo or the path of a YAML file.",
+        ),
         (["run", "--profile", "cpu", "--all"], "polar data fetch"),
         (["run", "--all", "--jobs", "0"], "--jobs"),
         (["data", "check", "--language", "xyz", "--profile", "demo"], "'xyz'"),
@@ -47,7 +56,9 @@ def test_data_check_prints_a_row_per_language(tmp_path: Path) -> None:
 
 @real_data
 def test_data_check_on_the_official_release(tmp_path: Path) -> None:
-    done = polar(tmp_path / "home", "data", "check", "--language", "pan", "--language", "tur", POLAR_DATA_DIR=str(DATA_DIR))
+    done = polar(
+        tmp_path / "home", "data", "check", "--language", "pan", "--language", "tur", POLAR_DATA_DIR=str(DATA_DIR)
+    )
     assert "1700" in done.stdout and "2364" in done.stdout
 
 

@@ -11,7 +11,19 @@ import pytest
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
 
-HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "mlflow", "faiss", "sklearn", "openai", "matplotlib", "pandera", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "mlflow",
+    "faiss",
+    "sklearn",
+    "openai",
+    "matplotlib",
+    "pandera",
+    "scipy",
+)
 
 
 def test_the_graph(project: Project) -> None:
@@ -47,7 +59,11 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
     repository = build_defs(project).get_repository_def()
     assert {job for job in repository.job_names if not job.startswith("__")} == {"language_pipeline", "report"}
     (schedule,) = repository.schedule_defs
-    assert (schedule.name, schedule.cron_schedule, schedule.default_status.value) == ("weekly_retraining", "0 3 * * 1", "STOPPED")
+    assert (schedule.name, schedule.cron_schedule, schedule.default_status.value) == (
+        "weekly_retraining",
+        "0 3 * * 1",
+        "STOPPED",
+    )
     assert {(sensor.name, sensor.default_status.value) for sensor in repository.sensor_defs} == {
         ("close_killed_runs", "RUNNING"),
         ("follow_languages", "RUNNING"),
@@ -90,7 +106,11 @@ assert len(defs().resolve_all_asset_specs()) == 8
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "POLAR_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, "POLAR_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
     assert not (tmp_path / "home").exists()

@@ -20,7 +20,14 @@ from mlflow import MlflowClient
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline_tests.conftest import polar
 
-ASSETS = ["raw_posts", "corpus_audit", "linear_adapter", "linear_dev_probabilities", "thresholds", "ensemble_predictions"]
+ASSETS = [
+    "raw_posts",
+    "corpus_audit",
+    "linear_adapter",
+    "linear_dev_probabilities",
+    "thresholds",
+    "ensemble_predictions",
+]
 CODES = ["deu", "eng", "hin"]
 
 pytestmark = pytest.mark.slow
@@ -39,7 +46,9 @@ def own_corpus(tmp_path: Path) -> Path:
     for split in ("train", "dev", "test"):
         shutil.copytree(bundled_folder() / split, tmp_path / "release" / split)
     demo = Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml"
-    (tmp_path / "own.yaml").write_text(demo.read_text(encoding="utf-8").replace("data: bundled", "data: release"), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(
+        demo.read_text(encoding="utf-8").replace("data: bundled", "data: release"), encoding="utf-8"
+    )
     return tmp_path
 
 
@@ -86,7 +95,9 @@ def test_mlflow_has_each_step_once_finished_with_its_data(finished_home: Path) -
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     expected = {(asset, code) for asset in ASSETS for code in CODES} | {("benchmark_report", ""), ("submission", "")}
-    assert Counter((run.data.tags["dagster.asset"], run.data.tags["dagster.partition"]) for run in runs) == Counter(expected)
+    assert Counter((run.data.tags["dagster.asset"], run.data.tags["dagster.partition"]) for run in runs) == Counter(
+        expected
+    )
     assert {run.info.status for run in runs} == {"FINISHED"}
     decisions = [run for run in runs if run.data.tags["dagster.asset"] == "thresholds"]
     assert all(0 < run.data.metrics["macro_f1_out_of_fold"] <= 1 for run in decisions)
@@ -112,7 +123,9 @@ def test_labels_of_test_move_nothing_but_the_report(own_corpus: Path) -> None:
             for file in files:
                 _relabel(file, "" if name == "absent" else "1")
         run_own(own_corpus, name, "--all")
-        seen[name] = {path: digest for path, digest in digests(own_corpus / name).items() if not path.startswith("report")}
+        seen[name] = {
+            path: digest for path, digest in digests(own_corpus / name).items() if not path.startswith("report")
+        }
     assert seen["present"] == seen["absent"] == seen["replaced"]
     pages = [(own_corpus / name / "report" / "index.html").read_text() for name in seen]
     assert len(set(pages)) == 3
@@ -124,7 +137,13 @@ def _relabel(file: Path, value: str) -> None:
     with file.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, rows[0].keys())
         writer.writeheader()
-        writer.writerows({key: value if key in rows[0] and key not in ("id", "text", "canary") else cell for key, cell in row.items()} for row in rows)
+        writer.writerows(
+            {
+                key: value if key in rows[0] and key not in ("id", "text", "canary") else cell
+                for key, cell in row.items()
+            }
+            for row in rows
+        )
 
 
 def test_one_bad_language_is_named_and_the_others_finish(own_corpus: Path) -> None:

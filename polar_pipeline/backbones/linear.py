@@ -19,7 +19,9 @@ VERSION = 1
 def _features(texts: list[str]) -> Any:
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    return HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=2**18, alternate_sign=False).transform(texts)
+    return HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=2**18, alternate_sign=False).transform(
+        texts
+    )
 
 
 def _fit(x: Any, y: Any) -> Any:
@@ -49,7 +51,12 @@ class LinearBackbone:
             w = _fit(x[~held], y[~held])
             oof[held] = x[held] @ w[:-1] + w[-1]
         return save_adapter(
-            root, {"w": _fit(x, y), "out_of_fold": oof}, {}, backbone=self.name, language=language, config=self._config,
+            root,
+            {"w": _fit(x, y), "out_of_fold": oof},
+            {},
+            backbone=self.name,
+            language=language,
+            config=self._config,
             posts=training_fingerprint(posts, card),
         )
 

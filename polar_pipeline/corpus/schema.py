@@ -105,7 +105,9 @@ def _not_blank() -> "pa.Check":
 def _problems(cases: pd.DataFrame) -> pd.DataFrame:
     """Breaches in the order in which a reader meets them: whole columns first, then row by row; each once."""
     # a rule about rows that cannot be computed without a missing column is no problem of its own
-    stuck = cases["schema_context"].eq("DataFrameSchema") & cases["index"].isna() & cases["check"].ne("column_in_dataframe")
+    stuck = (
+        cases["schema_context"].eq("DataFrameSchema") & cases["index"].isna() & cases["check"].ne("column_in_dataframe")
+    )
     cases = cases[~stuck]
     whole = cases["schema_context"].eq("DataFrameSchema") & cases["index"].notna()
     # pandera repeats a rule about whole rows for every column, and an empty cell can break two rules about one cell

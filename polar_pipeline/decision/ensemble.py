@@ -11,8 +11,9 @@ from polar_pipeline.decision.calibration import fit_temperature, sigmoid
 from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.decision.thresholds import Threshold, bagged_threshold
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.intervals import macro_f1_interval
+from polar_pipeline.metrics.intervals import confusion, macro_f1_interval
 from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error
+from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.profile import DecisionSettings, Profile
 
 STRATEGY = "equal-weights + bagged-out-of-fold-threshold"
@@ -39,7 +40,7 @@ def decide(
     temperatures, threshold = _fit(labels, logits, rule, profile.seed)
     probabilities = _combine(logits, temperatures)
     predictions = _nested_predictions(labels, folds, logits, rule, profile.seed)
-    interval = macro_f1_interval(labels, predictions, profile.report.resamples, profile.seed)
+    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(profile.seed, language))
     return Decision(
         language=language,
         members=tuple(
@@ -50,6 +51,7 @@ def decide(
         threshold=threshold.value,
         threshold_spread=threshold.spread,
         out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
+        confusion=confusion(labels, predictions),
         calibration_error=expected_calibration_error(labels, probabilities),
         positives=float(labels.mean()),
         seed=profile.seed,
@@ -57,6 +59,11 @@ def decide(
         posts_fingerprint=posts_fingerprint,
         adapters={name: adapters[name] for name in backbones},
     )
+
+
+def language_seed(seed: int, language: str) -> int:
+    """A seed of this language's own: with one seed for all, the resamples of languages would rise and fall together."""
+    return int(fingerprint([seed, language])[:8], 16)
 
 
 def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

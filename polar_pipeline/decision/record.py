@@ -33,6 +33,9 @@ class Decision(Record):
     threshold: float
     threshold_spread: float  # standard deviation of the threshold over the bootstrap resamples
     out_of_fold: Estimate  # nested: each fold decided by temperature and threshold of the other folds
+    confusion: tuple[
+        int, int, int, int
+    ]  # of the nested predictions: true and false negatives and positives as tn, fp, fn, tp
     calibration_error: float  # expected calibration error of the out-of-fold probabilities
     positives: float  # share of positive labels among the rows that were decided on
     seed: int

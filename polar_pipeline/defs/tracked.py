@@ -36,7 +36,8 @@ def tracked_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDe
         compute.__signature__ = signature.replace(parameters=parameters, return_annotation=Any)  # type: ignore[attr-defined]
         compute.__annotations__ = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
         del compute.__wrapped__  # Dagster would look through it at the body's own signature
-        return dg.asset(required_resource_keys={"tracker"}, **settings)(compute)
+        asset: dg.AssetsDefinition = dg.asset(required_resource_keys={"tracker"}, **settings)(compute)
+        return asset
 
     return decorate
 

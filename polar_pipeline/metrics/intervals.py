@@ -19,9 +19,15 @@ class Interval(NamedTuple):
     high: float
 
 
-def macro_f1_resamples(labels: Ints, predictions: Ints, resamples: int, seed: int) -> Floats:
-    """Macro-F1 of `resamples` bootstrap resamples of the posts; shape (resamples,)."""
-    cells = np.bincount(2 * np.asarray(labels) + np.asarray(predictions), minlength=4)
+def confusion(labels: Ints, predictions: Ints) -> tuple[int, int, int, int]:
+    """Counts of true negatives, false positives, false negatives and true positives."""
+    tn, fp, fn, tp = np.bincount(2 * np.asarray(labels) + np.asarray(predictions), minlength=4).tolist()
+    return tn, fp, fn, tp
+
+
+def macro_f1_resamples(counts: tuple[int, int, int, int], resamples: int, seed: int) -> Floats:
+    """Macro-F1 of `resamples` bootstrap resamples of the posts with this `confusion`; shape (resamples,)."""
+    cells = np.array(counts)
     draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=resamples)
     tn, fp, fn, tp = draws.T.astype(float)
     return macro_f1_of_counts(tp, fp, fn, tn)
@@ -30,7 +36,7 @@ def macro_f1_resamples(labels: Ints, predictions: Ints, resamples: int, seed: in
 def macro_f1_interval(labels: Ints, predictions: Ints, resamples: int, seed: int, level: float = 0.95) -> Interval:
     """Macro-F1 with its percentile bootstrap interval over posts. Same seed, same interval."""
     value = macro_f1(labels, predictions)
-    return Interval(value, *_percentiles(macro_f1_resamples(labels, predictions, resamples, seed), level))
+    return Interval(value, *_percentiles(macro_f1_resamples(confusion(labels, predictions), resamples, seed), level))
 
 
 def mean_interval(values: list[float], draws: list[Floats], level: float = 0.95) -> Interval:

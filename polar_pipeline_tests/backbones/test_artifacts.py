@@ -12,7 +12,9 @@ TENSORS = {"weights": np.arange(6, dtype="float32").reshape(2, 3), "keys": np.ar
 
 
 def save(root: Path, value: int = 1) -> AdapterRef:
-    return save_adapter(root, TENSORS, {"value": value}, backbone="linear", language="deu", config="c" * 64, posts="p" * 64)
+    return save_adapter(
+        root, TENSORS, {"value": value}, backbone="linear", language="deu", config="c" * 64, posts="p" * 64
+    )
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
@@ -50,5 +52,7 @@ def test_a_lost_folder_is_named(tmp_path: Path) -> None:
 def test_every_mismatch_of_provenance_is_named(tmp_path: Path) -> None:
     ref = save(tmp_path)
     check_provenance(ref, backbone="linear", language="deu", config="c" * 64, posts="p" * 64)
-    with pytest.raises(InputError, match=r"language is 'deu', not 'swa'; posts_fingerprint is 'pppppppppppp', not 'qqqqqqqqqqqq'"):
+    with pytest.raises(
+        InputError, match=r"language is 'deu', not 'swa'; posts_fingerprint is 'pppppppppppp', not 'qqqqqqqqqqqq'"
+    ):
         check_provenance(ref, backbone="linear", language="swa", config="c" * 64, posts="q" * 64)

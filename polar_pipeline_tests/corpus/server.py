@@ -1,5 +1,6 @@
 """A real HTTP server for the tests of downloads, which misbehaves as it is told to, and remembers what it was asked."""
 
+import gzip
 import threading
 import time
 from collections.abc import Iterator
@@ -80,7 +81,12 @@ def serving(server: Server) -> Iterator[Server]:
                 self._head(404 if content is None else answer.status, {"Content-Length": "0", **answer.headers})
                 return
             content = content if answer.body is None else answer.body
-            status, headers, body = 200, dict(answer.headers), content
+            status, headers = 200, dict(answer.headers)
+            if "gzip" in self.headers.get(
+                "Accept-Encoding", ""
+            ):  # as real servers do; ranges then count compressed bytes
+                content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
+            body = content
             if asked_range and answer.ranges:
                 start = int(asked_range.removeprefix("bytes=").removesuffix("-"))
                 if start >= len(content):

@@ -79,11 +79,17 @@ def test_another_seed_is_another_deal() -> None:
 
 
 def test_a_mixed_group_does_not_cost_a_fold_its_class() -> None:
-    # one group has both labels; were it dealt last, both folds could lack what it holds
-    labels = np.array([1, 0, 0, 1])
-    for seed in range(20):
-        folds = deal(np.array([0, 1, 2, 2]), labels, 2, seed)
-        assert {(fold, label) for fold, label in zip(folds, labels, strict=True)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    # were the smaller group with both labels dealt last, one fold would be left without a class
+    labels, groups = np.array([1, 1, 1, 0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    for seed in range(10):
+        folds = deal(groups, labels, 2, seed)
+        assert set(zip(folds.tolist(), labels.tolist(), strict=True)) == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_the_index_of_the_table_changes_nothing() -> None:
+    posts = table([])
+    same = assign_folds(posts.set_index(pd.Index([5] * len(posts))), BOTH, 0)
+    pd.testing.assert_frame_equal(same, assign_folds(posts, BOTH, 0))
 
 
 def test_posts_without_content_are_not_one_group() -> None:
@@ -104,5 +110,7 @@ def test_a_class_with_too_few_posts_names_the_remedy() -> None:
 
 def test_a_class_that_is_not_there() -> None:
     posts = posts_of([(f"deu_{row}", f"text {row}", 1, "train") for row in range(5)])
-    with pytest.raises(InputError, match="deu has 0 distinct posts labelled 0 in train, .* give more posts of that class"):
+    with pytest.raises(
+        InputError, match=r"deu has 0 distinct posts labelled 0 in train, .* give more posts of that class"
+    ):
         assign_folds(posts, TRAIN, 0)

@@ -33,7 +33,16 @@ def test_three_files_become_one_table(tmp_path: Path) -> None:
         test=[header, ("eng_4", "d", "1", "1", "", "0")],
     )
     posts = read_posts(folder, "eng", CARD)
-    assert list(posts.columns) == ["id", "text", "label", "split", "fold", "source", "parent_id", *CARD.auxiliary.columns]
+    assert list(posts.columns) == [
+        "id",
+        "text",
+        "label",
+        "split",
+        "fold",
+        "source",
+        "parent_id",
+        *CARD.auxiliary.columns,
+    ]
     assert posts["id"].tolist() == ["eng_2", "eng_1", "eng_3", "eng_4"]
     assert posts["split"].tolist() == ["train", "train", "dev", "test"]
     assert posts["label"].tolist() == [1, 0, 1, pd.NA]
@@ -127,7 +136,9 @@ def test_texts_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, texts
 )  # fmt: skip
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_a_canary_is_refused_in_any_form(tmp_path: Path, text: str, split: str) -> None:
-    folder = write_release(tmp_path, **{split: [HEADER, ("eng_1", "a", "0"), ("eng_2", text, "0"), ("eng_3", text, "1")]})
+    folder = write_release(
+        tmp_path, **{split: [HEADER, ("eng_1", "a", "0"), ("eng_2", text, "0"), ("eng_3", text, "1")]}
+    )
     assert refusal(folder) == (
         f"post eng_2 of {split} holds a canary, the mark of texts that must never be trained on: "
         "remove the post (1 more such problem)."

@@ -295,12 +295,14 @@ def test_data_dir_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_data_dir_without_train(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="POLAR_DATA_DIR is .*none, which is not a folder with train/"):
+    with pytest.raises(InputError, match=r"POLAR_DATA_DIR is .*none, which is not a folder with train/"):
         release_folder(Home(tmp_path), {"POLAR_DATA_DIR": str(tmp_path / "none")})
 
 
 def test_no_release_names_the_ways_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no release yet: run `polar data fetch`, .*POLAR_DATA_DIR.*--profile demo"):
+    with pytest.raises(
+        InputError, match=r"holds no release yet: run `polar data fetch`, .*POLAR_DATA_DIR.*--profile demo"
+    ):
         release_folder(Home(tmp_path), {})
 
 

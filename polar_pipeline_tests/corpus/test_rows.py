@@ -30,7 +30,23 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize(
     "text",
-    ["NA", "null", "nan", "", "None", '"quoted" start', "a\r\nb", "a\nb\n", "a\rb", " spaces ", "1e5", "a,b", '"', "\ufeffx", "\x00"],
+    [
+        "NA",
+        "null",
+        "nan",
+        "",
+        "None",
+        '"quoted" start',
+        "a\r\nb",
+        "a\nb\n",
+        "a\rb",
+        " spaces ",
+        "1e5",
+        "a,b",
+        '"',
+        "\ufeffx",
+        "\x00",
+    ],
 )
 def test_texts_stay_what_they_are(tmp_path: Path, text: str) -> None:
     path = write_csv(tmp_path / "eng.csv", [("id", "text"), ("eng_1", text), ("eng_2", "after")])

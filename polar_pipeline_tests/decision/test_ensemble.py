@@ -59,7 +59,9 @@ def test_scores_of_another_scale_make_the_same_decision() -> None:
 
 def test_two_members_beat_each_alone() -> None:
     posts = make_posts(3000)
-    scores = pd.concat([make_scores(posts, name, scale, seed) for seed, (name, scale) in enumerate([("a", 1), ("b", 9)])])
+    scores = pd.concat(
+        [make_scores(posts, name, scale, seed) for seed, (name, scale) in enumerate([("a", 1), ("b", 9)])]
+    )
     both = decided(posts, scores, ("a", "b")).out_of_fold.value
     assert both > max(decided(posts, scores, (name,)).out_of_fold.value for name in "ab") + 0.02
 
@@ -70,7 +72,9 @@ def test_scores_of_test_and_rows_outside_folds_move_nothing() -> None:
     changed = scores.assign(logit=scores["logit"].where(scores["split"] != "test", 1e3))
     assert decided(posts, changed) == decided(posts, scores)
     without_dev = posts.assign(fold=posts["fold"].where(posts["split"] != "dev", -1))
-    flipped = without_dev.assign(label=without_dev["label"].where(without_dev["split"] != "dev", 1 - without_dev["label"]))
+    flipped = without_dev.assign(
+        label=without_dev["label"].where(without_dev["split"] != "dev", 1 - without_dev["label"])
+    )
     assert decided(flipped, scores) == decided(without_dev, scores)
 
 

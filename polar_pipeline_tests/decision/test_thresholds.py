@@ -35,7 +35,10 @@ def test_it_is_steadier_from_sample_to_sample_than_the_best_of_each_sample() -> 
 def test_it_scores_near_the_optimum_of_its_sample() -> None:
     labels, probabilities = _scored(3000, 0.1, seed=5)
     threshold = bagged_threshold(labels, probabilities, 100, seed=0)
-    assert macro_f1(labels, (probabilities >= threshold.value).astype(int)) > macro_f1_curve(labels, probabilities).values.max() - 0.01
+    assert (
+        macro_f1(labels, (probabilities >= threshold.value).astype(int))
+        > macro_f1_curve(labels, probabilities).values.max() - 0.01
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=30))

@@ -34,7 +34,9 @@ def size(context: dg.AssetExecutionContext, table: pd.DataFrame) -> Size:
 
 @dg.asset(io_manager_key="texts")
 def across(table: dict[str, pd.DataFrame], size: dict[str, Size]) -> str:
-    assert {code: item.language for code, item in size.items()} == {code: frame["id"][0] for code, frame in table.items()}
+    assert {code: item.language for code, item in size.items()} == {
+        code: frame["id"][0] for code, frame in table.items()
+    }
     return ",".join(table)
 
 

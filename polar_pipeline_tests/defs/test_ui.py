@@ -18,7 +18,14 @@ from mlflow import MlflowClient
 
 from polar_pipeline_tests.conftest import polar
 
-ASSETS = ["raw_posts", "corpus_audit", "linear_adapter", "linear_dev_probabilities", "thresholds", "ensemble_predictions"]
+ASSETS = [
+    "raw_posts",
+    "corpus_audit",
+    "linear_adapter",
+    "linear_dev_probabilities",
+    "thresholds",
+    "ensemble_predictions",
+]
 CODES = ["deu", "eng", "hin"]
 
 pytestmark = pytest.mark.slow
@@ -44,7 +51,9 @@ class Servers:
 
     def graphql(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.dagster}/graphql", body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.dagster}/graphql", body, {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as response:
             answer = json.load(response)
         assert "errors" not in answer, answer
@@ -85,10 +94,14 @@ def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_repor
         params={"assetSelection": [{"path": [name]} for name in ASSETS], "partitionNames": CODES, "title": "all"},
     )["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
-    status = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
+    status = (
+        """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"""
+    )
 
     def ended() -> bool:
-        return str(servers.graphql(status, id=launched["backfillId"])["partitionBackfillOrError"]["status"]).startswith("COMPLETED")
+        return str(servers.graphql(status, id=launched["backfillId"])["partitionBackfillOrError"]["status"]).startswith(
+            "COMPLETED"
+        )
 
     servers.wait(240, "the backfill", ended)
     servers.wait(180, "the report", (servers.home / "submission.zip").exists)
@@ -110,5 +123,18 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = polar(tmp_path / "home", "ui", "--profile", "demo", "--mlflow-port", port, "--dagster-port", str(free_port()), check=False)
-    assert (done.returncode, done.stderr.strip()) == (2, f"polar: port {port} is in use: choose another with --mlflow-port.")
+        done = polar(
+            tmp_path / "home",
+            "ui",
+            "--profile",
+            "demo",
+            "--mlflow-port",
+            port,
+            "--dagster-port",
+            str(free_port()),
+            check=False,
+        )
+    assert (done.returncode, done.stderr.strip()) == (
+        2,
+        f"polar: port {port} is in use: choose another with --mlflow-port.",
+    )

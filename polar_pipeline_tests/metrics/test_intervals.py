@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import confusion_matrix, f1_score
 
-from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples, mean_interval
+from polar_pipeline.metrics.intervals import confusion, macro_f1_interval, macro_f1_resamples, mean_interval
 
 
 def _case(posts: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -18,8 +18,10 @@ def test_it_agrees_with_resampling_the_posts_one_by_one() -> None:
     generator = np.random.default_rng(2)
     rows = generator.integers(0, len(labels), size=(2000, len(labels)))
     slow = np.array([f1_score(labels[row], predictions[row], average="macro") for row in rows])
-    fast = macro_f1_resamples(labels, predictions, 4000, seed=3)
-    np.testing.assert_allclose(np.quantile(fast, [0.025, 0.5, 0.975]), np.quantile(slow, [0.025, 0.5, 0.975]), atol=0.004)
+    fast = macro_f1_resamples(confusion(labels, predictions), 4000, seed=3)
+    np.testing.assert_allclose(
+        np.quantile(fast, [0.025, 0.5, 0.975]), np.quantile(slow, [0.025, 0.5, 0.975]), atol=0.004
+    )
 
 
 def test_the_interval_holds_the_estimate_and_shrinks_with_posts() -> None:
@@ -41,8 +43,12 @@ def test_degenerate_inputs() -> None:
 
 
 def test_the_mean_of_languages_is_surer_than_each() -> None:
-    draws = [macro_f1_resamples(*_case(), 2000, seed) for seed in range(16)]
+    draws = [macro_f1_resamples(confusion(*_case()), 2000, seed) for seed in range(16)]
     mean = mean_interval([0.8] * 16, draws)
     low, high = np.quantile(draws[0], [0.025, 0.975])
     assert mean.value == pytest.approx(0.8)
     assert mean.high - mean.low == pytest.approx((high - low) / 4, rel=0.2)
+
+
+def test_confusion_is_sklearns() -> None:
+    assert confusion(*_case()) == tuple(confusion_matrix(*_case()).ravel())

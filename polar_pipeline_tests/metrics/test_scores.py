@@ -11,13 +11,17 @@ from polar_pipeline.metrics.scores import auc, expected_calibration_error, macro
 
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 # few distinct values, so that ties are common
-SCORED = st.lists(st.tuples(st.integers(0, 1), st.sampled_from([-2.0, -0.5, 0.0, 0.1, 0.5, 3.0])), min_size=1, max_size=60)
+SCORED = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([-2.0, -0.5, 0.0, 0.1, 0.5, 3.0])), min_size=1, max_size=60
+)
 
 
 @given(PAIRS)
 def test_macro_f1_is_sklearns(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T
-    assert macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro", zero_division=0))
+    assert macro_f1(labels, predictions) == pytest.approx(
+        f1_score(labels, predictions, average="macro", zero_division=0)
+    )
 
 
 @given(SCORED)
@@ -68,7 +72,12 @@ def test_calibration_error_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
-    [([], [], "length above 0"), ([0, 1], [0.5], "one length"), ([0, 2], [0.1, 0.2], "0 or 1"), ([0, 1], [0.1, np.nan], "finite")],
+    [
+        ([], [], "length above 0"),
+        ([0, 1], [0.5], "one length"),
+        ([0, 2], [0.1, 0.2], "0 or 1"),
+        ([0, 1], [0.1, np.nan], "finite"),
+    ],
 )
 def test_bad_input_is_named(labels: list[int], scores: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -27,7 +27,9 @@ def test_frames_differ_by_value_column_and_order() -> None:
     assert frame_fingerprint(frame, ["y", "x"]) != same
     assert frame_fingerprint(frame.assign(y=pd.array([1, 0], dtype="Int8")), ["x", "y"]) != same
     # a separator inside a value cannot imitate a border between values
-    assert frame_fingerprint(pd.DataFrame({"x": ['a","b']}), ["x"]) != frame_fingerprint(pd.DataFrame({"x": ["a", "b"]}), ["x"])
+    assert frame_fingerprint(pd.DataFrame({"x": ['a","b']}), ["x"]) != frame_fingerprint(
+        pd.DataFrame({"x": ["a", "b"]}), ["x"]
+    )
 
 
 def test_folder_hash_covers_names_and_contents(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_mistakes_are_named(tmp_path: Path, change: tuple[str, str], message: st
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"- a\n", "not list"), (b"\xff", "cannot be read"), (None, "does not exist")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"- a\n", "not list"), (b"\xff", "cannot be read"), (None, "does not exist")]
+)
 def test_files_that_are_no_cards(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "own.yaml"
     if content is not None:

@@ -1,5 +1,6 @@
 """Profiles: every setting is explained, and everything wrong in one is named."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def test_the_bundled_profiles() -> None:
 @pytest.mark.parametrize("name", bundled_profiles())
 def test_every_setting_of_a_bundled_profile_has_a_comment_above_it(name: str) -> None:
     lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         setting = re.match(r"\s*(?:- )?(\w+): \S", line)
         if setting and setting[1] not in {"name", "description"}:
             assert before.strip().startswith("#"), f"{name}.yaml: `{line.strip()}` has no comment"

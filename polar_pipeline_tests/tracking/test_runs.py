@@ -32,7 +32,12 @@ def test_a_step_becomes_a_finished_run_with_links_both_ways(tmp_path: Path) -> N
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "thresholds[deu]"
     assert (run.data.params, run.data.metrics) == ({"folds": "5"}, {"macro_f1": 0.75})
-    expected = {"dagster.run_id": "run-1", "dagster.root_run_id": "run-0", "dagster.asset": "thresholds", "dagster.partition": "deu"}
+    expected = {
+        "dagster.run_id": "run-1",
+        "dagster.root_run_id": "run-0",
+        "dagster.asset": "thresholds",
+        "dagster.partition": "deu",
+    }
     expected |= {"dagster.attempt": "2", "dagster.backfill": "back", "dagster.url": "http://dagster/runs/run-1"}
     assert expected.items() <= run.data.tags.items()
     (dataset,) = run.inputs.dataset_inputs
@@ -42,7 +47,9 @@ def test_a_step_becomes_a_finished_run_with_links_both_ways(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, GeneratorExit])
-def test_whatever_interrupts_the_step_fails_the_run_and_keeps_what_was_noted(tmp_path: Path, interruption: type[BaseException]) -> None:
+def test_whatever_interrupts_the_step_fails_the_run_and_keeps_what_was_noted(
+    tmp_path: Path, interruption: type[BaseException]
+) -> None:
     with pytest.raises(interruption), tracker(tmp_path).step(STEP) as noted:
         noted.log(metrics={"loss": 1.0})
         raise interruption

@@ -1,0 +1,40 @@
+"""submission.zip, exactly as the task's scorer wants it. Same predictions, same bytes."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.task.card import TaskCard
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip entry must have a date; a fixed one keeps the bytes the same
+
+
+def write_submission(path: Path, predictions: dict[str, pd.DataFrame], card: TaskCard) -> Path:
+    """Write the test labels of each language as `<folder>/<file>` inside a zip: id, label. Atomic.
+
+    Raises InputError when a language has no test posts, an empty or doubled id, or a label outside {0, 1}.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for code in sorted(predictions):
+            test = predictions[code].loc[predictions[code]["split"] == "test", ["id", "prediction"]]
+            _check(code, test)
+            entry = zipfile.ZipInfo(f"{card.submission.folder}/{card.submission.file.format(language=code)}", _EPOCH)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            table = test.set_axis(["id", card.label.column], axis=1)
+            archive.writestr(entry, table.to_csv(index=False, lineterminator="\n"))
+    return write_atomic(path, buffer.getvalue())
+
+
+def _check(code: str, test: pd.DataFrame) -> None:
+    remedy = f"materialize ensemble_predictions for {code} again"
+    if test.empty:
+        raise InputError(f"predictions of {code} hold no test posts: {remedy}.")
+    if test["id"].isna().any() or (test["id"] == "").any() or test["id"].duplicated().any():
+        raise InputError(f"predictions of {code} have an empty or doubled id: {remedy}.")
+    if not test["prediction"].isin((0, 1)).all():
+        raise InputError(f"predictions of {code} have a label that is not 0 or 1: {remedy}.")

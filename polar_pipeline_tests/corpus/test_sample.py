@@ -1,0 +1,34 @@
+"""The bundled corpus is one that every stage can use."""
+
+import re
+
+import pytest
+
+from polar_pipeline.corpus.audit import audit
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import check_posts, read_posts
+from polar_pipeline.corpus.sample import bundled_folder, bundled_languages
+from polar_pipeline.task.languages import LANGUAGES
+from polar_pipeline.task.profile import FoldSettings
+from polar_pipeline_tests.corpus.tables import CARD
+
+
+def test_the_languages_are_registered_and_in_every_split() -> None:
+    assert bundled_languages() and set(bundled_languages()) <= set(LANGUAGES)
+    for split in ("train", "dev", "test"):
+        assert {file.stem for file in (bundled_folder() / split).glob("*.csv")} == set(bundled_languages())
+
+
+def test_it_says_that_it_is_made_up() -> None:
+    readme = (bundled_folder() / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"made-up", readme, re.IGNORECASE) and "Apache-2.0" in readme
+
+
+@pytest.mark.parametrize("language", bundled_languages())
+def test_it_can_be_read_folded_and_audited(language: str) -> None:
+    posts = read_posts(bundled_folder(), language, CARD)
+    check_posts(posts, CARD)
+    folded = assign_folds(posts, FoldSettings(), seed=0)
+    assert (folded[folded["fold"] >= 0].groupby("fold")["label"].nunique() == 2).all()
+    found = audit(posts, language, CARD, seed=0)
+    assert (found.twins_dev, found.twins_test, found.repeated_ids, found.foreign_script) == (0, 0, 0, 0)
