@@ -1,0 +1,43 @@
+"""Made-up evidence for the tests of the report."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.decision.ensemble import decide, predict
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
+from polar_pipeline.task.profile import Profile
+
+PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
+
+
+@dataclass(frozen=True)
+class Findings:
+    shift_auc: float = 0.7
+    twins_dev: int = 1
+    twins_test: int = 2
+    conflicting_groups: int = 3
+
+
+def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd.DataFrame, Decision]:
+    """Posts, predictions and decision of one language with scores that are right more often than not."""
+    generator = np.random.default_rng(seed)
+    split = np.repeat(["train", "dev", "test"], [train, 20, 60])
+    truth = generator.integers(0, 2, len(split))
+    label = pd.array(truth, dtype="Int8")
+    label[split == "test"] = pd.NA
+    fold = np.where(split == "test", -1, np.arange(len(split)) % 5)
+    posts = pd.DataFrame(
+        {"id": [f"{code}_{i}" for i in range(len(split))], "split": split, "fold": fold, "label": label}
+    )
+    logit = 2.0 * truth - 1 + generator.normal(size=len(split))
+    scores = posts[["id", "split", "fold"]].assign(backbone="linear", seed=0, language=code, logit=logit)
+    decision = decide(code, posts, scores, PROFILE, {"linear": "0" * 64}, "f")
+    return posts, predict(decision, posts, scores), decision
+
+
+def evidence(code: str, seed: int = 0, test_labels: "pd.Series[int] | None" = None) -> LanguageEvidence:
+    posts, predictions, decision = tables(code, seed)
+    return language_evidence(posts, predictions, decision, Findings(), test_labels, PROFILE.report, PROFILE.seed)

@@ -1,0 +1,95 @@
+"""The page: complete, self-contained, escaped, and the same bytes for the same evidence."""
+
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from polar_pipeline.metrics.intervals import mean_interval
+from polar_pipeline.report.page import render_report, summary_row
+from polar_pipeline.task.card import load_card
+from polar_pipeline_tests.report.made import PROFILE, evidence
+
+CARD = load_card("polar")
+
+
+class Page(HTMLParser):
+    """Text, tags and addresses of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "action", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_it_shows_every_language_with_its_numbers_and_the_mean() -> None:
+    both = [evidence("deu"), evidence("swa", seed=1)]
+    page = Page(render_report(both, {}, CARD, PROFILE)).text
+    for item in both:
+        estimate = item.out_of_fold
+        assert f"{estimate.value:.3f}" in page and f"{estimate.low:.3f}–{estimate.high:.3f}" in page
+    mean = mean_interval([item.out_of_fold.value for item in both], [item.resamples for item in both])
+    assert mean.low < mean.value < mean.high
+    assert f"from {mean.low:.3f} to {mean.high:.3f}" in page
+    assert "baseline scored 0.714" in page  # the mean of 0.6714 and 0.7571
+    assert "on test" not in page.split("Scores by language")[1].split("German")[0]
+
+
+def test_test_scores_are_shown_where_there_are_labels() -> None:
+    labels = pd.Series([0, 1] * 30, index=[f"deu_{i}" for i in range(220, 280)], dtype="Int8")
+    item = evidence("deu", test_labels=labels)
+    assert item.test is not None
+    page = Page(render_report([item, evidence("swa")], {}, CARD, PROFILE)).text
+    assert f"{item.test.value:.3f}" in page.split("German")[1].split("Swahili")[0]
+
+
+def test_it_loads_nothing_and_runs_nothing() -> None:
+    html = render_report([evidence("deu")], {}, CARD, PROFILE)
+    page = Page(html)
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "default-src 'none'" in html
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_what_comes_from_outside_is_escaped() -> None:
+    hostile = "<script>alert(1)</script>"
+    card = CARD.model_copy(update={"title": hostile})
+    html = render_report([evidence("deu")], {"eng": hostile, "swa": hostile}, card, PROFILE)
+    assert "<script>" not in html and "<b>made</b>" not in html
+    assert "eng, swa: <script>alert(1)</script>" in Page(html).text
+
+
+def test_same_evidence_same_bytes_in_any_order() -> None:
+    first = render_report([evidence("deu"), evidence("swa")], {}, CARD, PROFILE)
+    assert first == render_report([evidence("swa"), evidence("deu")], {}, CARD, PROFILE)
+
+
+def test_made_up_posts_are_called_so_and_compared_with_nothing() -> None:
+    profile = PROFILE.model_copy(update={"data": "bundled"})
+    page = Page(render_report([evidence("deu")], {}, CARD, profile)).text
+    assert "The posts are made up." in page and "PSK" not in page
+
+
+def test_a_shifted_language_is_flagged() -> None:
+    page = Page(render_report([evidence("deu")], {}, CARD, PROFILE)).text
+    assert "0.700 shifted" in page
+
+
+def test_the_summary_is_for_people_and_mlflow_alike() -> None:
+    summary = summary_row([evidence("deu"), evidence("swa", seed=1)])
+    assert set(summary) == {"languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev"}
+    assert summary["languages"] == 2
+    assert summary["macro_f1"] == pytest.approx(
+        (evidence("deu").out_of_fold.value + evidence("swa", seed=1).out_of_fold.value) / 2
+    )
