@@ -1,7 +1,7 @@
 """From a profile's entry to the backbone that it names."""
 
 from polar_pipeline.backbones.base import Backbone
-from polar_pipeline.backbones.linear import LinearBackbone
+from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.task.profile import LinearSettings, Profile
 
 

@@ -37,6 +37,9 @@ class LinearSettings(Settings):
     name: str = Field(default="linear", pattern=r"^[a-z][a-z0-9_]*$")
     kind: Literal["linear"] = "linear"
     final: Literal["retrain", "fold_average"] = "retrain"
+    shares: tuple[float, float, float] = (0.8, 1.0, 1.0)
+    surface_share: float = Field(default=0.03, ge=0)
+    regularisation: float = Field(default=0.5, gt=0)
 
 
 class DecisionSettings(Settings):

@@ -1,0 +1,113 @@
+"""The linear backbone: features counted once per language, one model per fold and a final one, all in one adapter."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
+from polar_pipeline.backbones.base import Progress, scores_table, training_fingerprint
+from polar_pipeline.backbones.linear.model import Features, LinearModel, fit, logits
+from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count_known, ngrams
+from polar_pipeline.backbones.linear.surface import Scaling, surface_features
+from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.profile import LinearSettings
+
+VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
+KINDS = (NgramKind("words", 2, cased=False), NgramKind("char_wb", 6, cased=False), NgramKind("char", 5, cased=True))
+
+Tensors = dict[str, NDArray[Any]]
+
+
+class LinearBackbone:
+    """n-grams and logistic regression, fitted on the posts of one language."""
+
+    def __init__(self, settings: LinearSettings, seed: int, folds: int) -> None:
+        self.name = settings.name
+        self.parameters = {**settings.model_dump(mode="json"), "seed": seed, "folds": folds, "version": VERSION}
+        self._settings, self._seed, self._folds = settings, seed, folds
+        self._config = fingerprint(self.parameters)
+
+    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+        """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
+        rows = posts[posts["fold"] >= 0]
+        labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
+        features, vocabularies = _count(rows["text"].tolist())
+        out_of_fold = np.zeros(len(rows))
+        models = []
+        for fold in range(self._folds):
+            held_out = folds == fold
+            model = self._fit(features.rows(~held_out), labels[~held_out])
+            out_of_fold[held_out] = self._logits(model, features.rows(held_out))
+            progress(f"{language}: fold {fold + 1} of {self._folds} fitted on {int((~held_out).sum())} posts")
+            models.append(model)
+        if self._settings.final == "retrain":
+            models = [self._fit(features, labels)]
+        return save_adapter(
+            root,
+            {"out_of_fold": out_of_fold, **_pack(models, vocabularies)},
+            {"settings": self.parameters, "models": len(models), "posts": len(rows)},
+            backbone=self.name,
+            language=language,
+            config=self._config,
+            posts=training_fingerprint(posts, card),
+        )
+
+    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+        """Scores of all rows: the stored out-of-fold logits, and the mean logit of the adapter's final models."""
+        expected = training_fingerprint(posts, card)
+        check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
+        tensors, meta = load_adapter(root, ref)
+        others = (posts["fold"] < 0).to_numpy()
+        scores: Floats = np.zeros(len(posts))
+        scores[~others] = tensors["out_of_fold"]
+        if others.any():
+            texts = posts.loc[others, "text"].tolist()
+            scores[others] = np.mean(
+                [self._logits(*_unpack(tensors, place, texts)) for place in range(meta["models"])], axis=0
+            )
+        return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=ref.language)
+
+    def _fit(self, features: Features, labels: NDArray[np.int64]) -> LinearModel:
+        chosen = self._settings
+        return fit(features, labels, chosen.shares, chosen.surface_share, chosen.regularisation)
+
+    def _logits(self, model: LinearModel, features: Features) -> Floats:
+        return logits(model, features, self._settings.shares, self._settings.surface_share)
+
+
+def _count(texts: list[str]) -> tuple[Features, list[Keys]]:
+    counted = [count(*ngrams(texts, kind), len(texts)) for kind in KINDS]
+    return Features(tuple(counts for counts, _ in counted), surface_features(texts)), [keys for _, keys in counted]
+
+
+def _pack(models: list[LinearModel], vocabularies: list[Keys]) -> Tensors:
+    """Each model's tensors under its number; n-grams that it does not use are left out."""
+    tensors: Tensors = {}
+    for place, model in enumerate(models):
+        used = [scale > 0 for scale in model.scales]
+        ends = np.cumsum([len(scale) for scale in model.scales])
+        parts = np.split(model.weights, ends)
+        for kind, keys, scale, part, use in zip(KINDS, vocabularies, model.scales, parts[:-1], used, strict=True):
+            tensors |= {f"{place}.{kind.name}.keys": keys[use], f"{place}.{kind.name}.scale": scale[use]}
+            tensors[f"{place}.{kind.name}.weights"] = part[use]
+        tensors |= {f"{place}.surface.{name}": value for name, value in model.scaling._asdict().items()}
+        tensors |= {f"{place}.surface.weights": parts[-1], f"{place}.intercept": np.array([model.intercept])}
+    return tensors
+
+
+def _unpack(tensors: Tensors, place: int, texts: list[str]) -> tuple[LinearModel, Features]:
+    """A stored model, and texts counted with its vocabulary."""
+
+    def part(name: str) -> NDArray[Any]:
+        return tensors[f"{place}.{name}"]
+
+    scaling = Scaling(*(part(f"surface.{name}") for name in Scaling._fields))
+    weights = np.concatenate([*(part(f"{kind.name}.weights") for kind in KINDS), part("surface.weights")])
+    scales = tuple(part(f"{kind.name}.scale") for kind in KINDS)
+    counts = tuple(count_known(*ngrams(texts, kind), len(texts), part(f"{kind.name}.keys")) for kind in KINDS)
+    return LinearModel(scales, scaling, weights, float(part("intercept")[0])), Features(counts, surface_features(texts))
