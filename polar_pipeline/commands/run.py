@@ -81,7 +81,12 @@ def _line(outcome: Outcome, count: int, total: int, seconds: float) -> str:
 
 
 def _print_table(decisions: list[Decision]) -> None:
-    table = Table(title="Macro-F1 out of fold, with its 95% interval", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title="Macro-F1 out of fold, with its 95% interval",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     for column in ("language", "", "posts", "polarized", "macro-F1", "interval", "threshold"):
         table.add_column(column, justify="left" if column in ("language", "") else "right", no_wrap=True)
     for decision in decisions:

@@ -11,8 +11,10 @@ import pandas as pd
 
 from polar_pipeline.decision.ensemble import language_seed
 from polar_pipeline.decision.record import Decision, Estimate
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
+from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline.task.profile import ReportSettings
 
 CURVE_POINTS = 200  # more than a small plot can show
@@ -45,17 +47,23 @@ class LanguageEvidence:
     language: str
     posts: dict[str, int]  # per split
     positives: float  # share among the labelled posts
-    predicted_positives: float  # share among the test posts
+    predicted_positives: float | None  # share among the test posts, if there are any
     out_of_fold: Estimate  # nested, from the decision
     resamples: Floats  # of the nested out-of-fold macro-F1, for the mean over languages
-    dev: Estimate | None
-    test: Estimate | None
-    curve: Curve
-    diagram: Reliability
+    dev: Estimate | None  # of the dev posts, with the one final threshold
+    test: Estimate | None  # of the test posts that have a label
+    curve: Curve  # of the out-of-fold probabilities, thinned
+    diagram: Reliability  # of the same
     decision: Decision
     shift_auc: float
-    twins: int
+    twins_dev: int
+    twins_test: int
     conflicts: int
+
+    @property
+    def name(self) -> str:
+        """The language's English name, or its code when it is not one of the official ones."""
+        return english_name(self.language)
 
 
 def language_evidence(
@@ -69,9 +77,12 @@ def language_evidence(
 ) -> LanguageEvidence:
     """Measure one language.
 
-    `posts` and `predictions` have the same rows (split, id); `test_labels` is indexed by id, or None where nobody has any.
+    `posts` has split, id, label; `predictions` has split, id, fold, probability, prediction for the same rows;
+    `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
+    estimate is the decision's; everything else here uses the one final threshold.
+    Raises InputError when the predictions are not of these posts.
     """
-    table = posts[["split", "id", "label"]].merge(predictions, on=["split", "id"], how="left", validate="one_to_one")
+    table = _joined(posts, predictions, decision.language)
     held_out = table[(table["fold"] >= 0) & table["label"].notna()]
     labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
     test = table[table["split"] == "test"]
@@ -79,7 +90,7 @@ def language_evidence(
         language=decision.language,
         posts={str(split): int(count) for split, count in table["split"].value_counts(sort=False).items()},
         positives=float(table["label"].dropna().mean()),
-        predicted_positives=float(test["prediction"].mean()) if len(test) else float("nan"),
+        predicted_positives=float(test["prediction"].mean()) if len(test) else None,
         out_of_fold=decision.out_of_fold,
         resamples=macro_f1_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
         dev=_estimate(table[table["split"] == "dev"], settings, seed),
@@ -90,15 +101,31 @@ def language_evidence(
         diagram=reliability(labels, probabilities),
         decision=decision,
         shift_auc=audit.shift_auc,
-        twins=audit.twins_dev + audit.twins_test,
+        twins_dev=audit.twins_dev,
+        twins_test=audit.twins_test,
         conflicts=audit.conflicting_groups,
     )
+
+
+def english_name(code: str) -> str:
+    """The registry's English name of a language, or the code itself when the registry does not have it."""
+    return LANGUAGES[code].name if code in LANGUAGES else code
 
 
 def thin(curve: Curve) -> Curve:
     """At most `CURVE_POINTS` points of a curve over probabilities; the infinite ends become 0 and 1."""
     keep = np.unique(np.linspace(0, len(curve.thresholds) - 1, CURVE_POINTS).round().astype(int))
     return Curve(np.clip(curve.thresholds[keep], 0.0, 1.0), curve.values[keep])
+
+
+def _joined(posts: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
+    keys = ["split", "id"]
+    if set(map(tuple, posts[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
+        raise InputError(
+            f"predictions of {language} are not of its posts ({len(predictions)} rows and {len(posts)}): "
+            f"materialize ensemble_predictions for {language} again."
+        )
+    return posts[[*keys, "label"]].merge(predictions, on=keys, validate="one_to_one")
 
 
 def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estimate | None:

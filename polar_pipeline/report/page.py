@@ -1,52 +1,69 @@
 """The report: evidence of all languages as one self-contained HTML page. Same evidence, same bytes.
 
 Everything is escaped by the template engine; nothing from data is marked safe, and the page loads nothing from elsewhere.
+The words are in page.html, one language's card in language.html, the look in page.css.
 """
 
 import base64
+import math
 from importlib import metadata
+from typing import Any, NamedTuple
 
 from polar_pipeline import __version__
 from polar_pipeline.metrics.intervals import Interval, mean_interval
-from polar_pipeline.report.evidence import LanguageEvidence
-from polar_pipeline.report.plots import language_svg, overview_svg
+from polar_pipeline.report.evidence import LanguageEvidence, english_name
+from polar_pipeline.report.plots import curve_svg, overview_svg, reliability_svg
 from polar_pipeline.report.reference import Reference, load_reference
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.languages import language
 from polar_pipeline.task.profile import Profile
 
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "scikit-learn", "torch")
 
 
+class Row(NamedTuple):
+    """One language on the page."""
+
+    evidence: LanguageEvidence
+    reference: Reference | None
+    shifted: bool
+    curve: str  # both figures as data addresses
+    reliability: str
+
+
+class Scale(NamedTuple):
+    """The axis of the small interval bars in the table: from `low` to `high` macro-F1."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where a macro-F1 stands on the bar, in percent."""
+        return round(100 * (value - self.low) / (self.high - self.low), 1)
+
+
 def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card: TaskCard, profile: Profile) -> str:
     """The page. `absent` gives the reason for each language that is not in `evidence`, which must not be empty."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     made_up = profile.data == "bundled"
     reference = {} if made_up else load_reference()
-    environment = Environment(
-        loader=PackageLoader("polar_pipeline.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    ordered = sorted(evidence, key=lambda item: item.language)
-    return environment.get_template("page.html").render(
-        rows=[_row(item, reference) for item in ordered],
+    ordered = sorted(evidence, key=lambda item: (item.name, item.language))
+    rows = [_row(item, reference.get(item.language), profile.report.shift_auc_warning) for item in ordered]
+    page: str = _template().render(
+        rows=rows,
         summary=summary_row(ordered),
-        means=_reference_means(ordered, reference),
+        measured={name: sum(getattr(item, name) is not None for item in ordered) for name in ("dev", "test")},
+        means=_reference_means(rows),
+        compared=sum(row.reference is not None for row in rows),
         overview=_image(overview_svg(ordered, reference)),
-        shift=sorted(ordered, key=lambda item: -item.shift_auc),
-        with_test=any(item.test for item in ordered),
+        by_shift=sorted(rows, key=lambda row: (-row.evidence.shift_auc, row.evidence.name)),
+        scale=_scale(ordered),
         absent=_by_reason(absent),
         card=card,
         profile=profile,
         made_up=made_up,
-        names={item.language: language(item.language).name for item in ordered},
-        bar=_bar,
+        strategies=sorted({item.decision.strategy for item in ordered}),
         versions={"polar_pipeline": __version__} | {name: metadata.version(name) for name in PACKAGES},
     )
+    return page
 
 
 def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
@@ -60,36 +77,47 @@ def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
     return summary
 
 
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("polar_pipeline.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html")
+
+
 def _mean(evidence: list[LanguageEvidence]) -> Interval:
     return mean_interval([item.out_of_fold.value for item in evidence], [item.resamples for item in evidence])
 
 
-def _reference_means(evidence: list[LanguageEvidence], reference: dict[str, Reference]) -> Reference | None:
-    known = [reference[item.language] for item in evidence if item.language in reference]
+def _reference_means(rows: list[Row]) -> Reference | None:
+    known = [row.reference for row in rows if row.reference]
     return Reference(*(sum(column) / len(known) for column in zip(*known, strict=True))) if known else None
 
 
 def _by_reason(absent: dict[str, str]) -> list[tuple[str, list[str]]]:
-    """Languages that lack for the same reason stand together."""
+    """English names of absent languages; those that lack for the same reason stand together."""
     return [
-        (reason, [code for code in sorted(absent) if absent[code] == reason]) for reason in sorted(set(absent.values()))
+        (reason, sorted(english_name(code) for code in absent if absent[code] == reason))
+        for reason in sorted(set(absent.values()))
     ]
 
 
-def _row(item: LanguageEvidence, reference: dict[str, Reference]) -> dict[str, object]:
-    return {
-        "evidence": item,
-        "language": language(item.language),
-        "reference": reference.get(item.language),
-        "figure": _image(language_svg(item)),
-    }
+def _scale(evidence: list[LanguageEvidence]) -> Scale:
+    """From the tenth below the lowest interval to 1: intervals are narrow, an axis from 0 would hide them."""
+    lowest = min(item.out_of_fold.low for item in evidence)
+    return Scale(min(math.floor(lowest * 10) / 10, 0.9), 1.0)
+
+
+def _row(item: LanguageEvidence, reference: Reference | None, shift_warning: float) -> Row:
+    shifted = item.shift_auc > shift_warning
+    return Row(item, reference, shifted, _image(curve_svg(item)), _image(reliability_svg(item)))
 
 
 def _image(svg: str) -> str:
     """An SVG as a data address: inside an <img> it can run nothing, and its ids do not clash with other figures'."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
-
-
-def _bar(value: float) -> float:
-    """Where a macro-F1 stands on the small bars, which go from 0.4 to 1, in percent."""
-    return 100 * (min(max(value, 0.4), 1.0) - 0.4) / 0.6

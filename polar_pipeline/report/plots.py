@@ -6,6 +6,7 @@ brings a second palette for readers who prefer a dark page.
 
 import base64
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.decision.record import Decision
@@ -15,7 +16,8 @@ from polar_pipeline.report.reference import Reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+Frame = tuple[float, float, float, float]  # of axes within a figure: left, bottom, width, height, as shares
 
 INK, GREY, GRID = "#1c2024", "#5d6770", "#dde2e6"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -41,7 +43,7 @@ _STYLE: Any = {
     "ytick.major.size": 0,
 }
 _SMALL = (2.7, 2.0)  # inches of one small multiple
-_FRAME = (0.155, 0.2, 0.8, 0.69)  # of its axes: the same in every language, so that figures can be compared
+_FRAME: Frame = (0.155, 0.2, 0.8, 0.69)  # the same in every language, so that figures can be compared
 _MARKS = {  # of the reference figures: name in the legend, marker, colour
     "baseline": ("baseline, official test", "|", GREY),
     "psk": ("PSK, official test", "^", ORANGE),
@@ -51,38 +53,45 @@ _MARKS = {  # of the reference figures: name in the legend, marker, colour
 
 def curve_svg(evidence: LanguageEvidence) -> str:
     """Macro-F1 at every threshold, with the chosen threshold and its spread."""
-    figure, (axes,) = _small_multiples(1)
-    _draw_curve(axes, evidence.decision, evidence.curve)
-    return _svg(figure)
+    return _svg(_SMALL, [_FRAME], lambda axes: _draw_curve(axes, evidence.decision, evidence.curve))
 
 
 def reliability_svg(evidence: LanguageEvidence) -> str:
     """Share of positives by probability."""
-    figure, (axes,) = _small_multiples(1)
-    _draw_reliability(axes, evidence.diagram)
-    return _svg(figure)
-
-
-def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str:
-    """Both of them, side by side, as a base64 PNG, from out-of-fold labels and probabilities."""
-    figure, (left, right) = _small_multiples(2)
-    _draw_curve(left, decision, thin(macro_f1_curve(labels, probabilities)))
-    _draw_reliability(right, reliability(labels, probabilities))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _svg(_SMALL, [_FRAME], lambda axes: _draw_reliability(axes, evidence.diagram))
 
 
 def overview_svg(evidence: list[LanguageEvidence], reference: dict[str, Reference]) -> str:
     """Each language's out-of-fold macro-F1 with its interval, best first, beside the official test scores of others."""
     ordered = sorted(evidence, key=lambda item: (item.out_of_fold.value, item.language))
+    height = 0.9 + 0.235 * len(ordered)  # inches: as many as the rows need, with room for axis and legend
+    frame = (0.1, 0.45 / height, 0.885, 1 - 0.85 / height)
+    return _svg((9.4, height), [frame], lambda axes: _draw_overview(axes, ordered, reference))
+
+
+def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str:
+    """Threshold curve and reliability diagram side by side, as a base64 PNG, from out-of-fold labels and probabilities."""
+
+    def draw(left: "Axes", right: "Axes") -> None:
+        _draw_curve(left, decision, thin(macro_f1_curve(labels, probabilities)))
+        _draw_reliability(right, reliability(labels, probabilities))
+
+    left, bottom, width, height = _FRAME
+    frames = [((left + place) / 2, bottom, width / 2, height) for place in range(2)]
+    content = _drawn((2 * _SMALL[0], _SMALL[1]), frames, draw, format="png", dpi=110, metadata={"Software": None})
+    return base64.b64encode(content).decode("ascii")
+
+
+def _draw_overview(axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference]) -> None:
     places, estimates = range(len(ordered)), [item.out_of_fold for item in ordered]
-    height = 0.9 + 0.235 * len(ordered)
-    figure, (axes,) = _figure(9.4, height, [(0.1, 0.45 / height, 0.885, 1 - 0.85 / height)])
     for name, (label, mark, colour) in _MARKS.items():
         known = [(getattr(reference[e.language], name), at) for at, e in enumerate(ordered) if e.language in reference]
         if known:
-            look = {"markersize": 9 if mark == "|" else 5, "markerfacecolor": "none", "markeredgewidth": 1.3}
+            look: dict[str, Any] = {
+                "markersize": 9 if mark == "|" else 5,
+                "markerfacecolor": "none",
+                "markeredgewidth": 1.3,
+            }
             axes.plot(*zip(*known, strict=True), mark, color=colour, linestyle="none", label=label, **look)
     axes.hlines(places, [e.low for e in estimates], [e.high for e in estimates], color=BLUE, linewidth=2.2)
     axes.plot([e.value for e in estimates], places, "o", color=BLUE, markersize=5.5, label="out of fold, 95% interval")
@@ -91,7 +100,6 @@ def overview_svg(evidence: list[LanguageEvidence], reference: dict[str, Referenc
     axes.set(ylim=(-0.7, len(ordered) - 0.3), xlabel="macro-F1")
     axes.spines["left"].set_visible(False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, reverse=True)
-    return _svg(figure)
 
 
 def _draw_curve(axes: "Axes", decision: Decision, curve: Curve) -> None:
@@ -102,6 +110,7 @@ def _draw_curve(axes: "Axes", decision: Decision, curve: Curve) -> None:
     axes.annotate(f"{chosen:.3f}", (chosen, 1.0), (0, 3), textcoords="offset points", ha="center", color=ORANGE)
     # one scale for all languages; a curve's best is never below 1/3, which one class alone reaches
     axes.set(xlim=(0, 1), ylim=(0.3, 1), xlabel="threshold", ylabel="macro-F1")
+    axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
 
 
 def _draw_reliability(axes: "Axes", diagram: Reliability) -> None:
@@ -110,33 +119,27 @@ def _draw_reliability(axes: "Axes", diagram: Reliability) -> None:
     sizes = 8 + 90 * diagram.posts / max(int(diagram.posts.max()), 1)
     axes.scatter(diagram.mean_probability, diagram.share_positive, s=sizes, color=GREEN, linewidth=0, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability", ylabel="share positive")
+    for set_ticks in (axes.set_xticks, axes.set_yticks):
+        set_ticks((0, 0.5, 1), ("0", "0.5", "1"))
 
 
-def _small_multiples(count: int) -> "tuple[Figure, list[Axes]]":
-    left, bottom, width, height = _FRAME
-    frames = [((left + place) / count, bottom, width / count, height) for place in range(count)]
-    return _figure(count * _SMALL[0], _SMALL[1], frames)
+def _svg(size: tuple[float, float], frames: list[Frame], draw: Callable[..., None]) -> str:
+    metadata = {"Date": None, "Creator": None}
+    text = _drawn(size, frames, draw, format="svg", transparent=True, metadata=metadata).decode("utf-8")
+    return _with_dark_palette(text[text.index("<svg") :])  # without XML declaration and doctype
 
 
-def _figure(
-    width: float, height: float, frames: list[tuple[float, float, float, float]]
-) -> "tuple[Figure, list[Axes]]":
+def _drawn(size: tuple[float, float], frames: list[Frame], draw: Callable[..., None], **save: Any) -> bytes:
+    """The file of a figure of this size (inches), whose axes, one per frame, `draw` fills."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height))
-        return figure, [figure.add_axes(frame) for frame in frames]
-
-
-def _svg(figure: "Figure") -> str:
-    import matplotlib as mpl
-
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return _with_dark_palette(text[text.index("<svg") :])  # without XML declaration and doctype
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):  # around drawing and saving: artists read the style when they are made
+        figure = Figure(figsize=size)
+        draw(*(figure.add_axes(frame) for frame in frames))
+        figure.savefig(buffer, **save)
+    return buffer.getvalue()
 
 
 def _with_dark_palette(svg: str) -> str:

@@ -1,7 +1,7 @@
 """Reference figures: official test scores of others, so that a score can be placed.
 
 `reference.csv` holds macro-F1 of subtask 1 by language, from the official leaderboard: the organisers' baseline, PSK (2nd),
-UTokyo Tsuruoka Lab (1st), and the best of any ranked team in that language (the baseline is not ranked: in Persian it beat all).
+UTokyo Tsuruoka Lab (1st), and the best of any ranked team in that language. The baseline is not ranked; in Persian it beat all teams.
 """
 
 import csv

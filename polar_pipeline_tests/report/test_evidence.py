@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Curve
 from polar_pipeline.report.evidence import CURVE_POINTS, language_evidence, thin
 from polar_pipeline_tests.report.made import PROFILE, Findings, evidence, tables
@@ -24,7 +25,21 @@ def test_dev_and_test_are_sklearns() -> None:
     assert found.test.low < found.test.value < found.test.high
     assert found.predicted_positives == pytest.approx(test["prediction"].mean())
     assert found.posts == {"train": 200, "dev": 20, "test": 60}
-    assert (found.twins, found.conflicts, found.shift_auc) == (3, 3, 0.7)
+    assert (found.twins_dev, found.twins_test, found.conflicts, found.shift_auc) == (1, 2, 3, 0.7)
+
+
+def test_predictions_of_other_posts_are_refused() -> None:
+    posts, predictions, decision = tables("deu")
+    for wrong in (predictions.iloc[:-1], predictions.assign(id=predictions["id"] + "x")):
+        with pytest.raises(InputError, match="predictions of deu are not of its posts"):
+            language_evidence(posts, wrong, decision, Findings(), None, PROFILE.report, 0)
+
+
+def test_without_test_posts_there_is_no_predicted_share() -> None:
+    posts, predictions, decision = tables("deu")
+    posts, predictions = (table[table["split"] != "test"] for table in (posts, predictions))
+    found = language_evidence(posts, predictions, decision, Findings(), None, PROFILE.report, 0)
+    assert found.predicted_positives is None and "test" not in found.posts
 
 
 def test_the_resamples_are_of_the_nested_estimate() -> None:

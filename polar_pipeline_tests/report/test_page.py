@@ -1,5 +1,6 @@
 """The page: complete, self-contained, escaped, and the same bytes for the same evidence."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -35,14 +36,15 @@ class Page(HTMLParser):
 def test_it_shows_every_language_with_its_numbers_and_the_mean() -> None:
     both = [evidence("deu"), evidence("swa", seed=1)]
     page = Page(render_report(both, {}, CARD, PROFILE)).text
+    assert page.index("German") < page.index("Swahili")
     for item in both:
         estimate = item.out_of_fold
         assert f"{estimate.value:.3f}" in page and f"{estimate.low:.3f}–{estimate.high:.3f}" in page
     mean = mean_interval([item.out_of_fold.value for item in both], [item.resamples for item in both])
     assert mean.low < mean.value < mean.high
-    assert f"from {mean.low:.3f} to {mean.high:.3f}" in page
+    assert f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]" in " ".join(page.split())
     assert "baseline scored 0.714" in page  # the mean of 0.6714 and 0.7571
-    assert "on test" not in page.split("Scores by language")[1].split("German")[0]
+    assert "on test" not in page.split("Threshold and calibration")[1].split("German")[0]
 
 
 def test_test_scores_are_shown_where_there_are_labels() -> None:
@@ -50,13 +52,13 @@ def test_test_scores_are_shown_where_there_are_labels() -> None:
     item = evidence("deu", test_labels=labels)
     assert item.test is not None
     page = Page(render_report([item, evidence("swa")], {}, CARD, PROFILE)).text
-    assert f"{item.test.value:.3f}" in page.split("German")[1].split("Swahili")[0]
+    assert f"{item.test.value:.3f}" in page.split("Scores by language")[1].split("German")[1].split("Swahili")[0]
 
 
 def test_it_loads_nothing_and_runs_nothing() -> None:
     html = render_report([evidence("deu")], {}, CARD, PROFILE)
     page = Page(html)
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert all(address.startswith(("data:image/svg+xml;base64,", "#")) for address in page.addresses)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert "default-src 'none'" in html
     assert not re.search(r"url\(|@import", html)
@@ -67,7 +69,7 @@ def test_what_comes_from_outside_is_escaped() -> None:
     card = CARD.model_copy(update={"title": hostile})
     html = render_report([evidence("deu")], {"eng": hostile, "swa": hostile}, card, PROFILE)
     assert "<script>" not in html and "<b>made</b>" not in html
-    assert "eng, swa: <script>alert(1)</script>" in Page(html).text
+    assert "English, Swahili: <script>alert(1)</script>" in Page(html).text
 
 
 def test_same_evidence_same_bytes_in_any_order() -> None:
@@ -83,7 +85,10 @@ def test_made_up_posts_are_called_so_and_compared_with_nothing() -> None:
 
 def test_a_shifted_language_is_flagged() -> None:
     page = Page(render_report([evidence("deu")], {}, CARD, PROFILE)).text
-    assert "0.700 shifted" in page
+    assert "0.700shifted" in "".join(page.split())
+    calm = dataclasses.replace(evidence("deu"), shift_auc=0.5)
+    assert "May not hold on test" in page
+    assert "May not hold on test" not in Page(render_report([calm], {}, CARD, PROFILE)).text
 
 
 def test_the_summary_is_for_people_and_mlflow_alike() -> None:

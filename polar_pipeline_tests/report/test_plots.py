@@ -1,18 +1,20 @@
 """Figures are well-formed, the same every time, and survive degenerate evidence."""
 
 import base64
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from polar_pipeline.report.plots import decision_png, language_svg, overview_svg
+from polar_pipeline.report.plots import curve_svg, decision_png, overview_svg, reliability_svg
 from polar_pipeline.report.reference import load_reference
 from polar_pipeline_tests.report.made import evidence, tables
 
 
 def test_figures_are_well_formed_and_the_same_every_time() -> None:
     item = evidence("deu")
-    for draw in (lambda: language_svg(item), lambda: overview_svg([item, evidence("swa")], load_reference())):
+    both = [item, evidence("swa")]
+    for draw in (lambda: curve_svg(item), lambda: reliability_svg(item), lambda: overview_svg(both, load_reference())):
         svg = draw()
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
         assert svg == draw()
@@ -21,8 +23,16 @@ def test_figures_are_well_formed_and_the_same_every_time() -> None:
 def test_the_overview_names_languages_and_only_the_marks_that_there_are() -> None:
     with_reference = overview_svg([evidence("deu")], load_reference())
     without = overview_svg([evidence("deu")], {})
-    assert ">deu<" in with_reference and "PSK" in with_reference
+    assert ">German<" in with_reference and "PSK" in with_reference
     assert "PSK" not in without and "out of fold" in without
+
+
+def test_every_colour_has_a_second_one_for_dark_pages() -> None:
+    svg = overview_svg([evidence("deu")], load_reference())
+    drawn = svg.split("</style>", 1)[1]
+    used = set(re.findall(r"var\(--c([0-9a-f]{6})\)", drawn))
+    assert used and all(svg.count(f"--c{colour}:") == 2 for colour in used)
+    assert not re.findall(r"(?:fill|stroke): #(?!000000|ffffff)[0-9a-f]{6}", drawn)
 
 
 def test_the_picture_for_dagster_is_a_png_even_of_constant_scores() -> None:

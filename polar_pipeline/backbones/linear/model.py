@@ -50,7 +50,7 @@ def fit(
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    scales = tuple(_scale(counts, labels) for counts in features.counts)
+    scales = tuple(ngram_scale(counts, labels) for counts in features.counts)
     scaling = fit_scaling(features.surface)
     design = _design(features, scales, scaling, shares, surface_share)
     solver = LogisticRegression(C=1 / regularisation, solver="lbfgs", max_iter=_MOST_ITERATIONS, tol=1e-4)
@@ -73,7 +73,7 @@ def _design(
 
     total = sum(shares)
     blocks = [
-        _weighted(counts, scale, np.sqrt(share / total))
+        weigh(counts, scale, np.sqrt(share / total))
         for counts, scale, share in zip(features.counts, scales, shares, strict=True)
     ]
     dense = expand(features.surface, scaling) * np.float32(np.sqrt(surface_share))
@@ -81,7 +81,7 @@ def _design(
     return design
 
 
-def _scale(counts: "csr_matrix", labels: Ints) -> Vector:
+def ngram_scale(counts: "csr_matrix", labels: Ints) -> Vector:
     """Inverse document frequency times the square root of |log-count ratio|; 0 for n-grams that are too rare."""
     size = counts.shape[1]
     documents = np.bincount(counts.indices, minlength=size).astype(float)
@@ -94,7 +94,7 @@ def _scale(counts: "csr_matrix", labels: Ints) -> Vector:
     return np.where(known, np.sqrt(np.abs(ratio)) * idf, 0.0).astype(np.float32)
 
 
-def _weighted(counts: "csr_matrix", scale: Vector, length: float) -> "csr_matrix":
+def weigh(counts: "csr_matrix", scale: Vector, length: float) -> "csr_matrix":
     """Sublinear counts times scale, each row at `length` (or 0 when it holds no known n-gram)."""
     from scipy.sparse import csr_matrix
 

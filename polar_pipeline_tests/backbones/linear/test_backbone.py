@@ -1,0 +1,101 @@
+"""The backbone on the bundled corpus: out of fold is out of fold, and an adapter is all that scoring needs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polar_pipeline.backbones.base import SCORE_COLUMNS
+from polar_pipeline.backbones.linear.backbone import LinearBackbone
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import auc
+from polar_pipeline.task.card import load_card
+from polar_pipeline.task.profile import FoldSettings, LinearSettings
+
+CARD = load_card("polar")
+
+
+def backbone(final: str = "retrain") -> LinearBackbone:
+    return LinearBackbone(LinearSettings(final=final), seed=1, folds=5)
+
+
+@pytest.fixture(scope="module")
+def posts() -> pd.DataFrame:
+    return assign_folds(read_posts(bundled_folder(), "deu", CARD), FoldSettings(), 1)
+
+
+def scored(model: LinearBackbone, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+    return model.score(model.train("deu", posts, CARD, root, lambda _: None), posts, CARD, root)
+
+
+def test_every_post_is_scored_once_and_well(posts: pd.DataFrame, tmp_path: Path) -> None:
+    scores = scored(backbone(), posts, tmp_path)
+    assert list(scores.columns) == SCORE_COLUMNS
+    assert scores["id"].tolist() == posts["id"].tolist() and scores["split"].tolist() == posts["split"].tolist()
+    held_out = (posts["fold"] >= 0).to_numpy()
+    assert auc(posts["label"][held_out].to_numpy(dtype=int), scores["logit"][held_out].to_numpy()) > 0.75
+
+
+def test_a_held_out_post_cannot_reach_the_model_that_scores_it(posts: pd.DataFrame, tmp_path: Path) -> None:
+    """Flip the labels of one fold: its own scores stay, those of the other folds move."""
+    flipped = posts.assign(label=posts["label"].where(posts["fold"] != 2, 1 - posts["label"]))
+    before, after = scored(backbone(), posts, tmp_path), scored(backbone(), flipped, tmp_path)
+    inside = (posts["fold"] == 2).to_numpy()
+    np.testing.assert_array_equal(before["logit"][inside], after["logit"][inside])
+    elsewhere = ~inside & (posts["fold"] >= 0).to_numpy()
+    assert (before["logit"][elsewhere] != after["logit"][elsewhere]).mean() > 0.99
+
+
+def test_a_leak_between_folds_would_be_seen(posts: pd.DataFrame, tmp_path: Path) -> None:
+    """Labels are noise: honest out-of-fold scores know nothing of them, though the final model learns them by heart."""
+    labels = pd.array(np.random.default_rng(0).integers(0, 2, len(posts)), dtype="Int8")
+    noise = posts.assign(label=labels)
+    scores = scored(backbone(), noise, tmp_path)
+    rows = (posts["fold"] >= 0).to_numpy()
+    assert abs(auc(labels[rows].to_numpy(dtype=int), scores["logit"][rows].to_numpy()) - 0.5) < 0.12
+
+
+def test_same_posts_same_bytes_and_test_texts_do_not_matter(posts: pd.DataFrame, tmp_path: Path) -> None:
+    first = backbone().train("deu", posts, CARD, tmp_path / "a", lambda _: None)
+    other = posts.assign(text=posts["text"].where(posts["split"] != "test", "something else"))
+    assert backbone().train("deu", other, CARD, tmp_path / "b", lambda _: None) == first
+
+
+def test_new_texts_are_scored_as_the_rows_that_were_fitted(posts: pd.DataFrame, tmp_path: Path) -> None:
+    """Scoring counts with the stored vocabulary; on the training texts that must agree with the model in memory."""
+    model = backbone()
+    ref = model.train("deu", posts, CARD, tmp_path, lambda _: None)
+    again = pd.concat([posts, posts[posts["split"] == "train"].assign(split="test", fold=-1)], ignore_index=True)
+    scores = model.score(ref, again, CARD, tmp_path).iloc[len(posts) :]
+    fitted = posts[posts["split"] == "train"]
+    assert auc(fitted["label"].to_numpy(dtype=int), scores["logit"].to_numpy()) > 0.99
+
+
+def test_fold_average_is_the_mean_of_the_fold_models(posts: pd.DataFrame, tmp_path: Path) -> None:
+    retrained, averaged = scored(backbone(), posts, tmp_path), scored(backbone("fold_average"), posts, tmp_path)
+    rows = (posts["fold"] >= 0).to_numpy()
+    np.testing.assert_array_equal(retrained["logit"][rows], averaged["logit"][rows])
+    test = ~rows
+    assert 0.9 < np.corrcoef(retrained["logit"][test], averaged["logit"][test])[0, 1] < 1
+
+
+def test_dev_outside_the_folds_is_scored_by_the_final_model(tmp_path: Path) -> None:
+    posts = assign_folds(read_posts(bundled_folder(), "deu", CARD), FoldSettings(fit_on="train"), 1)
+    scores = scored(backbone(), posts, tmp_path)
+    assert (scores.loc[scores["split"] == "dev", "fold"] == -1).all()
+    dev = scores["split"] == "dev"
+    assert auc(posts["label"][dev].to_numpy(dtype=int), scores["logit"][dev].to_numpy()) > 0.7
+
+
+def test_an_adapter_of_other_posts_settings_or_language_is_refused(posts: pd.DataFrame, tmp_path: Path) -> None:
+    model = backbone()
+    ref = model.train("deu", posts, CARD, tmp_path, lambda _: None)
+    changed = posts.assign(label=posts["label"].where(posts.index != 0, 1 - posts["label"]))
+    with pytest.raises(InputError, match="posts_fingerprint"):
+        model.score(ref, changed, CARD, tmp_path)
+    with pytest.raises(InputError, match="config_fingerprint"):
+        backbone("fold_average").score(ref, posts, CARD, tmp_path)
