@@ -12,6 +12,16 @@ from polar_pipeline.defs.project import Project
 DATA_DIR = os.environ.get("POLAR_DATA_DIR")
 real_data = pytest.mark.skipif(not DATA_DIR, reason="set POLAR_DATA_DIR to the official release")
 
+ASSETS = [  # of one language in the demo
+    "raw_posts",
+    "corpus_audit",
+    "linear_adapter",
+    "linear_dev_probabilities",
+    "thresholds",
+    "ensemble_predictions",
+]
+CODES = ["deu", "eng", "hin"]  # of the bundled corpus
+
 
 def polar(home: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the `polar` command as a user would, in its own process and home."""

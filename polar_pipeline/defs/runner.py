@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import dagster as dg
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.build import build_defs
-from polar_pipeline.defs.instance import fail_orphans, owner_tags, prepare_home
+from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
 from polar_pipeline.defs.jobs import LANGUAGE_JOB, REPORT_JOB
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
@@ -75,12 +76,21 @@ def _definitions(profile: str) -> dg.Definitions:
     return build_defs(Project.load(profile))
 
 
+@functools.lru_cache(maxsize=1)
+def _instance(folder: str) -> dg.DagsterInstance:
+    """Opened once per process, because each opening checks the schema of every database."""
+    return open_instance(Path(folder))
+
+
 def _execute(defs: dg.Definitions, name: str, code: str | None) -> Outcome:
     job = defs.resolve_job_def(name)
-    with dg.DagsterInstance.get() as instance:
-        result = job.execute_in_process(
-            run_config=_QUIET, instance=instance, partition_key=code, raise_on_error=False, tags=owner_tags()
-        )
+    result = job.execute_in_process(
+        run_config=_QUIET,
+        instance=_instance(os.environ["DAGSTER_HOME"]),
+        partition_key=code,
+        raise_on_error=False,
+        tags=owner_tags(),
+    )
     if not result.success:
         error, bad_input = _error(result)
         return Outcome(name, code, result.run_id, error=error, bad_input=bad_input)

@@ -16,17 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from polar_pipeline_tests.conftest import polar
-
-ASSETS = [
-    "raw_posts",
-    "corpus_audit",
-    "linear_adapter",
-    "linear_dev_probabilities",
-    "thresholds",
-    "ensemble_predictions",
-]
-CODES = ["deu", "eng", "hin"]
+from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 pytestmark = pytest.mark.slow
 
