@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import dagster as dg
+
 from polar_pipeline.defs.instance import prepare_home, project_file
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
@@ -36,8 +38,10 @@ def servers(project: Project, profile: str, ports: Ports) -> Iterator[dict[str, 
     environment |= {
         "POLAR_MLFLOW_URL": f"http://{HOST}:{ports.mlflow}",
         "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five processes that evaluate prompts, which nobody here does
     }
-    _tracker_schema(project)
+    make_databases(project)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the block below ends then too
     running = {
         name: subprocess.Popen(command, env=environment, start_new_session=True)
         for name, command in _commands(project, ports).items()
@@ -47,6 +51,13 @@ def servers(project: Project, profile: str, ports: Ports) -> Iterator[dict[str, 
     finally:
         for process in running.values():
             _stop(process)
+
+
+def make_databases(project: Project) -> None:
+    """Make the databases before several processes try to at once: they would stumble over each other's tables."""
+    with dg.DagsterInstance.from_config(str(project.home.dagster)):
+        pass
+    make_tracker(project).connect()
 
 
 def wait_for_end(running: dict[str, subprocess.Popen[bytes]]) -> str:
@@ -82,11 +93,6 @@ def _commands(project: Project, ports: Ports) -> dict[str, list[str]]:
             "--default-artifact-root", (home.artifacts / "mlflow").as_uri(),
         ],
     }  # fmt: skip
-
-
-def _tracker_schema(project: Project) -> None:
-    """Migrate the tracking database before two processes try to at once."""
-    make_tracker(project).connect()
 
 
 def _free(port: int) -> bool:

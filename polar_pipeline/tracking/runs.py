@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+# MLflow's page then opens with runs and metrics, not with traces of prompts
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
+
 class MlflowTracker:
     """Runs in the sqlite tracking store `database`; `ui` and `dagster_ui` are the addresses that links point to."""
 
@@ -91,5 +95,9 @@ def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowC
         client: Any = MlflowClient(tracking_uri=f"sqlite:///{database}")
         found = client.get_experiment_by_name(experiment)
         location = (artifacts / "mlflow").as_uri()
-        identity = found.experiment_id if found else client.create_experiment(experiment, artifact_location=location)
+        identity = (
+            found.experiment_id
+            if found
+            else client.create_experiment(experiment, artifact_location=location, tags=_KIND)
+        )
     return client, identity

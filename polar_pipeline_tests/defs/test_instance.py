@@ -24,7 +24,9 @@ def test_dagster_reads_what_ours_wrote_and_the_other_way_round(tmp_path: Path) -
     with dg.DagsterInstance.from_config(str(home.dagster)) as plain:
         assert not isinstance(plain.event_log_storage, EventLog)
         assert {run.run_id for run in plain.get_runs()} == {first.run_id}
-        assert len(plain.all_logs(first.run_id)) == len(first.all_events) + 2  # and that the run was created and planned
+        assert (
+            len(plain.all_logs(first.run_id)) == len(first.all_events) + 2
+        )  # and that the run was created and planned
         second = dg.materialize([made], instance=plain)
     with open_instance(home.dagster) as ours:
         event = ours.get_latest_materialization_event(made.key)

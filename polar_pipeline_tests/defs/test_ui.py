@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from polar_pipeline.defs.instance import prepare_home
+from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.ui import make_databases
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 pytestmark = pytest.mark.slow
@@ -73,8 +76,11 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         running.wait(120, "both servers", lambda: "MLflow   http" in running.output())
         yield running
     finally:
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGTERM)  # as a service manager would
         running.process.wait(30)
+    for port in (running.dagster, running.mlflow):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, f"something still listens on {port}"
 
 
 def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_report_follows(servers: Servers) -> None:
@@ -106,6 +112,14 @@ def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_repor
     assert steps == Counter((asset, code) for asset in ASSETS for code in CODES)
     assert {tag["dagster.backfill"] for tag in tags if tag["dagster.partition"]} == {launched["backfillId"]}
     assert all(tag["dagster.url"].startswith(f"http://127.0.0.1:{servers.dagster}/runs/") for tag in tags)
+
+
+def test_all_databases_are_there_before_any_server_starts(project: Project) -> None:
+    prepare_home(project.home)
+    make_databases(project)
+    made = {str(file.relative_to(project.home.root)) for file in project.home.root.rglob("*.db")}
+    expected = {"history/runs.db", "history/runs/index.db", "schedules/schedules.db"}
+    assert made >= {"mlflow.db", *(f"dagster/{name}" for name in expected)}
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
