@@ -31,9 +31,6 @@ def orchestrated(profile: str, codes: list[str]) -> float:
 
 def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
-    from polar_pipeline.report.evidence import language_evidence
-    from polar_pipeline.report.page import render_report
-
     from polar_pipeline.backbones.base import training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
@@ -41,6 +38,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.corpus.posts import read_posts
     from polar_pipeline.decision.ensemble import decide, predict
     from polar_pipeline.defs.project import Project
+    from polar_pipeline.report.evidence import language_evidence
+    from polar_pipeline.report.page import render_report
     from polar_pipeline.report.sealed import read_test_labels
 
     with tempfile.TemporaryDirectory() as home:
