@@ -13,26 +13,51 @@ class Estimate(Record):
 
 
 class Member(Record):
-    """One backbone in the ensemble. Its calibrated logit is logit / temperature."""
+    """One backbone in the ensemble. Its calibrated logit is the mean over `seeds` of logit / temperature."""
 
     backbone: str
+    seeds: tuple[int, ...]
     temperature: float
     weight: float
+
+
+class Excluded(Record):
+    """A model that does not take part, and why."""
+
+    backbone: str
+    seed: int
+    reason: str
+
+
+class Candidate(Record):
+    """A strategy that was considered: its cross-fitted macro-F1, and by how much it beats the default's."""
+
+    strategy: str
+    macro_f1: float
+    difference: float  # to the default strategy, on the same posts
+    difference_low: float  # its paired 95% bootstrap interval
+    difference_high: float
 
 
 class Decision(Record):
     """How one language's scores become labels.
 
-    probability = sigmoid(sum over members of weight * mean over seeds of logit / temperature);
+    probability = sigmoid(intercept + sum over members of weight * mean over seeds of logit / temperature);
     a post is positive when its probability is at least `threshold`.
     """
 
     language: str
     members: tuple[Member, ...]
+    intercept: float
+    excluded: tuple[Excluded, ...]
     strategy: str
+    candidates: tuple[Candidate, ...]
+    threshold_rule: str
     threshold: float
     threshold_spread: float  # standard deviation of the threshold over the bootstrap resamples
-    out_of_fold: Estimate  # nested: each fold decided by temperature and threshold of the other folds
+    out_of_fold: (
+        Estimate  # nested: strategy, weights, temperatures and threshold of each fold come from the other folds
+    )
     confusion: tuple[
         int, int, int, int
     ]  # of the nested predictions: true and false negatives and positives as tn, fp, fn, tp
@@ -41,4 +66,4 @@ class Decision(Record):
     seed: int
     profile_fingerprint: str  # of the settings
     posts_fingerprint: str  # of the rows that were trained on and scored
-    adapters: dict[str, str]  # backbone -> sha256 of the adapter that made the scores
+    adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores

@@ -83,7 +83,8 @@ def language_evidence(
     Raises InputError when the predictions are not of these posts.
     """
     table = _joined(posts, predictions, decision.language)
-    held_out = table[(table["fold"] >= 0) & table["label"].notna()]
+    inside = table["fold"] >= 0
+    held_out = table[(inside if inside.any() else table["split"] == "dev") & table["label"].notna()]
     labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
     test = table[table["split"] == "test"]
     return LanguageEvidence(
