@@ -50,7 +50,11 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "threshold_spread": decision.threshold_spread,
         "calibration_error": decision.calibration_error,
         "strategy": decision.strategy,
-        "members": table([member.model_dump() for member in decision.members]),
+        "members": table(
+            [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
+        ),
+        "excluded": table([model.model_dump() for model in decision.excluded]),
+        "candidates": table([candidate.model_dump() for candidate in decision.candidates]),
     }
 
 
