@@ -27,7 +27,7 @@ class ImportedBackbone:
 
     def __init__(self, settings: ImportedSettings) -> None:
         self.name = settings.name
-        self.parameters = settings.model_dump(mode="json", exclude={"languages"})
+        self.parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
         self._settings = settings
         self._config = fingerprint(self.parameters)
 

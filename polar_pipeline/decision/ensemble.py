@@ -1,6 +1,7 @@
-"""Members' scores into one decision per language, chosen on out-of-fold scores alone, and applied to all of them.
+"""Members' scores into one decision per language, chosen on out-of-fold scores alone.
 
 Dev rows whose scores are not out of fold move a decision only where there are no folds at all; test labels never do.
+What does not belong here: applying a decision, which is `predictions`.
 """
 
 import numpy as np
@@ -8,13 +9,15 @@ import pandas as pd
 
 from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import deal
-from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.members import MemberScores, gather, screen
+from polar_pipeline.decision.contributions import each_rule, without_each
+from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.record import Decision, Estimate, Member
+from polar_pipeline.decision.screening import screen
 from polar_pipeline.decision.selection import fit, nested_predictions
-from polar_pipeline.decision.strategies import Combination, combine
+from polar_pipeline.decision.shift import POOLED, pooled_members, shift_response
+from polar_pipeline.decision.strategies import Combination
 from polar_pipeline.metrics.intervals import confusion, macro_f1_interval
-from polar_pipeline.metrics.scores import Ints, expected_calibration_error
+from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.profile import Profile
 
@@ -28,19 +31,25 @@ def decide(
     profile: Profile,
     adapters: dict[str, str],
     posts_fingerprint: str,
+    shift_auc: float = 0.5,
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
     `posts` has id, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters`, some of which may
     have none for this language. Raises InputError when a member lacks a score or has one that is not finite.
     """
-    members, excluded = screen(posts, gather(posts, scores, list(adapters), language))
-    decided, folds = decided_rows(posts, profile.seed)
+    settings, seed = profile.decision, profile.seed
+    members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
+    response = shift_response(shift_auc, settings)
+    if response == POOLED:
+        members = pooled_members(members, profile.pooled_backbones)
+    decided, folds = decided_rows(posts, seed)
     labels = posts["label"][decided].to_numpy(dtype=int)
     inside = [member.rows(decided) for member in members]
-    fitted = fit(labels, folds, inside, profile.decision, profile.seed)
-    predictions = nested_predictions(labels, folds, inside, profile.decision, profile.seed)
-    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(profile.seed, language))
+    fitted = fit(labels, folds, inside, settings, seed)
+    probabilities = fitted.probabilities(inside)
+    predictions = nested_predictions(labels, folds, inside, settings, seed)
+    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(seed, language))
     return Decision(
         language=language,
         members=_members(members, fitted.combination),
@@ -48,32 +57,25 @@ def decide(
         excluded=excluded,
         strategy=fitted.strategy,
         candidates=fitted.candidates,
-        threshold_rule=profile.decision.threshold,
+        without=without_each(fitted.strategy, labels, folds, inside, seed),
+        threshold_rule=settings.threshold,
+        rules=each_rule(fitted.strategy, labels, folds, inside, settings, seed),
         threshold=fitted.threshold.value,
         threshold_spread=fitted.threshold.spread,
+        positive_share=float(np.mean(probabilities >= fitted.threshold.value)),
+        review_margin=_review_margin(probabilities, fitted.threshold.value, settings.review_share),
+        shift_auc=shift_auc if settings.transductive else None,
+        shift_response=response,
         out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
         confusion=confusion(labels, predictions),
-        calibration_error=expected_calibration_error(labels, fitted.probabilities(inside)),
+        nested=_packed(posts[decided], predictions),
+        calibration_error=expected_calibration_error(labels, probabilities),
         positives=float(labels.mean()),
-        seed=profile.seed,
+        seed=seed,
         profile_fingerprint=profile.fingerprint,
         posts_fingerprint=posts_fingerprint,
         adapters={name: adapters[name] for name in sorted(adapters)},
     )
-
-
-def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
-    return tuple(
-        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
-        for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
-    )
-
-
-def _combination(decision: Decision) -> Combination:
-    temperatures, weights = (
-        np.array([getattr(member, name) for member in decision.members]) for name in ("temperature", "weight")
-    )
-    return Combination(temperatures, weights, decision.intercept)
 
 
 def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.bool_], Ints]":
@@ -91,22 +93,31 @@ def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.
     return dev, pd.Series(dealt, index=rows.index)[posts.index[dev]].to_numpy(dtype=int)
 
 
+def nested_table(decision: Decision, posts: pd.DataFrame) -> pd.DataFrame:
+    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on."""
+    decided, _ = decided_rows(posts, decision.seed)
+    table = posts.loc[decided, ["split", "id", "label"]].sort_values(["split", "id"])
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(decision.nested), dtype=np.uint8))[: len(table)]
+    return table.assign(prediction=bits.astype(int)).set_index(["split", "id"])
+
+
 def language_seed(seed: int, language: str) -> int:
     """A seed of this language's own: with one seed for all, the resamples of languages would rise and fall together."""
     return int(fingerprint([seed, language])[:8], 16)
 
 
-def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Apply a decision: id, split, fold, probability, prediction for every row of `posts`, in its order.
+def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
+    return tuple(
+        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
+        for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
+    )
 
-    Rows with fold >= 0 carry out-of-fold probabilities. Raises InputError when a member's score is missing.
-    """
-    names = [member.backbone for member in decision.members]
-    seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores[
-        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
-    ]
-    members = gather(posts, wanted, names, decision.language)
-    probabilities = sigmoid(combine(_combination(decision), members))
-    frame = posts[["id", "split", "fold"]].reset_index(drop=True)
-    return frame.assign(probability=probabilities, prediction=(probabilities >= decision.threshold).astype("int8"))
+
+def _review_margin(probabilities: Floats, threshold: float, share: float) -> float:
+    """Closer to the threshold than this are `share` of the posts that were decided on."""
+    return float(np.quantile(np.abs(probabilities - threshold), share)) if share else 0.0
+
+
+def _packed(posts: pd.DataFrame, predictions: Ints) -> str:
+    order = np.lexsort((posts["id"].to_numpy(dtype=str), posts["split"].to_numpy(dtype=str)))
+    return np.packbits(predictions[order].astype(np.uint8)).tobytes().hex()

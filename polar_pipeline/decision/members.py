@@ -76,7 +76,9 @@ def screen(posts: pd.DataFrame, members: list[MemberScores]) -> tuple[list[Membe
             kept.append(MemberScores(member.backbone, seeds, member.logits[:, sound]))
     if not kept:
         named = "; ".join(f"{model.backbone} seed {model.seed}: {model.reason}" for model in excluded)
-        raise InputError(f"no model is fit to decide with ({named}): train it again, with other settings or another seed.")
+        raise InputError(
+            f"no model is fit to decide with ({named}): train it again, with other settings or another seed."
+        )
     return kept, tuple(excluded)
 
 

@@ -30,11 +30,11 @@ class Excluded(Record):
 
 
 class Candidate(Record):
-    """A strategy that was considered: its cross-fitted macro-F1, and by how much it beats the default's."""
+    """Another way to decide: its cross-fitted macro-F1, and by how much it beats a reference on the same posts."""
 
-    strategy: str
+    name: str
     macro_f1: float
-    difference: float  # to the default strategy, on the same posts
+    difference: float
     difference_low: float  # its paired 95% bootstrap interval
     difference_high: float
 
@@ -51,16 +51,23 @@ class Decision(Record):
     intercept: float
     excluded: tuple[Excluded, ...]
     strategy: str
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # strategies; the reference is the profile's
+    without: tuple[Candidate, ...]  # the strategy without one member; the reference has all
     threshold_rule: str
+    rules: tuple[Candidate, ...]  # threshold rules; the reference is the profile's
     threshold: float
     threshold_spread: float  # standard deviation of the threshold over the bootstrap resamples
+    positive_share: float  # of the decided posts, at the threshold
+    review_margin: float  # posts whose probability is closer than this to the threshold are for a person to look at
+    shift_auc: float | None  # train-or-test, on text alone; None where decisions may not look at test posts
+    shift_response: str  # none, pooled (members of one language were left out) or rate_matching (in `predict`)
     out_of_fold: (
         Estimate  # nested: strategy, weights, temperatures and threshold of each fold come from the other folds
     )
     confusion: tuple[
         int, int, int, int
     ]  # of the nested predictions: true and false negatives and positives as tn, fp, fn, tp
+    nested: str  # those predictions: a bit for each decided post by split and id, in hexadecimal, zeros at the end
     calibration_error: float  # expected calibration error of the out-of-fold probabilities
     positives: float  # share of positive labels among the rows that were decided on
     seed: int

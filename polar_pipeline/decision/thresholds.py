@@ -11,6 +11,7 @@ import numpy as np
 from polar_pipeline.metrics.scores import Floats, Ints, sorted_curve
 
 HALF, ARGMAX, BAGGED, PLUG_IN = "half", "argmax", "bagged", "plug_in"
+RULES = (HALF, ARGMAX, BAGGED, PLUG_IN)
 
 
 class Threshold(NamedTuple):
@@ -30,7 +31,7 @@ def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: 
         return Threshold(plug_in_threshold(probabilities), 0.0)
     if rule == BAGGED:
         return bagged_threshold(labels, probabilities, resamples, seed)
-    raise ValueError(f"threshold rule {rule!r} is none of {HALF}, {ARGMAX}, {BAGGED}, {PLUG_IN}")
+    raise ValueError(f"threshold rule {rule!r} is none of {', '.join(RULES)}")
 
 
 def best_threshold(labels: Ints, probabilities: Floats) -> float:

@@ -50,11 +50,17 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "threshold_spread": decision.threshold_spread,
         "calibration_error": decision.calibration_error,
         "strategy": decision.strategy,
+        "shift_auc": decision.shift_auc,
+        "shift_response": decision.shift_response,
+        "review_margin": decision.review_margin,
         "members": table(
             [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
         ),
         "excluded": table([model.model_dump() for model in decision.excluded]),
-        "candidates": table([candidate.model_dump() for candidate in decision.candidates]),
+        **{
+            part: table([candidate.model_dump() for candidate in getattr(decision, part)])
+            for part in ("candidates", "without", "rules")
+        },
     }
 
 

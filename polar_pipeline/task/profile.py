@@ -57,6 +57,7 @@ class ImportedSettings(Settings):
     path: str
     backbone: str | None = None
     languages: Literal["all"] | tuple[str, ...] = "all"
+    pooled: bool = False
 
 
 BackboneSettings = LinearSettings | ImportedSettings
@@ -69,6 +70,10 @@ class DecisionSettings(Settings):
     departures: bool = True
     threshold: Literal["half", "argmax", "bagged", "plug_in"] = "bagged"
     resamples: int = Field(default=200, ge=1, le=10_000)
+    review_share: float = Field(default=0.1, ge=0, lt=1)
+    transductive: bool = True
+    shift_response: Literal["none", "rate_matching", "pooled"] = "rate_matching"
+    shift_response_auc: float = Field(default=0.8, gt=0.5, le=1.0)
 
 
 class ReportSettings(Settings):
@@ -77,6 +82,7 @@ class ReportSettings(Settings):
     resamples: int = Field(default=2000, ge=100, le=100_000)
     shift_auc_warning: float = Field(default=0.6, gt=0.5, le=1.0)
     imbalance_warning: float = Field(default=0.8, ge=0.5, le=1.0)
+    error_examples: int = Field(default=3, ge=0, le=50)
 
 
 class Profile(Settings):
@@ -123,6 +129,11 @@ class Profile(Settings):
     def codes(self) -> list[str]:
         """The profile's languages, heaviest first."""
         return heaviest_first(tuple(LANGUAGES) if self.languages == "all" else tuple(self.languages))
+
+    @property
+    def pooled_backbones(self) -> frozenset[str]:
+        """Names of those backbones that were trained on all languages together."""
+        return frozenset(entry.name for entry in self.backbones if isinstance(entry, ImportedSettings) and entry.pooled)
 
     @property
     def fingerprint(self) -> str:
