@@ -199,9 +199,12 @@ def pooled_scores(group: list[Language], fold: int, intercepts: bool) -> list[Si
 def main() -> None:
     """Print the table, best rule first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", required=True)
+    parser.add_argument("--profile")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
+    if not arguments.profile:
+        print("nothing to replay: name with --profile the profile of a run that has ended in POLAR_HOME")
+        return
     project = Project.load(arguments.profile)
     codes, seed = sorted(project.profile.codes), project.profile.seed
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:

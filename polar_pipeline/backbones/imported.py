@@ -6,12 +6,14 @@ file has changed or gone. What does not belong here: judging the scores; broken 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import Progress, scores_table, training_fingerprint
+from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
@@ -40,13 +42,15 @@ class ImportedBackbone:
         path = Path(self._settings.path)
         seeds: list[int] = []
         logits: Floats = np.zeros((0, len(posts)))
+        digest = ""
         if self.speaks(language):
             seeds, logits = _aligned(_read(path, self._settings), posts, language, path)
+            digest = file_sha256(path)
         progress(f"{language}: {logits.size} scores of {len(seeds)} seeds from {path}")
         return save_adapter(
             root,
             {"logits": logits},
-            {"seeds": seeds, "file": path.name, "file_sha256": file_sha256(path), "rows": _identity(posts)},
+            {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": _identity(posts)},
             backbone=self.name,
             language=language,
             config=self._config,
@@ -82,7 +86,11 @@ class ImportedBackbone:
 
 def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
     """The file's rows of this backbone: seed, language, split, fold, id, logit."""
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+    # a CSV as text, so that an id of 007 stays one
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": pd.read_parquet,
+        ".csv": lambda file: read_rows(file).frame,
+    }
     if path.suffix not in readers or not path.is_file():
         raise InputError(
             f"scores {path} are not there or neither .parquet nor .csv: correct `path` of {settings.name}."
@@ -90,7 +98,9 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
     try:
         table = readers[path.suffix](path)
     except (ValueError, OSError) as error:
-        raise InputError(f"scores {path} cannot be read ({error}): write the file again.") from error
+        raise InputError(
+            f"scores {path} cannot be read ({' '.join(str(error).split())}): write the file again."
+        ) from error
     return _columns(_of_backbone(table, path, settings), path)
 
 
@@ -110,19 +120,33 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     missing += [] if value else ["logit (or probability)"]
     if missing or value is None:
         raise InputError(f"scores {path} lack the columns {', '.join(missing)}: add them.")
-    numbers = pd.to_numeric(table[value], errors="coerce").to_numpy(dtype=float)
-    bad = ~np.isfinite(numbers) | ((numbers < 0) | (numbers > 1) if value == "probability" else False)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InputError(
-            f"scores {path}: {int(bad.sum())} values of {value} are not usable numbers, first {table[value].iloc[row]!r} "
-            f"of id {table['id'].iloc[row]!r}: correct them."
-        )
+    numbers = _numbers(
+        table, value, path, lambda found: (found >= 0) & (found <= 1) if value == "probability" else True
+    )
     if value == "probability":
         clipped = np.clip(numbers, _CERTAIN, 1 - _CERTAIN)
         numbers = np.log(clipped) - np.log1p(-clipped)
-    seed = table.get("seed", 0)
-    return table[["language", "split", "fold", "id"]].astype({"split": str, "id": str}).assign(seed=seed, logit=numbers)
+    whole = {
+        name: _numbers(table, name, path, lambda found: found == np.floor(found)).astype(int)
+        for name in ("fold", "seed")
+        if name in table
+    }
+    kept = table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole))
+    return kept.assign(logit=numbers)
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path, usable: Callable[[Floats], Any]) -> Floats:
+    """A column as finite float64. Raises InputError that names the first value that is none, or not usable."""
+    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    bad = ~(np.isfinite(numbers) & usable(numbers))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"scores {path}: {int(bad.sum())} values of {column} are not usable numbers, first {table[column].iloc[row]!r} "
+            f"of id {table['id'].iloc[row]!r}: correct them."
+        )
+    found: Floats = numbers
+    return found
 
 
 def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> tuple[list[int], Floats]:

@@ -39,6 +39,7 @@ def decide(
     have none for this language. Raises InputError when a member lacks a score or has one that is not finite.
     """
     settings, seed = profile.decision, profile.seed
+    posts = posts.sort_values(["split", "id"]).reset_index(drop=True)  # sums of floats depend on their order
     members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
     response = shift_response(shift_auc, settings)
     if response == POOLED:
@@ -68,7 +69,7 @@ def decide(
         shift_response=response,
         out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
         confusion=confusion(labels, predictions),
-        nested=_packed(posts[decided], predictions),
+        nested=np.packbits(predictions.astype(np.uint8)).tobytes().hex(),
         calibration_error=expected_calibration_error(labels, probabilities),
         positives=float(labels.mean()),
         seed=seed,
@@ -116,8 +117,3 @@ def _members(members: list[MemberScores], combination: Combination) -> tuple[Mem
 def _review_margin(probabilities: Floats, threshold: float, share: float) -> float:
     """Closer to the threshold than this are `share` of the posts that were decided on."""
     return float(np.quantile(np.abs(probabilities - threshold), share)) if share else 0.0
-
-
-def _packed(posts: pd.DataFrame, predictions: Ints) -> str:
-    order = np.lexsort((posts["id"].to_numpy(dtype=str), posts["split"].to_numpy(dtype=str)))
-    return np.packbits(predictions[order].astype(np.uint8)).tobytes().hex()

@@ -65,24 +65,20 @@ def _weights(strategy: str, labels: Ints, columns: Floats, names: list[str]) -> 
 
 
 def _simplex(labels: Ints, columns: Floats) -> Floats:
-    """Weights above 0 that sum to 1 and minimise the log loss; found over their logarithms."""
+    """Weights above 0 that sum to 1 and, once scaled by a temperature, minimise the log loss; found over their logarithms."""
     from scipy.optimize import minimize
 
     signs = np.where(labels == 1, -1.0, 1.0)
 
     def loss(logs: Floats) -> tuple[float, Floats]:
-        weights = _softmax(logs)
+        weights = np.exp(logs)  # their sum is free: it stands for the temperature
         scores = columns @ weights
         gradient = columns.T @ (sigmoid(scores) - labels) / len(labels)
-        return float(np.mean(np.logaddexp(0.0, signs * scores))), weights * (gradient - weights @ gradient)
+        return float(np.mean(np.logaddexp(0.0, signs * scores))), weights * gradient
 
-    found = minimize(loss, np.zeros(columns.shape[1]), jac=True, method="L-BFGS-B")
-    return _softmax(found.x)
-
-
-def _softmax(logs: Floats) -> Floats:
-    unscaled = np.exp(logs - logs.max())
-    weights: Floats = unscaled / unscaled.sum()
+    size = columns.shape[1]
+    found = minimize(loss, np.full(size, -np.log(size)), jac=True, method="L-BFGS-B", bounds=[(-20.0, 20.0)] * size)
+    weights: Floats = np.exp(found.x) / np.exp(found.x).sum()
     return weights
 
 

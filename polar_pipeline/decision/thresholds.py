@@ -22,7 +22,7 @@ class Threshold(NamedTuple):
 
 
 def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: int, seed: int) -> Threshold:
-    """The threshold by one of the rules; `labels` 0/1 and `probabilities` in [0, 1], both (n,)."""
+    """The threshold by one of the rules; `labels` 0/1 and `probabilities` in [0, 1], both (n,). Others raise ValueError."""
     if rule == HALF:
         return Threshold(0.5, 0.0)
     if rule == ARGMAX:
@@ -39,15 +39,13 @@ def best_threshold(labels: Ints, probabilities: Floats) -> float:
 
     Ties are broken towards 0.5, so that scores that say nothing (constant, one class) give a threshold that says nothing.
     """
-    order = np.argsort(probabilities, kind="stable")
-    ordered, scores = np.asarray(labels)[order].astype(float), np.asarray(probabilities, dtype=float)[order]
+    ordered, scores = _sorted(labels, probabilities)
     return _best(ordered, scores, np.ones(len(scores)))
 
 
 def bagged_threshold(labels: Ints, probabilities: Floats, resamples: int, seed: int) -> Threshold:
     """Mean over bootstrap resamples of the best threshold. O(n log n + resamples * n)."""
-    order = np.argsort(probabilities, kind="stable")
-    ordered, scores = np.asarray(labels)[order].astype(float), np.asarray(probabilities, dtype=float)[order]
+    ordered, scores = _sorted(labels, probabilities)
     generator = np.random.default_rng(seed)
     share = np.full(len(scores), 1.0 / len(scores))
     chosen = np.array(
@@ -62,9 +60,21 @@ def plug_in_threshold(probabilities: Floats) -> float:
     Each post counts as a positive by its probability and as a negative by the rest (expected counts in place of counts,
     after Lipton et al. 2014); no label is used, so it is as good as the calibration is.
     """
-    scores = np.sort(np.asarray(probabilities, dtype=float))
+    scores, _ = _sorted(probabilities, probabilities)
     curve = sorted_curve(scores, scores, np.ones(len(scores)))
     return _nearest_half(curve.thresholds, curve.values)
+
+
+def _sorted(labels: Floats | Ints, probabilities: Floats) -> tuple[Floats, Floats]:
+    """Both as float64 in ascending order of the probabilities. Raises ValueError for shapes that differ, NaN and none at all."""
+    counted: Floats = np.asarray(labels, dtype=float)
+    scores: Floats = np.asarray(probabilities, dtype=float)
+    if counted.shape != scores.shape or scores.ndim != 1 or not len(scores):
+        raise ValueError(f"two arrays of one length above 0 are needed, got shapes {counted.shape} and {scores.shape}")
+    if not np.isfinite(scores).all() or not np.isfinite(counted).all():
+        raise ValueError("labels and probabilities should be finite, some are NaN or infinite")
+    order = np.argsort(scores, kind="stable")
+    return counted[order], scores[order]
 
 
 def _best(labels: Floats, scores: Floats, weights: Floats) -> float:

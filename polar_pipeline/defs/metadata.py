@@ -56,10 +56,10 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "members": table(
             [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
         ),
-        "excluded": table([model.model_dump() for model in decision.excluded]),
-        **{
-            part: table([candidate.model_dump() for candidate in getattr(decision, part)])
-            for part in ("candidates", "without", "rules")
+        **{  # a table without rows would need a schema
+            part: table([entry.model_dump() for entry in entries])
+            for part in ("excluded", "candidates", "without", "rules")
+            if (entries := getattr(decision, part))
         },
     }
 

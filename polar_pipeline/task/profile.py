@@ -82,7 +82,7 @@ class ReportSettings(Settings):
     resamples: int = Field(default=2000, ge=100, le=100_000)
     shift_auc_warning: float = Field(default=0.6, gt=0.5, le=1.0)
     imbalance_warning: float = Field(default=0.8, ge=0.5, le=1.0)
-    error_examples: int = Field(default=3, ge=0, le=50)
+    error_examples: int = Field(default=4, ge=0, le=50)
 
 
 class Profile(Settings):
