@@ -1,6 +1,6 @@
 """The evidence for the decision defaults: all rules replayed on the scores of one run, by nested out-of-fold macro-F1.
 
-Usage: POLAR_HOME=... POLAR_DATA_DIR=... python benchmarks/decision_rules.py --profile smash.yaml [--jobs 2]
+Usage: POLAR_HOME=... POLAR_DATA_DIR=... python benchmarks/decision_rules.py --profile benchmarks/smash.yaml [--jobs 2]
 
 The home is that of a finished `polar run --all` of the profile; dev must be outside its folds (`fit_on: train`). Everything a
 rule fits for a fold comes from the other folds; rules that are tuned on dev are judged on train. Beside each rule stands its
@@ -28,7 +28,7 @@ from polar_pipeline.metrics.intervals import mean_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
 
 SHARED = ("equal", "simplex", "ridge")
-DEFAULT = "ridge, per language | bagged"
+DEFAULT = "simplex, per language | bagged"
 RESAMPLES = 2000
 
 
@@ -76,7 +76,7 @@ def per_language(arguments: tuple[str, str]) -> dict[str, Ints]:
     found["best strategy per language, picked out of fold | bagged"] = nested_free(
         labels, folds, inside, settings, seed
     )
-    found["ridge, departures beyond the error | bagged"] = nested_predictions(labels, folds, inside, settings, seed)
+    found["simplex, departures beyond the error | bagged"] = nested_predictions(labels, folds, inside, settings, seed)
     return found | {"labels": language.labels, "train": train.astype(int)}
 
 

@@ -1,6 +1,6 @@
 """How long deciding takes: one threshold search beside scikit-learn's, and all languages with selection and intervals.
 
-Usage: python benchmarks/decision_speed.py [--profile smash.yaml --jobs 2]
+Usage: python benchmarks/decision_speed.py [--profile benchmarks/smash.yaml --jobs 2]
 
 The search is timed on made-up scores. With a profile whose run has ended in POLAR_HOME, its languages are decided again from
 the stored scores: strategies, weights, thresholds, nested estimate, contributions of every part, intervals.

@@ -66,7 +66,7 @@ BackboneSettings = LinearSettings | ImportedSettings
 class DecisionSettings(Settings):
     """How members' scores become one decision."""
 
-    strategy: str = Field(default="ridge", pattern=r"^[a-z][a-z0-9_]*$")
+    strategy: str = Field(default="simplex", pattern=r"^[a-z][a-z0-9_]*$")
     departures: bool = True
     threshold: Literal["half", "argmax", "bagged", "plug_in"] = "bagged"
     resamples: int = Field(default=200, ge=1, le=10_000)
