@@ -19,7 +19,8 @@ import pandas as pd
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.decision.ensemble import decide, predict
+from polar_pipeline.decision.ensemble import decide
+from polar_pipeline.decision.predictions import predict
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.intervals import confusion, macro_f1_resamples
 from polar_pipeline.metrics.scores import macro_f1

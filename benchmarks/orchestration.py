@@ -36,7 +36,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.corpus.audit import audit
     from polar_pipeline.corpus.folds import assign_folds
     from polar_pipeline.corpus.posts import read_posts
-    from polar_pipeline.decision.ensemble import decide, predict
+    from polar_pipeline.decision.ensemble import decide
+    from polar_pipeline.decision.predictions import predict
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import language_evidence
     from polar_pipeline.report.page import render_report

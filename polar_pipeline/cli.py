@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something broke, 2 the input or a setting is wrong (one se
 
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -64,6 +65,32 @@ def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | 
     project = Project.load(profile)
     codes = project.profile.codes if everything else project.check_languages(languages)
     sys.exit(run_pipeline(project, profile, codes, jobs or os.cpu_count() or 1, resume))
+
+
+@polar.command()
+@click.argument("posts", type=click.Path(path_type=Path))
+@click.option("--language", required=True, metavar="CODE", help="The posts' language.")
+@PROFILE
+@click.option("--output", type=click.Path(path_type=Path), help="Where the CSV goes; default: the terminal.")
+def predict(posts: Path, language: str, profile: str, output: Path | None) -> None:
+    """Label new posts: a CSV file with the columns id and text."""
+    from polar_pipeline.commands.predict import predict_file
+    from polar_pipeline.defs.project import Project
+
+    project = Project.load(profile)
+    project.check_languages((language,))
+    sys.exit(predict_file(project, language, posts, output))
+
+
+@polar.command()
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@LANGUAGES
+def compare(run_a: Path, run_b: Path, languages: tuple[str, ...]) -> None:
+    """Compare two runs, each named by its home folder, post by post."""
+    from polar_pipeline.commands.compare import compare_homes
+
+    sys.exit(compare_homes(run_a, run_b, languages))
 
 
 @polar.command()

@@ -37,7 +37,7 @@ def test_the_graph(project: Project) -> None:
         "corpus_audit": ["raw_posts"],
         "linear_adapter": ["raw_posts"],
         "linear_dev_probabilities": ["linear_adapter", "raw_posts"],
-        "thresholds": ["linear_adapter", "linear_dev_probabilities", "raw_posts"],
+        "thresholds": ["corpus_audit", "linear_adapter", "linear_dev_probabilities", "raw_posts"],
         "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds"],
         "benchmark_report": ["corpus_audit", "ensemble_predictions", "raw_posts", "thresholds"],
         "submission": ["ensemble_predictions", "raw_posts", "thresholds"],

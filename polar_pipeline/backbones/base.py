@@ -28,16 +28,23 @@ class Backbone(Protocol):
     name: str
     parameters: dict[str, str | int | float | bool]  # what the tracked run notes
 
+    def speaks(self, language: str) -> bool:
+        """Whether there are scores of this language; where not, the adapter and the scores table are empty."""
+
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
         """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`."""
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:
+        """Logits (texts,) of new texts by the final model. Raises InputError when the backbone cannot score any."""
+
 
 def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     """sha256 of everything that training can see: the rows in folds, their texts, labels and folds. Nothing of test."""
-    rows = posts[posts["fold"] >= 0]
+    inside = posts["fold"] >= 0
+    rows = posts[inside if inside.any() else posts["label"].notna()]
     return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *card.auxiliary.columns])
 
 

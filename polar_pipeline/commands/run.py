@@ -13,6 +13,8 @@ from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.record import read_record
 from polar_pipeline.task.languages import language
 
 
@@ -44,7 +46,10 @@ def finished(project: Project, code: str) -> Decision | None:
     path = project.home.artifacts / "thresholds" / f"{code}.json"
     if not path.exists() or not project.home.predictions(code).exists():
         return None
-    decision = Decision.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        decision = read_record(path, Decision)
+    except InputError:  # of another version: not finished, whatever it says
+        return None
     posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
     same = (project.profile.fingerprint, training_fingerprint(posts, project.card))
     return decision if same == (decision.profile_fingerprint, decision.posts_fingerprint) else None

@@ -14,12 +14,14 @@ from polar_pipeline.task.profile import FoldSettings
 
 
 def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.DataFrame:
-    """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere.
+    """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere (everywhere, with 0 folds).
 
     Folds are stratified by label, and posts that are the same once normalised share one. The same posts and seed give
     the same folds in whatever order the rows come. Raises InputError when a class is too small for so many folds.
     """
     posts = posts.reset_index(drop=True)
+    if settings.count == 0:
+        return posts.assign(fold=pd.Series(-1, index=posts.index, dtype="Int8"))
     fitted = posts["split"].isin(settings.fit_on.split("+"))
     rows = posts[fitted].sort_values(["id", "split"], kind="stable")
     groups, labels = duplicate_groups(rows), rows["label"].to_numpy(dtype=np.int64)

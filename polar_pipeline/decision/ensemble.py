@@ -1,22 +1,27 @@
-"""Members' scores into one decision per language, chosen on out-of-fold scores alone, and applied to all of them.
+"""Members' scores into one decision per language, chosen on out-of-fold scores alone.
 
-First version of the rule: temperature-scaled logits, equal weights, bagged threshold. Dev rows whose scores are not
-out of fold, and everything of test, never move a decision.
+Dev rows whose scores are not out of fold move a decision only where there are no folds at all; test labels never do.
+What does not belong here: applying a decision, which is `predictions`.
 """
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.calibration import fit_temperature, sigmoid
+from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.folds import deal
+from polar_pipeline.decision.contributions import each_rule, without_each
+from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.record import Decision, Estimate, Member
-from polar_pipeline.decision.thresholds import Threshold, bagged_threshold
-from polar_pipeline.errors import InputError
+from polar_pipeline.decision.screening import screen
+from polar_pipeline.decision.selection import fit, nested_predictions
+from polar_pipeline.decision.shift import POOLED, pooled_members, shift_response
+from polar_pipeline.decision.strategies import Combination
 from polar_pipeline.metrics.intervals import confusion, macro_f1_interval
 from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.profile import DecisionSettings, Profile
+from polar_pipeline.task.profile import Profile
 
-STRATEGY = "equal-weights + bagged-out-of-fold-threshold"
+_DEV_FOLDS = 5
 
 
 def decide(
@@ -26,39 +31,75 @@ def decide(
     profile: Profile,
     adapters: dict[str, str],
     posts_fingerprint: str,
+    shift_auc: float = 0.5,
 ) -> Decision:
-    """Choose temperatures and threshold of one language on its out-of-fold scores.
+    """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
-    `posts` has id, split, label, fold; `scores` has backbone, seed, split, fold, id, logit for each of `adapters`.
-    Raises InputError when a member lacks an out-of-fold score or has one that is not finite.
+    `posts` has id, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters`, some of which may
+    have none for this language. Raises InputError when a member lacks a score or has one that is not finite.
     """
-    rows = posts[(posts["fold"] >= 0) & posts["label"].notna()]
-    labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
-    backbones = sorted(adapters)
-    logits = member_logits(rows, scores, backbones, language)
-    rule = profile.decision
-    temperatures, threshold = _fit(labels, logits, rule, profile.seed)
-    probabilities = _combine(logits, temperatures)
-    predictions = _nested_predictions(labels, folds, logits, rule, profile.seed)
-    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(profile.seed, language))
+    settings, seed = profile.decision, profile.seed
+    posts = posts.sort_values(["split", "id"]).reset_index(drop=True)  # sums of floats depend on their order
+    members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
+    response = shift_response(shift_auc, settings)
+    if response == POOLED:
+        members = pooled_members(members, profile.pooled_backbones)
+    decided, folds = decided_rows(posts, seed)
+    labels = posts["label"][decided].to_numpy(dtype=int)
+    inside = [member.rows(decided) for member in members]
+    fitted = fit(labels, folds, inside, settings, seed)
+    probabilities = fitted.probabilities(inside)
+    predictions = nested_predictions(labels, folds, inside, settings, seed)
+    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(seed, language))
     return Decision(
         language=language,
-        members=tuple(
-            Member(backbone=name, temperature=temperature, weight=1.0 / len(backbones))
-            for name, temperature in zip(backbones, temperatures, strict=True)
-        ),
-        strategy=STRATEGY,
-        threshold=threshold.value,
-        threshold_spread=threshold.spread,
+        members=_members(members, fitted.combination),
+        intercept=fitted.combination.intercept,
+        excluded=excluded,
+        strategy=fitted.strategy,
+        candidates=fitted.candidates,
+        without=without_each(fitted.strategy, labels, folds, inside, seed),
+        threshold_rule=settings.threshold,
+        rules=each_rule(fitted.strategy, labels, folds, inside, settings, seed),
+        threshold=fitted.threshold.value,
+        threshold_spread=fitted.threshold.spread,
+        positive_share=float(np.mean(probabilities >= fitted.threshold.value)),
+        review_margin=_review_margin(probabilities, fitted.threshold.value, settings.review_share),
+        shift_auc=shift_auc if settings.transductive else None,
+        shift_response=response,
         out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
         confusion=confusion(labels, predictions),
+        nested=np.packbits(predictions.astype(np.uint8)).tobytes().hex(),
         calibration_error=expected_calibration_error(labels, probabilities),
         positives=float(labels.mean()),
-        seed=profile.seed,
+        seed=seed,
         profile_fingerprint=profile.fingerprint,
         posts_fingerprint=posts_fingerprint,
-        adapters={name: adapters[name] for name in backbones},
+        adapters={name: adapters[name] for name in sorted(adapters)},
     )
+
+
+def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.bool_], Ints]":
+    """Which posts a decision is made on, a mask (posts,), and the fold of each of those.
+
+    They are the labelled posts in folds; where there are none at all, the labelled dev posts, dealt into five folds here.
+    """
+    labelled = posts["label"].notna().to_numpy(dtype=bool)
+    inside = labelled & (posts["fold"] >= 0).to_numpy(dtype=bool)
+    if inside.any():
+        return inside, posts["fold"][inside].to_numpy(dtype=int)
+    dev = labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
+    rows = posts[dev].sort_values("id", kind="stable")
+    dealt = deal(duplicate_groups(rows), rows["label"].to_numpy(dtype=np.int64), _DEV_FOLDS, seed)
+    return dev, pd.Series(dealt, index=rows.index)[posts.index[dev]].to_numpy(dtype=int)
+
+
+def nested_table(decision: Decision, posts: pd.DataFrame) -> pd.DataFrame:
+    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on."""
+    decided, _ = decided_rows(posts, decision.seed)
+    table = posts.loc[decided, ["split", "id", "label"]].sort_values(["split", "id"])
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(decision.nested), dtype=np.uint8))[: len(table)]
+    return table.assign(prediction=bits.astype(int)).set_index(["split", "id"])
 
 
 def language_seed(seed: int, language: str) -> int:
@@ -66,49 +107,13 @@ def language_seed(seed: int, language: str) -> int:
     return int(fingerprint([seed, language])[:8], 16)
 
 
-def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Apply a decision: id, split, fold, probability, prediction for every row of `posts`, in its order.
-
-    Rows with fold >= 0 carry out-of-fold probabilities. Raises InputError when a member's score is missing.
-    """
-    logits = member_logits(posts, scores, [member.backbone for member in decision.members], decision.language)
-    weights = np.array([member.weight for member in decision.members])
-    probabilities = _combine(logits, [member.temperature for member in decision.members], weights)
-    frame = posts[["id", "split", "fold"]].reset_index(drop=True)
-    return frame.assign(probability=probabilities, prediction=(probabilities >= decision.threshold).astype("int8"))
+def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
+    return tuple(
+        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
+        for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
+    )
 
 
-def member_logits(rows: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], language: str) -> Floats:
-    """Logits of shape (rows, backbones), seeds averaged, aligned with `rows` by split and id."""
-    columns = []
-    for backbone in backbones:
-        mine = scores[scores["backbone"] == backbone]
-        mean = mine.groupby(["split", "id"], sort=False)["logit"].mean()
-        aligned = mean.reindex(pd.MultiIndex.from_frame(rows[["split", "id"]])).to_numpy(dtype=float)
-        bad = ~np.isfinite(aligned)
-        if bad.any():
-            raise InputError(
-                f"scores of backbone {backbone!r} for {language} lack a finite logit for {int(bad.sum())} posts, first "
-                f"{rows['id'].to_numpy()[bad][0]!r}: materialize {backbone}_dev_probabilities for {language} again."
-            )
-        columns.append(aligned)
-    return np.stack(columns, axis=1)
-
-
-def _fit(labels: Ints, logits: Floats, rule: DecisionSettings, seed: int) -> tuple[list[float], Threshold]:
-    temperatures = [fit_temperature(labels, column) for column in logits.T]
-    return temperatures, bagged_threshold(labels, _combine(logits, temperatures), rule.resamples, seed)
-
-
-def _combine(logits: Floats, temperatures: list[float], weights: Floats | None = None) -> Floats:
-    return sigmoid(np.average(logits / np.array(temperatures), axis=1, weights=weights))
-
-
-def _nested_predictions(labels: Ints, folds: Ints, logits: Floats, rule: DecisionSettings, seed: int) -> Ints:
-    """Each fold is decided by the temperatures and the threshold of the other folds, so no row judges itself."""
-    predictions = np.zeros(len(labels), dtype=int)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        temperatures, threshold = _fit(labels[~held_out], logits[~held_out], rule, seed)
-        predictions[held_out] = _combine(logits[held_out], temperatures) >= threshold.value
-    return predictions
+def _review_margin(probabilities: Floats, threshold: float, share: float) -> float:
+    """Closer to the threshold than this are `share` of the posts that were decided on."""
+    return float(np.quantile(np.abs(probabilities - threshold), share)) if share else 0.0

@@ -1,15 +1,92 @@
-"""The predictions file: what a person opens to see which test posts are called positive, and how surely."""
+"""A decision applied: probability, label, margin and a mark for review, and the files that a person opens.
+
+What does not belong here: choosing anything; `ensemble` has done that.
+"""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from polar_pipeline.decision.calibration import sigmoid
+from polar_pipeline.decision.members import MemberScores, gather
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.shift import RATE_MATCHING, matching_threshold
+from polar_pipeline.decision.strategies import Combination, combine
+from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.task.card import TaskCard
+
+
+def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Apply a decision: id, split, fold, probability, prediction, margin, review for every row of `posts`, in its order.
+
+    Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance of the probability from the threshold;
+    `review` marks the posts that are closer than the decision's review margin. Under rate matching, and only then, test
+    has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
+    Raises InputError when a member's score is missing.
+    """
+    names = [member.backbone for member in decision.members]
+    seeds = {member.backbone: member.seeds for member in decision.members}
+    wanted = scores[
+        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
+    ]
+    probabilities = _probabilities(decision, gather(posts, wanted, names, decision.language))
+    thresholds = np.full(len(posts), decision.threshold)
+    test = (posts["split"] == "test").to_numpy()
+    if decision.shift_response == RATE_MATCHING and test.any():
+        thresholds[test] = matching_threshold(probabilities[test], decision.positive_share)
+    frame = posts[["id", "split", "fold"]].reset_index(drop=True)
+    return pd.concat([frame, _judged(decision, probabilities, thresholds)], axis=1)
+
+
+def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
+    """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
+
+    `logits` has one array (posts,) per member of the decision, from its backbone's final model.
+    """
+    members = [
+        MemberScores(member.backbone, member.seeds, logits[member.backbone][:, None]) for member in decision.members
+    ]
+    probabilities = _probabilities(decision, members)
+    return _judged(decision, probabilities, np.full(len(probabilities), decision.threshold))
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
     """Write the test rows as CSV: id, label, probability (six decimals), in the order of the test file. Atomic."""
     test = predictions[predictions["split"] == "test"]
     frame = pd.DataFrame({"id": test["id"], card.label.column: test["prediction"], "probability": test["probability"]})
-    return write_atomic(path, frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode("utf-8"))
+    return write_atomic(path, csv_bytes(frame))
+
+
+def write_review(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
+    """Write the dev and test rows that a person should look at, closest to the threshold first. Atomic."""
+    flagged = predictions[predictions["review"] & (predictions["split"] != "train")]
+    ordered = flagged.sort_values(["margin", "split", "id"], kind="stable").rename(
+        columns={"prediction": card.label.column}
+    )
+    return write_atomic(path, csv_bytes(ordered[["split", "id", card.label.column, "probability", "margin"]]))
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A table as UTF-8 CSV with six decimals."""
+    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode("utf-8")
+
+
+def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
+    temperatures, weights = (
+        np.array([getattr(member, name) for member in decision.members]) for name in ("temperature", "weight")
+    )
+    return sigmoid(combine(Combination(temperatures, weights, decision.intercept), members))
+
+
+def _judged(decision: Decision, probabilities: Floats, thresholds: Floats) -> pd.DataFrame:
+    margins = np.abs(probabilities - thresholds)
+    return pd.DataFrame(
+        {
+            "probability": probabilities,
+            "prediction": (probabilities >= thresholds).astype("int8"),
+            "margin": margins,
+            "review": margins < decision.review_margin,
+        }
+    )

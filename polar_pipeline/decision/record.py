@@ -13,32 +13,64 @@ class Estimate(Record):
 
 
 class Member(Record):
-    """One backbone in the ensemble. Its calibrated logit is logit / temperature."""
+    """One backbone in the ensemble. Its calibrated logit is the mean over `seeds` of logit / temperature."""
 
     backbone: str
+    seeds: tuple[int, ...]
     temperature: float
     weight: float
+
+
+class Excluded(Record):
+    """A model that does not take part, and why."""
+
+    backbone: str
+    seed: int
+    reason: str
+
+
+class Candidate(Record):
+    """Another way to decide: its cross-fitted macro-F1, and by how much it beats a reference on the same posts."""
+
+    name: str
+    macro_f1: float
+    difference: float
+    difference_low: float  # its paired 95% bootstrap interval
+    difference_high: float
 
 
 class Decision(Record):
     """How one language's scores become labels.
 
-    probability = sigmoid(sum over members of weight * mean over seeds of logit / temperature);
+    probability = sigmoid(intercept + sum over members of weight * mean over seeds of logit / temperature);
     a post is positive when its probability is at least `threshold`.
     """
 
     language: str
     members: tuple[Member, ...]
+    intercept: float
+    excluded: tuple[Excluded, ...]
     strategy: str
+    candidates: tuple[Candidate, ...]  # strategies; the reference is the profile's
+    without: tuple[Candidate, ...]  # the strategy without one member; the reference has all
+    threshold_rule: str
+    rules: tuple[Candidate, ...]  # threshold rules; the reference is the profile's
     threshold: float
     threshold_spread: float  # standard deviation of the threshold over the bootstrap resamples
-    out_of_fold: Estimate  # nested: each fold decided by temperature and threshold of the other folds
+    positive_share: float  # of the decided posts, at the threshold
+    review_margin: float  # posts whose probability is closer than this to the threshold are for a person to look at
+    shift_auc: float | None  # train-or-test, on text alone; None where decisions may not look at test posts
+    shift_response: str  # none, pooled (members of one language were left out) or rate_matching (in `predict`)
+    out_of_fold: (
+        Estimate  # nested: strategy, weights, temperatures and threshold of each fold come from the other folds
+    )
     confusion: tuple[
         int, int, int, int
     ]  # of the nested predictions: true and false negatives and positives as tn, fp, fn, tp
+    nested: str  # those predictions: a bit for each decided post by split and id, in hexadecimal, zeros at the end
     calibration_error: float  # expected calibration error of the out-of-fold probabilities
     positives: float  # share of positive labels among the rows that were decided on
     seed: int
     profile_fingerprint: str  # of the settings
     posts_fingerprint: str  # of the rows that were trained on and scored
-    adapters: dict[str, str]  # backbone -> sha256 of the adapter that made the scores
+    adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores

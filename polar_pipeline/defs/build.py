@@ -37,7 +37,7 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
         asset_checks=[
             raw_posts_checks(project),
             audit_checks(project),
-            *(scores_checks(project, backbone.name) for backbone in backbones),
+            *(scores_checks(project, backbone) for backbone in backbones),
         ],
         jobs=[language_job, report_job],
         schedules=[weekly_retraining(project, language_job)],

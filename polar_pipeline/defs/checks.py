@@ -1,6 +1,7 @@
 """Asset checks, one step per asset and language. Blocking ones stop what lies downstream in the same run; the others warn."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
 from polar_pipeline.defs.partitions import language_partitions
@@ -40,11 +42,11 @@ def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
     return checks
 
 
-def scores_checks(project: Project, backbone: str) -> dg.AssetChecksDefinition:
-    """Blocking: every post has exactly one finite score, and the out-of-fold scores are not constant."""
-    asset = f"{backbone}_dev_probabilities"
+def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinition:
+    """Blocking: every post has exactly one finite score a seed, and the out-of-fold scores are not constant."""
+    asset = f"{backbone.name}_dev_probabilities"
     descriptions = {
-        "complete": "Exactly one score for every post of every split.",
+        "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
         "finite": "No score is NaN or infinite.",
         "not_constant": "The out-of-fold scores differ from post to post.",
     }
@@ -55,20 +57,20 @@ def scores_checks(project: Project, backbone: str) -> dg.AssetChecksDefinition:
         ins={"scores": dg.AssetIn(asset), "posts": dg.AssetIn("raw_posts")},
     )
     def checks(
-        context: dg.AssetCheckExecutionContext,  # noqa: ARG001
-        scores: pd.DataFrame,
-        posts: pd.DataFrame,
+        context: dg.AssetCheckExecutionContext, scores: pd.DataFrame, posts: pd.DataFrame
     ) -> Iterator[dg.AssetCheckResult]:
-        keys = ["split", "id"]
-        wanted, got = posts[keys].sort_values(keys), scores[keys].sort_values(keys)
-        whole = len(wanted) == len(got) and bool((wanted.to_numpy() == got.to_numpy()).all())
+        seeds = scores["seed"].nunique() if backbone.speaks(context.partition_key) else 0
+        wanted = Counter(zip(posts["split"], posts["id"], strict=True))
+        got = Counter(zip(scores["split"], scores["id"], strict=True))
+        whole = got == Counter({key: count * seeds for key, count in wanted.items() if seeds})
         infinite = int((~np.isfinite(scores["logit"])).sum())
         spread = float(scores.loc[scores["fold"] >= 0, "logit"].std())
-        yield _result(asset, "complete", "" if whole else f"{len(got)} scores do not match {len(wanted)} posts")
-        yield _result(asset, "finite", f"{infinite} scores are not finite" if infinite else "")
+        flat = bool(seeds) and spread <= 1e-6
         yield _result(
-            asset, "not_constant", "" if spread > 1e-6 else f"standard deviation of the logits is {spread:.2g}"
+            asset, "complete", "" if whole else f"{len(scores)} scores of {seeds} seeds do not match {len(posts)} posts"
         )
+        yield _result(asset, "finite", f"{infinite} scores are not finite" if infinite else "")
+        yield _result(asset, "not_constant", f"standard deviation of the logits is {spread:.2g}" if flat else "")
 
     return checks
 

@@ -11,7 +11,7 @@ import pandas as pd
 from upath import UPath
 
 from polar_pipeline.storage.files import write_atomic, write_atomic_with
-from polar_pipeline.storage.record import Record
+from polar_pipeline.storage.record import Record, read_record
 
 
 class LanguageIOManager(dg.UPathIOManager):
@@ -54,7 +54,7 @@ class RecordIOManager(LanguageIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Record:  # noqa: ARG002
         """Read and validate a record."""
-        return self._record.model_validate_json(Path(str(path)).read_text(encoding="utf-8"))
+        return read_record(Path(str(path)), self._record)
 
 
 class TextIOManager(LanguageIOManager):

@@ -50,7 +50,17 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "threshold_spread": decision.threshold_spread,
         "calibration_error": decision.calibration_error,
         "strategy": decision.strategy,
-        "members": table([member.model_dump() for member in decision.members]),
+        "shift_auc": decision.shift_auc,
+        "shift_response": decision.shift_response,
+        "review_margin": decision.review_margin,
+        "members": table(
+            [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
+        ),
+        **{  # a table without rows would need a schema
+            part: table([entry.model_dump() for entry in entries])
+            for part in ("excluded", "candidates", "without", "rules")
+            if (entries := getattr(decision, part))
+        },
     }
 
 

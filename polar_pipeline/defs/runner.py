@@ -20,6 +20,7 @@ from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags
 from polar_pipeline.defs.jobs import LANGUAGE_JOB, REPORT_JOB
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
+from polar_pipeline.errors import InputError
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -106,5 +107,7 @@ def _error(result: dg.ExecuteInProcessResult) -> tuple[str, bool]:
                 return data.user_failure_data.description, True
             message = data.error.message.strip() if data.error else "no message"
             cause = data.error.cause if data.error else None
+            if cause and cause.cls_name == InputError.__name__:  # raised while an input was loaded
+                return cause.message.strip().partition(": ")[2], True
             return f"{event.step_key} failed: {cause.message.strip() if cause else message}", False
     return "the run failed before its first step; the Dagster UI has its log", False

@@ -9,11 +9,12 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.ensemble import language_seed
+from polar_pipeline.decision.ensemble import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
+from polar_pipeline.report.scrutiny import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline.task.profile import ReportSettings
 
@@ -39,6 +40,10 @@ class Findings(Protocol):
     def conflicting_groups(self) -> int:
         """Groups of equal train posts with different labels."""
 
+    @property
+    def types_train(self) -> dict[str, int]:
+        """Train posts with each auxiliary type."""
+
 
 @dataclass(frozen=True)
 class LanguageEvidence:
@@ -59,6 +64,26 @@ class LanguageEvidence:
     twins_dev: int
     twins_test: int
     conflicts: int
+    score_distance: float | None  # between probabilities out of fold and on test
+    types_unseen: tuple[str, ...]  # auxiliary types without a positive train post
+    dev_tuned: DevTuned | None
+    review: Review
+    mistakes: tuple[Mistake, ...]
+
+    @property
+    def observed(self) -> Estimate | None:
+        """The same decision on posts it was not chosen on: test where there are labels, else dev."""
+        return self.test or self.dev
+
+    @property
+    def gap(self) -> float | None:
+        """Observed less expected macro-F1: how well the out-of-fold estimate generalises. None without labels."""
+        return self.observed.value - self.out_of_fold.value if self.observed else None
+
+    @property
+    def surprising(self) -> bool:
+        """Whether the observed interval lies wholly below the expected one, so that something is wrong."""
+        return self.observed is not None and self.observed.high < self.out_of_fold.low
 
     @property
     def name(self) -> str:
@@ -77,13 +102,14 @@ def language_evidence(
 ) -> LanguageEvidence:
     """Measure one language.
 
-    `posts` has split, id, label; `predictions` has split, id, fold, probability, prediction for the same rows;
+    `posts` has split, id, text, label; `predictions` is what `predict` made of the same rows;
     `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
     estimate is the decision's; everything else here uses the one final threshold.
     Raises InputError when the predictions are not of these posts.
     """
     table = _joined(posts, predictions, decision.language)
-    held_out = table[(table["fold"] >= 0) & table["label"].notna()]
+    nested = nested_table(decision, posts)["prediction"].rename("nested")
+    held_out = table.join(nested, on=["split", "id"], how="inner")
     labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
     test = table[table["split"] == "test"]
     return LanguageEvidence(
@@ -104,6 +130,11 @@ def language_evidence(
         twins_dev=audit.twins_dev,
         twins_test=audit.twins_test,
         conflicts=audit.conflicting_groups,
+        score_distance=score_distance(probabilities, test["probability"].to_numpy(dtype=float)),
+        types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),
+        dev_tuned=dev_tuned(held_out, table[(table["split"] == "dev") & table["label"].notna()]),
+        review=review(held_out),
+        mistakes=mistakes(held_out, settings.error_examples),
     )
 
 
@@ -125,7 +156,7 @@ def _joined(posts: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd
             f"predictions of {language} are not of its posts ({len(predictions)} rows and {len(posts)}): "
             f"materialize ensemble_predictions for {language} again."
         )
-    return posts[[*keys, "label"]].merge(predictions, on=keys, validate="one_to_one")
+    return posts[[*keys, "label", "text"]].merge(predictions, on=keys, validate="one_to_one")
 
 
 def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estimate | None:

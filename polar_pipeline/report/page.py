@@ -10,10 +10,13 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from polar_pipeline import __version__
+from polar_pipeline.decision.shift import NONE
 from polar_pipeline.metrics.intervals import Interval, mean_interval
 from polar_pipeline.report.evidence import LanguageEvidence, english_name
+from polar_pipeline.report.parts import WANTED, parts, place, wanted_labels
 from polar_pipeline.report.plots import curve_svg, overview_svg, reliability_svg
 from polar_pipeline.report.reference import Reference, load_reference
+from polar_pipeline.report.scrutiny import DevTuned
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.profile import Profile
 
@@ -47,11 +50,22 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
     reference = {} if made_up else load_reference()
     ordered = sorted(evidence, key=lambda item: (item.name, item.language))
     rows = [_row(item, reference.get(item.language), profile.report.shift_auc_warning) for item in ordered]
+    summary, means = summary_row(ordered), _reference_means(rows)
     page: str = _template().render(
         rows=rows,
-        summary=summary_row(ordered),
+        summary=summary,
+        place=place(summary["macro_f1"], means) if means and len(rows) == len(reference) else "",
+        strategies=parts([item.decision.candidates for item in ordered]),
+        without=parts([item.decision.without for item in ordered]),
+        rules=parts([item.decision.rules for item in ordered]),
+        dev_tuned=_dev_tuned(ordered),
+        excluded=_excluded(ordered),
+        responses=[item for item in ordered if item.decision.shift_response != NONE],
+        wanted=wanted_labels(ordered),
+        wanted_width=WANTED,
+        observed="test" if any(item.test for item in ordered) else "dev",
         measured={name: sum(getattr(item, name) is not None for item in ordered) for name in ("dev", "test")},
-        means=_reference_means(rows),
+        means=means,
         compared=sum(row.reference is not None for row in rows),
         overview=_image(overview_svg(ordered, reference)),
         by_shift=sorted(rows, key=lambda row: (-row.evidence.shift_auc, row.evidence.name)),
@@ -60,20 +74,25 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         card=card,
         profile=profile,
         made_up=made_up,
-        strategies=sorted({item.decision.strategy for item in ordered}),
         versions={"polar_pipeline": __version__} | {name: metadata.version(name) for name in PACKAGES},
     )
     return page
 
 
 def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
-    """Means over the languages: out-of-fold macro-F1 with its interval, and dev and test where there are labels."""
+    """Means over the languages: out-of-fold macro-F1 with its interval, dev and test where there are labels, and the
+    gap between what was expected and what dev or test show.
+    """
     mean = _mean(evidence)
     summary = {"languages": len(evidence), "macro_f1": mean.value, "macro_f1_low": mean.low, "macro_f1_high": mean.high}
     for name in ("dev", "test"):
         values = [estimate.value for item in evidence if (estimate := getattr(item, name))]
         if values:
             summary[f"macro_f1_{name}"] = sum(values) / len(values)
+    gaps = [item.gap for item in evidence if item.gap is not None]
+    if gaps:
+        summary["generalisation_gap"] = sum(gaps) / len(gaps)
+    summary["calibration_error"] = sum(item.decision.calibration_error for item in evidence) / len(evidence)
     return summary
 
 
@@ -97,6 +116,21 @@ def _mean(evidence: list[LanguageEvidence]) -> Interval:
 def _reference_means(rows: list[Row]) -> Reference | None:
     known = [row.reference for row in rows if row.reference]
     return Reference(*(sum(column) / len(known) for column in zip(*known, strict=True))) if known else None
+
+
+def _dev_tuned(evidence: list[LanguageEvidence]) -> DevTuned | None:
+    """The mean over the languages that have labelled dev posts."""
+    known = [item.dev_tuned for item in evidence if item.dev_tuned]
+    return DevTuned(*(sum(column) / len(known) for column in zip(*known, strict=True))) if known else None
+
+
+def _excluded(evidence: list[LanguageEvidence]) -> list[tuple[str, int, list[tuple[str, str]]]]:
+    """Each model that was left out anywhere: backbone, seed, and language and reason wherever it was."""
+    found: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    for item in evidence:
+        for model in item.decision.excluded:
+            found.setdefault((model.backbone, model.seed), []).append((item.name, model.reason))
+    return [(backbone, seed, found[backbone, seed]) for backbone, seed in sorted(found)]
 
 
 def _by_reason(absent: dict[str, str]) -> list[tuple[str, list[str]]]:

@@ -41,6 +41,10 @@ class Home:
         """The CSV of one language's predictions: id, polarization, probability."""
         return self.root / "predictions" / f"{language}.csv"
 
+    def review(self, language: str) -> Path:
+        """The CSV of one language's dev and test posts that a person should look at."""
+        return self.root / "review" / f"{language}.csv"
+
     @property
     def submission(self) -> Path:
         """The zip that the task's organisers accept."""

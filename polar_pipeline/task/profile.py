@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -25,10 +25,17 @@ class Settings(BaseModel):
 
 
 class FoldSettings(Settings):
-    """How rows are held out."""
+    """How rows are held out. No folds: nothing is scored out of fold, and decisions are made on dev alone."""
 
-    count: int = Field(default=5, ge=2, le=20)
+    count: int = Field(default=5, ge=0, le=20)
     fit_on: Literal["train", "train+dev"] = "train+dev"
+
+    @field_validator("count")
+    @classmethod
+    def _not_one(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold leaves nothing to train on, use 0 or at least 2")
+        return value
 
 
 class LinearSettings(Settings):
@@ -42,10 +49,31 @@ class LinearSettings(Settings):
     regularisation: float = Field(default=0.5, gt=0)
 
 
-class DecisionSettings(Settings):
-    """How out-of-fold scores become a threshold."""
+class ImportedSettings(Settings):
+    """Scores that were made elsewhere."""
 
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    kind: Literal["imported"]
+    path: str
+    backbone: str | None = None
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    pooled: bool = False
+
+
+BackboneSettings = LinearSettings | ImportedSettings
+
+
+class DecisionSettings(Settings):
+    """How members' scores become one decision."""
+
+    strategy: str = Field(default="simplex", pattern=r"^[a-z][a-z0-9_]*$")
+    departures: bool = True
+    threshold: Literal["half", "argmax", "bagged", "plug_in"] = "bagged"
     resamples: int = Field(default=200, ge=1, le=10_000)
+    review_share: float = Field(default=0.1, ge=0, lt=1)
+    transductive: bool = True
+    shift_response: Literal["none", "rate_matching", "pooled"] = "rate_matching"
+    shift_response_auc: float = Field(default=0.8, gt=0.5, le=1.0)
 
 
 class ReportSettings(Settings):
@@ -54,6 +82,7 @@ class ReportSettings(Settings):
     resamples: int = Field(default=2000, ge=100, le=100_000)
     shift_auc_warning: float = Field(default=0.6, gt=0.5, le=1.0)
     imbalance_warning: float = Field(default=0.8, ge=0.5, le=1.0)
+    error_examples: int = Field(default=4, ge=0, le=50)
 
 
 class Profile(Settings):
@@ -66,7 +95,9 @@ class Profile(Settings):
     languages: Literal["all"] | tuple[str, ...] = "all"
     seed: int = Field(default=0, ge=0, lt=2**31)
     folds: FoldSettings = FoldSettings()
-    backbones: tuple[Annotated[LinearSettings, Field()], ...] = Field(default=(LinearSettings(),), min_length=1)
+    backbones: tuple[Annotated[BackboneSettings, Field(discriminator="kind")], ...] = Field(
+        default=(LinearSettings(),), min_length=1
+    )
     decision: DecisionSettings = DecisionSettings()
     report: ReportSettings = ReportSettings()
 
@@ -79,9 +110,16 @@ class Profile(Settings):
             raise ValueError("name at least one language, each once, or `all`")
         return value
 
+    @model_validator(mode="after")
+    def _folds_for_all(self) -> "Profile":
+        needy = [backbone.name for backbone in self.backbones if backbone.kind == "linear"]
+        if self.folds.count == 0 and needy:
+            raise ValueError(f"folds.count: 0 is for imported backbones, {', '.join(needy)} needs at least 2")
+        return self
+
     @field_validator("backbones")
     @classmethod
-    def _names_once(cls, value: tuple[LinearSettings, ...]) -> tuple[LinearSettings, ...]:
+    def _names_once(cls, value: tuple[BackboneSettings, ...]) -> tuple[BackboneSettings, ...]:
         names = [backbone.name for backbone in value]
         if len(set(names)) != len(names):
             raise ValueError(f"backbone names should differ, these do not: {', '.join(names)}")
@@ -91,6 +129,11 @@ class Profile(Settings):
     def codes(self) -> list[str]:
         """The profile's languages, heaviest first."""
         return heaviest_first(tuple(LANGUAGES) if self.languages == "all" else tuple(self.languages))
+
+    @property
+    def pooled_backbones(self) -> frozenset[str]:
+        """Names of those backbones that were trained on all languages together."""
+        return frozenset(entry.name for entry in self.backbones if isinstance(entry, ImportedSettings) and entry.pooled)
 
     @property
     def fingerprint(self) -> str:

@@ -39,6 +39,8 @@ def _sentences(error: ValidationError) -> list[str]:
             sentences.append(f"setting `{key}` is unknown, remove it or correct its name")
         elif problem["type"] == "missing":
             sentences.append(f"setting `{key}` is missing")
+        elif not problem["loc"]:
+            sentences.append(problem["msg"])
         else:
             sentences.append(f"setting `{key}` is {problem['input']!r}: {problem['msg']}")
     return sentences

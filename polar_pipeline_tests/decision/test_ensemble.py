@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from polar_pipeline.decision.ensemble import decide, predict
+from polar_pipeline.decision.ensemble import decide, nested_table
+from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.intervals import confusion
 from polar_pipeline.metrics.scores import macro_f1
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.task.profile import DecisionSettings, Profile
 
-PROFILE = Profile(name="test", description="", seed=3)
+PROFILE = Profile(name="test", description="", seed=3, decision=DecisionSettings(resamples=40))
 
 
 def make_posts(posts: int = 300, seed: int = 0) -> pd.DataFrame:
@@ -41,7 +43,7 @@ def test_the_probability_is_the_documented_formula() -> None:
     decision = decided(posts, scores, ("two", "one"))
     assert [member.backbone for member in decision.members] == ["one", "two"]
     predictions = predict(decision, posts, scores)
-    total = sum(
+    total = decision.intercept + sum(
         member.weight * scores[scores["backbone"] == member.backbone]["logit"].to_numpy() / member.temperature
         for member in decision.members
     )
@@ -66,23 +68,65 @@ def test_two_members_beat_each_alone() -> None:
     assert both > max(decided(posts, scores, (name,)).out_of_fold.value for name in "ab") + 0.02
 
 
-def test_scores_of_test_and_rows_outside_folds_move_nothing() -> None:
+def test_scores_of_test_and_labels_outside_folds_move_nothing() -> None:
     posts = make_posts()
     scores = make_scores(posts)
-    changed = scores.assign(logit=scores["logit"].where(scores["split"] != "test", 1e3))
+    changed = scores.assign(logit=scores["logit"].where(scores["split"] != "test", -3 * scores["logit"]))
     assert decided(posts, changed) == decided(posts, scores)
     without_dev = posts.assign(fold=posts["fold"].where(posts["split"] != "dev", -1))
-    flipped = without_dev.assign(
-        label=without_dev["label"].where(without_dev["split"] != "dev", 1 - without_dev["label"])
-    )
-    assert decided(flipped, scores) == decided(without_dev, scores)
+    dev = without_dev["split"] == "dev"
+    flipped = without_dev.assign(label=without_dev["label"].where(~dev, 1 - without_dev["label"]))
+    test = posts["split"] == "test"
+    labelled = without_dev.assign(label=without_dev["label"].where(~test, 1))
+    assert decided(flipped, scores) == decided(labelled, scores) == decided(without_dev, scores)
+
+
+def test_a_copy_of_a_member_and_noise_do_not_lower_the_estimate_beyond_its_interval() -> None:
+    posts = make_posts(1500)
+    one = make_scores(posts)
+    alone = decided(posts, one).out_of_fold
+    noise = one.assign(backbone="noise", logit=np.random.default_rng(8).normal(size=len(posts)))
+    for more in (noise, one.assign(backbone="copy")):
+        found = decided(posts, pd.concat([one, more]), ("one", str(more["backbone"].iloc[0])))
+        assert found.out_of_fold.value > alone.low + 0.5 * (alone.value - alone.low)
+
+
+def test_an_inverted_member_is_left_out_and_named() -> None:
+    posts = make_posts(1500)
+    wrong = make_scores(posts, "wrong", seed=2).assign(logit=lambda table: -table["logit"])
+    found = decided(posts, pd.concat([make_scores(posts), wrong]), ("one", "wrong"))
+    assert [(model.backbone, "inverted" in model.reason) for model in found.excluded] == [("wrong", True)]
+    assert [member.backbone for member in found.members] == ["one"]
+    assert found.out_of_fold == decided(posts, make_scores(posts)).out_of_fold
+
+
+def test_without_folds_dev_decides_and_the_interval_is_wide() -> None:
+    posts = make_posts(1000)
+    few = posts.assign(fold=-1, text="post " + posts["id"])
+    found, folded = decided(few, make_scores(posts)), decided(posts, make_scores(posts))
+    assert found.out_of_fold.posts == 100
+    width = [item.out_of_fold.high - item.out_of_fold.low for item in (found, folded)]
+    assert width[0] > 2.5 * width[1]
+    shuffled = few.sample(frac=1, random_state=0)
+    assert decided(shuffled, make_scores(posts)) == found
+
+
+def test_the_nested_predictions_come_back_with_their_posts() -> None:
+    posts = make_posts(301)
+    decision = decided(posts, make_scores(posts))
+    table = nested_table(decision, posts.sample(frac=1, random_state=0))
+    assert len(table) == decision.out_of_fold.posts
+    labels, predictions = (table[column].to_numpy(dtype=int) for column in ("label", "prediction"))
+    assert confusion(labels, predictions) == decision.confusion
+    assert macro_f1(labels, predictions) == pytest.approx(decision.out_of_fold.value)
 
 
 def test_order_of_rows_and_members_does_not_matter() -> None:
     posts = make_posts()
     scores = pd.concat([make_scores(posts), make_scores(posts, "two", seed=2)])
     expected = decided(posts, scores, ("one", "two"))
-    assert decided(posts, scores.sample(frac=1, random_state=0), ("two", "one")) == expected
+    again = decided(posts, scores.sample(frac=1, random_state=0), ("two", "one"))
+    assert again.model_dump_json() == expected.model_dump_json()
 
 
 def test_the_nested_estimate_of_noise_is_not_flattered() -> None:

@@ -1,21 +1,105 @@
-"""The predictions file holds the test rows only, in their order, to the byte."""
+"""A decision is applied as it says, post by post, and the files hold what they promise to the byte."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pytest
 
-from polar_pipeline.decision.predictions import write_predictions
+from polar_pipeline.decision.ensemble import decide
+from polar_pipeline.decision.predictions import predict, predict_new, write_predictions, write_review
+from polar_pipeline.decision.record import Decision
 from polar_pipeline.task.card import load_card
+from polar_pipeline.task.profile import Profile
+from polar_pipeline_tests.decision.made import make_posts, truth
+
+CARD = load_card("polar")
+POSTS = make_posts(600)
+TEST = (POSTS["split"] == "test").to_numpy()
+PROFILE = Profile(name="test", description="", seed=3)
 
 
-def test_exact_bytes(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {
-            "id": ["t1", "b", "a"],
-            "split": ["train", "test", "test"],
-            "probability": [0.9, 1 / 3, 1.0],
-            "prediction": [1, 0, 1],
-        }
+def scores_of(posts: pd.DataFrame, moved: float = 0.0) -> pd.DataFrame:
+    """Two backbones, one of two seeds; scores of test are `moved`."""
+    generator = np.random.default_rng(1)
+    tables = []
+    for backbone, seed in (("a", 0), ("a", 1), ("b", 7)):
+        logit = truth(posts) + generator.normal(size=len(posts)) + moved * (posts["split"] == "test").to_numpy()
+        tables.append(posts[["id", "split", "fold"]].assign(backbone=backbone, seed=seed, language="x", logit=logit))
+    return pd.concat(tables)
+
+
+def decision_of(scores: pd.DataFrame, auc: float = 0.5, profile: Profile = PROFILE) -> Decision:
+    return decide("x", POSTS, scores, profile, {"a": "0" * 64, "b": "1" * 64}, "f", auc)
+
+
+def test_margin_and_review_are_what_they_say() -> None:
+    scores = scores_of(POSTS)
+    decision = decision_of(scores)
+    found = predict(decision, POSTS, scores)
+    np.testing.assert_allclose(found["margin"], (found["probability"] - decision.threshold).abs())
+    assert (found["review"] == (found["margin"] < decision.review_margin)).all()
+    assert found.loc[found["fold"] >= 0, "review"].mean() == pytest.approx(0.1, abs=0.01)
+    none = PROFILE.model_copy(update={"decision": PROFILE.decision.model_copy(update={"review_share": 0.0})})
+    assert not predict(decision_of(scores, profile=none), POSTS, scores)["review"].any()
+
+
+def test_new_posts_are_decided_as_those_of_test() -> None:
+    scores = scores_of(POSTS).query("seed != 1")
+    decision = decision_of(scores)
+    logits = {name: scores.loc[scores["backbone"] == name, "logit"].to_numpy()[TEST] for name in "ab"}
+    new = predict_new(decision, logits)
+    pd.testing.assert_frame_equal(
+        new, predict(decision, POSTS, scores).loc[TEST, new.columns.tolist()].reset_index(drop=True)
     )
-    path = write_predictions(tmp_path / "deu.csv", frame, load_card("polar"))
+    assert predict_new(decision, {name: values[:1] for name, values in logits.items()})["probability"].tolist() == (
+        new["probability"][:1].tolist()
+    )
+
+
+def test_rate_matching_moves_test_alone_and_only_under_strong_shift() -> None:
+    moved = scores_of(POSTS, moved=-2.0)
+    calm, shifted = decision_of(moved, auc=0.6), decision_of(moved, auc=0.95)
+    assert (calm.shift_response, shifted.shift_response) == ("none", "rate_matching")
+    assert calm.threshold == shifted.threshold
+    before, after = predict(calm, POSTS, moved), predict(shifted, POSTS, moved)
+    pd.testing.assert_frame_equal(before[~TEST], after[~TEST])
+    assert before.loc[TEST, "prediction"].mean() < 0.3
+    assert after.loc[TEST, "prediction"].mean() == pytest.approx(shifted.positive_share, abs=0.005)
+    switched_off = PROFILE.model_copy(update={"decision": PROFILE.decision.model_copy(update={"transductive": False})})
+    decision = decision_of(moved, 0.95, switched_off)
+    assert (decision.shift_response, decision.shift_auc) == ("none", None)
+
+
+def test_a_decision_is_that_of_its_seeds_whatever_else_the_table_holds() -> None:
+    scores = scores_of(POSTS)
+    decision = decision_of(scores)
+    extra = scores.assign(backbone="c", logit=99.0)
+    other_seed = scores[scores["seed"] == 7].assign(seed=8, logit=-99.0)
+    pd.testing.assert_frame_equal(
+        predict(decision, POSTS, pd.concat([extra, other_seed, scores])), predict(decision, POSTS, scores)
+    )
+
+
+FRAME = pd.DataFrame(
+    {
+        "id": ["t1", "b", "a", "d"],
+        "split": ["train", "test", "test", "dev"],
+        "probability": [0.9, 1 / 3, 1.0, 0.5],
+        "prediction": [1, 0, 1, 1],
+        "margin": [0.01, 1 / 6, 0.5, 0.0],
+        "review": [True, True, False, True],
+    }
+)
+
+
+def test_predictions_to_the_byte(tmp_path: Path) -> None:
+    path = write_predictions(tmp_path / "deu.csv", FRAME, CARD)
     assert path.read_bytes() == b"id,polarization,probability\nb,0,0.333333\na,1,1.000000\n"
+
+
+def test_review_to_the_byte(tmp_path: Path) -> None:
+    path = write_review(tmp_path / "deu.csv", FRAME, CARD)
+    assert path.read_bytes() == (
+        b"split,id,polarization,probability,margin\ndev,d,1,0.500000,0.000000\ntest,b,0,0.333333,0.166667\n"
+    )

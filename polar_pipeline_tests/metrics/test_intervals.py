@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, f1_score
 
-from polar_pipeline.metrics.intervals import confusion, macro_f1_interval, macro_f1_resamples, mean_interval
+from polar_pipeline.metrics.intervals import (
+    confusion,
+    macro_f1_interval,
+    macro_f1_resamples,
+    mean_interval,
+    paired_interval,
+    paired_resamples,
+)
 
 
 def _case(posts: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +59,30 @@ def test_the_mean_of_languages_is_surer_than_each() -> None:
 
 def test_confusion_is_sklearns() -> None:
     assert confusion(*_case()) == tuple(confusion_matrix(*_case()).ravel())
+
+
+def test_paired_resamples_agree_with_resampling_the_posts_one_by_one() -> None:
+    labels, first = _case()
+    second = np.where(np.random.default_rng(5).random(len(labels)) < 0.9, first, labels)
+    rows = np.random.default_rng(2).integers(0, len(labels), size=(2000, len(labels)))
+    slow = [
+        f1_score(labels[row], first[row], average="macro") - f1_score(labels[row], second[row], average="macro")
+        for row in rows
+    ]
+    fast = paired_resamples(labels, first, second, 4000, seed=3)
+    np.testing.assert_allclose(
+        np.quantile(fast, [0.025, 0.5, 0.975]), np.quantile(slow, [0.025, 0.5, 0.975]), atol=0.004
+    )
+
+
+def test_a_paired_interval_is_narrow_mirrors_and_is_nothing_for_the_same() -> None:
+    labels, first = _case(2000)
+    second = np.where(np.arange(len(labels)) % 50 == 0, labels, first)
+    difference, mirrored = (
+        paired_interval(labels, first, second, 2000, 0),
+        paired_interval(labels, second, first, 2000, 0),
+    )
+    assert difference.value == pytest.approx(-mirrored.value)
+    alone = macro_f1_interval(labels, first, 2000, 0)
+    assert difference.high - difference.low < (alone.high - alone.low) / 2
+    assert paired_interval(labels, first, first, 100, 0) == (0.0, 0.0, 0.0)

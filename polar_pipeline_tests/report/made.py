@@ -1,11 +1,12 @@
 """Made-up evidence for the tests of the report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.ensemble import decide, predict
+from polar_pipeline.decision.ensemble import decide
+from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
 from polar_pipeline.task.profile import Profile
@@ -19,6 +20,7 @@ class Findings:
     twins_dev: int = 1
     twins_test: int = 2
     conflicting_groups: int = 3
+    types_train: dict[str, int] = field(default_factory=lambda: {"political": 5, "gender": 0})
 
 
 def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd.DataFrame, Decision]:
@@ -29,8 +31,9 @@ def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd
     label = pd.array(truth, dtype="Int8")
     label[split == "test"] = pd.NA
     fold = np.where(split == "test", -1, np.arange(len(split)) % 5)
+    text = [f"<i>post</i> {i}" for i in range(len(split))]
     posts = pd.DataFrame(
-        {"id": [f"{code}_{i}" for i in range(len(split))], "split": split, "fold": fold, "label": label}
+        {"id": [f"{code}_{i}" for i in range(len(split))], "split": split, "fold": fold, "label": label, "text": text}
     )
     logit = 2.0 * truth - 1 + generator.normal(size=len(split))
     scores = posts[["id", "split", "fold"]].assign(backbone="linear", seed=0, language=code, logit=logit)

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
 from polar_pipeline.report.page import render_report, summary_row
 from polar_pipeline.task.card import load_card
@@ -93,8 +94,53 @@ def test_a_shifted_language_is_flagged() -> None:
 
 def test_the_summary_is_for_people_and_mlflow_alike() -> None:
     summary = summary_row([evidence("deu"), evidence("swa", seed=1)])
-    assert set(summary) == {"languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev"}
+    assert set(summary) == {
+        "languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev", "generalisation_gap", "calibration_error",
+    }  # fmt: skip
     assert summary["languages"] == 2
     assert summary["macro_f1"] == pytest.approx(
         (evidence("deu").out_of_fold.value + evidence("swa", seed=1).out_of_fold.value) / 2
     )
+
+
+def test_models_that_were_left_out_are_named_with_the_reason() -> None:
+    broken = Excluded(backbone="b<i>g", seed=111, reason="the final model's logits are <flat>")
+    items = []
+    for code in ("deu", "swa"):
+        item = evidence(code)
+        items.append(dataclasses.replace(item, decision=item.decision.model_copy(update={"excluded": (broken,)})))
+    html = render_report(items, {}, CARD, PROFILE)
+    assert "<flat>" not in html and "b<i>g" not in html
+    page = " ".join(Page(html).text.split())
+    assert "Left out: b<i>g, seed 111, in all languages: the final model's logits are <flat> (German)." in page
+
+
+def test_mistakes_are_shown_escaped_and_can_be_switched_off() -> None:
+    item = evidence("deu")
+    assert item.mistakes
+    html = render_report([item], {}, CARD, PROFILE)
+    assert "<i>post</i>" not in html and item.mistakes[0].text in Page(html).text
+    none = dataclasses.replace(item, mistakes=())
+    assert "Surest mistakes" not in Page(render_report([none], {}, CARD, PROFILE)).text
+
+
+def test_a_score_far_below_the_expected_one_is_flagged() -> None:
+    item = evidence("deu")
+    low = Estimate(value=0.3, low=0.2, high=0.4, posts=50)
+    bad = dataclasses.replace(item, dev=low)
+    assert bad.surprising and bad.gap == pytest.approx(0.3 - item.out_of_fold.value)
+    assert "German scores lower than expected: 0.300" in " ".join(
+        Page(render_report([bad], {}, CARD, PROFILE)).text.split()
+    )
+    assert "lower than expected" not in Page(render_report([item], {}, CARD, PROFILE)).text
+
+
+def test_whatever_looks_at_test_is_called_transductive() -> None:
+    item = evidence("deu")
+    matched = dataclasses.replace(item, decision=item.decision.model_copy(update={"shift_response": "rate_matching"}))
+    page = " ".join(Page(render_report([matched], {}, CARD, PROFILE)).text.split())
+    assert "Transductive: German is decided with a look at the unlabelled test posts" in page
+    assert "rate matching (transductive)" in page
+    off = PROFILE.model_copy(update={"decision": PROFILE.decision.model_copy(update={"transductive": False})})
+    page = Page(render_report([item], {}, CARD, off)).text
+    assert "No decision looks at a test post" in page and "Transductive:" not in page

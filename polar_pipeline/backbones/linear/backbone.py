@@ -32,6 +32,10 @@ class LinearBackbone:
         self._settings, self._seed, self._folds = settings, seed, folds
         self._config = fingerprint(self.parameters)
 
+    def speaks(self, language: str) -> bool:  # noqa: ARG002
+        """n-grams need no vocabulary that somebody made."""
+        return True
+
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
         """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
@@ -66,11 +70,17 @@ class LinearBackbone:
         scores: Floats = np.zeros(len(posts))
         scores[~others] = tensors["out_of_fold"]
         if others.any():
-            texts = posts.loc[others, "text"].tolist()
-            scores[others] = np.mean(
-                [self._logits(*_unpack(tensors, place, texts)) for place in range(meta["models"])], axis=0
-            )
+            scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
         return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=ref.language)
+
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:
+        """Logits (texts,) of new texts by the final model, or the mean of the final models."""
+        tensors, meta = load_adapter(root, ref)
+        return self._final(tensors, meta["models"], texts)
+
+    def _final(self, tensors: Tensors, models: int, texts: list[str]) -> Floats:
+        scores: Floats = np.mean([self._logits(*_unpack(tensors, place, texts)) for place in range(models)], axis=0)
+        return scores
 
     def _fit(self, features: Features, labels: NDArray[np.int64]) -> LinearModel:
         chosen = self._settings

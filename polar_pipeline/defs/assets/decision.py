@@ -6,8 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.backbones.base import training_fingerprint
-from polar_pipeline.decision.ensemble import decide, predict
-from polar_pipeline.decision.predictions import write_predictions
+from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.decision.ensemble import decide, decided_rows
+from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.metadata import decision_metadata, decision_plot, frame_metadata, metric_values
 from polar_pipeline.defs.owners import OWNERS
@@ -23,6 +24,7 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
     names = [backbone.name for backbone in profile.backbones]
     score_ins = {f"{name}_scores": dg.AssetIn(f"{name}_dev_probabilities") for name in names}
     ref_ins = {f"{name}_ref": dg.AssetIn(f"{name}_adapter") for name in names}
+    settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
     shared = {
         "partitions_def": language_partitions(profile),
         "group_name": "decision",
@@ -32,17 +34,18 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     @tracked_asset(**shared, ins=score_ins | ref_ins, kinds={"numpy", "json"}, io_manager_key="decisions")
     def thresholds(
-        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, run: TrackedRun, **inputs: Any
+        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, corpus_audit: Audit, run: TrackedRun, **inputs: Any
     ) -> Decision:
         """How this language's scores become labels: temperatures, weights and threshold, chosen out of fold."""
         scores = pd.concat([inputs[key] for key in score_ins])
         adapters = {name: inputs[f"{name}_ref"].sha256 for name in names}
+        posts_fingerprint = training_fingerprint(raw_posts, card)
         decision = decide(
-            context.partition_key, raw_posts, scores, profile, adapters, training_fingerprint(raw_posts, card)
+            context.partition_key, raw_posts, scores, profile, adapters, posts_fingerprint, corpus_audit.shift_auc
         )
         metadata = decision_metadata(decision)
         run.log(
-            params={"strategy": decision.strategy, "resamples": profile.decision.resamples},
+            params={"strategy": decision.strategy, "shift_response": decision.shift_response, **settings},
             metrics=metric_values(metadata),
         )
         context.add_output_metadata(metadata)
@@ -52,16 +55,19 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
     def ensemble_predictions(
         context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, thresholds: Decision, run: TrackedRun, **inputs: Any
     ) -> pd.DataFrame:
-        """Probability and label of every post; those of test also as `predictions/<language>.csv`."""
+        """Probability, label, margin and mark for review of every post; test also as `predictions/<language>.csv`."""
         predictions = predict(thresholds, raw_posts, pd.concat([inputs[key] for key in score_ins]))
         path = write_predictions(project.home.predictions(context.partition_key), predictions, card)
-        decided = raw_posts["fold"].to_numpy() >= 0
+        review = write_review(project.home.review(context.partition_key), predictions, card)
+        decided, _ = decided_rows(raw_posts, profile.seed)
         test = predictions[predictions["split"] == "test"]
         run.log(metrics={"posts": len(predictions), "predicted_positive_test": float(test["prediction"].mean())})
         context.add_output_metadata(
             {
                 **frame_metadata(predictions),
                 "file": dg.MetadataValue.path(path),
+                "review": dg.MetadataValue.path(review),
+                "share_for_review": float(predictions["review"].mean()),
                 "evidence": decision_plot(
                     thresholds,
                     raw_posts["label"][decided].to_numpy(dtype=int),

@@ -1,0 +1,233 @@
+"""Imported scores: every file that fits the posts gives the same table, and every one that does not is named with its fault."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.base import SCORE_COLUMNS
+from polar_pipeline.backbones.imported import ImportedBackbone
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.profile import ImportedSettings
+from polar_pipeline_tests.corpus.tables import CARD, posts_of
+
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def make_posts() -> pd.DataFrame:
+    """Train and dev are in folds; an id may come once in every split."""
+    rows = [(f"x_{i}", f"post {i}", i % 2, "train") for i in range(6)]
+    rows += [(f"x_{i}", f"dev post {i}", i % 2, "dev") for i in range(2)]
+    posts = posts_of([*rows, *((f"t_{i}", f"test post {i}", None, "test") for i in range(4))])
+    return posts.assign(fold=pd.array([0, 1, 2, 0, 1, 2, 0, 1, -1, -1, -1, -1], dtype="Int8"))
+
+
+POSTS = make_posts()
+
+
+def make_file(seeds: int = 2, language: str = "swa", name: str = "big") -> pd.DataFrame:
+    tables = [
+        POSTS[["split", "fold", "id"]].assign(backbone=name, seed=seed, language=language) for seed in range(seeds)
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(logit=np.random.default_rng(seeds).normal(scale=3, size=len(table)))
+
+
+def as_probability(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns="logit").assign(probability=expit(table["logit"].to_numpy()))
+
+
+def written(table: pd.DataFrame, path: Path) -> Path:
+    table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    return path
+
+
+def backbone(path: Path, wanted: str | None = None, languages: tuple[str, ...] | None = None) -> ImportedBackbone:
+    return ImportedBackbone(
+        ImportedSettings(name="mine", kind="imported", path=str(path), backbone=wanted, languages=languages or "all")
+    )
+
+
+def trained(model: ImportedBackbone, root: Path) -> AdapterRef:
+    return model.train("swa", POSTS, CARD, root / "adapters", lambda _: None)
+
+
+def scored(model: ImportedBackbone, root: Path) -> pd.DataFrame:
+    return model.score(trained(model, root), POSTS, CARD, root / "adapters")
+
+
+def assert_scores(found: pd.DataFrame, table: pd.DataFrame, tolerance: float = 0.0) -> None:
+    """`found` is `table`'s scores under the profile's name: seed by seed, in the order of the posts."""
+    assert list(found.columns) == SCORE_COLUMNS
+    assert set(found["backbone"]) == {"mine"} and set(found["language"]) == {"swa"}
+    for seed, mine in found.groupby("seed"):
+        assert mine[["split", "id", "fold"]].to_numpy().tolist() == POSTS[["split", "id", "fold"]].to_numpy().tolist()
+        expected = table[table["seed"] == seed].set_index(["split", "id"])["logit"]
+        keys = pd.MultiIndex.from_frame(mine[["split", "id"]])
+        np.testing.assert_allclose(mine["logit"].to_numpy(), expected[keys].to_numpy(), atol=tolerance, rtol=0)
+    assert set(found["seed"]) == set(table["seed"])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("shape", [lambda table: table, as_probability], ids=["logit", "probability"])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_way_to_write_the_scores_gives_the_same_table(
+    suffix: str, shape: Change, seeds: int, tmp_path: Path
+) -> None:
+    table = make_file(seeds)
+    shuffled = pd.concat([table, make_file(seeds, "deu")]).sample(frac=1, random_state=0)
+    path = written(shape(shuffled), tmp_path / f"scores{suffix}")
+    assert_scores(scored(backbone(path), tmp_path), table, 1e-6)
+
+
+def test_seed_and_backbone_may_be_left_out(tmp_path: Path) -> None:
+    table = make_file(1)
+    path = written(table.drop(columns=["seed", "backbone"]), tmp_path / "scores.parquet")
+    assert_scores(scored(backbone(path), tmp_path), table)
+
+
+def test_certain_probabilities_are_finite_and_keep_their_order(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, len(POSTS))
+    table = make_file(1).drop(columns="logit").assign(probability=values)
+    logits = scored(backbone(written(table, tmp_path / "scores.csv")), tmp_path)["logit"].to_numpy()
+    assert np.isfinite(logits).all() and (np.diff(logits) > 0).all()
+    assert logits[0] == pytest.approx(-logits[-1]) and logits[-1] > 15
+
+
+@pytest.mark.parametrize("first", ["007", "NA", "1e3"])
+def test_ids_in_csv_are_texts(first: str, tmp_path: Path) -> None:
+    """As in the release's own files, where nothing is interpreted."""
+    posts = POSTS.assign(id=pd.array([first, *map(str, range(100, 111))], dtype="str"))
+    model = backbone(written(posts[["split", "fold", "id"]].assign(language="swa", logit=1.5), tmp_path / "scores.csv"))
+    scores = model.score(model.train("swa", posts, CARD, tmp_path, lambda _: None), posts, CARD, tmp_path)
+    assert scores["id"].tolist() == posts["id"].tolist()
+
+
+def test_of_several_backbones_one_is_named(tmp_path: Path) -> None:
+    small = make_file(1, name="small")
+    path = written(pd.concat([make_file(), small]), tmp_path / "scores.parquet")
+    assert_scores(scored(backbone(path, "small"), tmp_path), small)
+    for wanted in (None, "huge"):
+        with pytest.raises(
+            InputError, match=r"scores\.parquet are of big, small: name one of them as `backbone` of mine"
+        ):
+            trained(backbone(path, wanted), tmp_path)
+
+
+def spoilt(column: str, value: object, row: int = 3) -> Change:
+    """One field is another; the fourth row is post x_3 of train in the first seed."""
+
+    def change(table: pd.DataFrame) -> pd.DataFrame:
+        fields = table[column].astype(object)
+        fields.iloc[row] = value
+        return table.assign(**{column: fields})
+
+    return change
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "missing column": (lambda table: table.drop(columns=["fold", "id"]), "lack the columns fold, id: add them"),
+    "no scores": (lambda table: table.drop(columns="logit"), r"lack the columns logit \(or probability\)"),
+    "NaN": (spoilt("logit", None), "1 values of logit are not usable numbers.*'x_3'"),
+    "infinite": (spoilt("logit", np.inf), "1 values of logit are not usable numbers.*'x_3'"),
+    "text": (spoilt("logit", "high"), "1 values of logit are not usable numbers, first 'high' of id 'x_3'"),
+    "text as fold": (spoilt("fold", "none"), "fold.*none"),
+    "text as seed": (spoilt("seed", "first"), "seed.*first"),
+    "no fold": (spoilt("fold", None), "fold"),
+    "no seed": (spoilt("seed", None), "seed"),
+    "above 1": (lambda t: spoilt("probability", 1.5)(as_probability(t)), r"1 values of probability.*1\.5.*'x_3'"),
+    "below 0": (lambda t: spoilt("probability", -0.1)(as_probability(t)), r"1 values of probability.*-0\.1.*'x_3'"),
+    "doubled id": (
+        lambda table: pd.concat([table, table.iloc[[3]]]),
+        r"1 posts of swa twice, first 'x_3' \(train, seed 0\)",
+    ),
+    "extra id": (spoilt("id", "y_9"), "1 rows of swa that are no posts, first 'y_9'"),
+    "missing post": (lambda table: table.drop(index=9), r"lack 1 posts of swa, first 't_1' \(test, seed 0\)"),
+    "missing in one seed": (
+        lambda table: table.drop(index=12 + 3),
+        r"lack 1 posts of swa, first 'x_3' \(train, seed 1\)",
+    ),
+    "no such language": (lambda table: table.assign(language="deu"), "no row of swa: leave it out of"),
+    "seen": (spoilt("fold", -1, row=12 + 3), "fold -1 for 1 posts of swa that are decided on, first 'x_3'"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_file_that_does_not_fit_is_refused_by_name_and_fault(fault: str, suffix: str, tmp_path: Path) -> None:
+    spoil, message = FAULTS[fault]
+    table = spoil(make_file())
+    if suffix == ".parquet":  # whose columns have one type each
+        mixed = [name for name in table if any(isinstance(value, str) for value in table[name])]
+        table = table.astype(dict.fromkeys(mixed, str))
+    path = written(table, tmp_path / f"scores{suffix}")
+    with pytest.raises(InputError, match=message) as caught:
+        trained(backbone(path), tmp_path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "adapters").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.parquet", None, "are not there or neither"),
+        ("scores.txt", b"id,logit\n", "neither .parquet nor .csv"),
+        ("broken.parquet", b"PAR1 but no table", "cannot be read"),
+        ("empty.csv", b"", "cannot be read"),
+        ("ragged.csv", b"id,logit\nx_0,1\nx_1,1,2,3\n", "cannot be read"),
+        ("binary.csv", b"id,logit\n\xff\xfe,1\n", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("languages", [("swa",), ("deu",)], ids=["spoken", "not spoken"])
+def test_no_table_at_all_is_one_sentence(
+    name: str, content: bytes | None, message: str, languages: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    try:
+        trained(backbone(path, languages=languages), tmp_path)
+    except InputError as error:
+        assert message in str(error) and str(path) in str(error) and "\n" not in str(error)
+    else:
+        assert languages == ("deu",)  # nothing of the file is needed
+
+
+def test_folds_may_differ_from_the_posts_as_long_as_none_was_seen(tmp_path: Path) -> None:
+    table = make_file()
+    others = table.assign(fold=(table["fold"] + table["seed"]).where(table["fold"] >= 0, -1))
+    assert_scores(scored(backbone(written(others, tmp_path / "scores.csv")), tmp_path), table, 1e-12)
+
+
+def test_a_language_that_is_left_out_has_an_empty_table(tmp_path: Path) -> None:
+    model = backbone(written(make_file(language="deu"), tmp_path / "scores.parquet"), languages=("deu",))
+    assert model.speaks("deu") and not model.speaks("swa")
+    scores = scored(model, tmp_path)
+    assert list(scores.columns) == SCORE_COLUMNS and scores.empty
+
+
+def test_the_copy_scores_when_the_file_is_gone(tmp_path: Path) -> None:
+    table = make_file()
+    path = written(table, tmp_path / "scores.parquet")
+    model = backbone(path)
+    ref = trained(model, tmp_path)
+    path.unlink()
+    assert_scores(model.score(ref, POSTS, CARD, tmp_path / "adapters"), table)
+
+
+def test_other_posts_settings_and_new_texts_are_refused(tmp_path: Path) -> None:
+    path = written(make_file(), tmp_path / "scores.parquet")
+    model, root = backbone(path), tmp_path / "adapters"
+    ref = trained(model, tmp_path)
+    with pytest.raises(InputError, match="is of other posts: materialize mine_adapter for swa again"):
+        model.score(ref, POSTS.iloc[[*range(8), 9, 8, 10, 11]], CARD, root)  # test in another order
+    with pytest.raises(InputError, match="posts_fingerprint"):
+        model.score(ref, POSTS.assign(text=POSTS["text"] + "!"), CARD, root)
+    with pytest.raises(InputError, match="config_fingerprint"):
+        backbone(path, "big").score(ref, POSTS, CARD, root)
+    with pytest.raises(InputError, match="'mine' is imported, so new posts cannot be scored"):
+        model.logits(ref, ["a new post"], root)

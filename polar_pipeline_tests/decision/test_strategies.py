@@ -1,0 +1,185 @@
+"""Each strategy fits what it says, recomputed with scipy and scikit-learn, and no name, order or flat member moves it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
+
+from polar_pipeline.decision.calibration import log_loss
+from polar_pipeline.decision.members import MemberScores
+from polar_pipeline.decision.strategies import Combination, combine, fit_combination, strategies
+from polar_pipeline.metrics.scores import Floats, Ints
+
+ALL = ["a", "equal", "simplex", "ridge"]
+every_strategy = pytest.mark.parametrize("strategy", ALL)
+
+
+def made(posts: int = 400, seed: int = 0) -> tuple[Ints, list[MemberScores]]:
+    """Three members of different worth, scale and number of seeds; the last one knows little."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, posts)
+    found = []
+    for name, worth, scale, seeds in [("a", 1.0, 1.0, 1), ("b", 0.8, 6.0, 3), ("c", 0.3, 0.2, 2)]:
+        shared = generator.normal(size=(posts, 1))  # seeds of a backbone err alike
+        noise = shared + 0.5 * generator.normal(size=(posts, seeds))
+        found.append(MemberScores(name, tuple(range(seeds)), scale * (worth * (2 * labels[:, None] - 1) + noise)))
+    return labels, found
+
+
+def probabilities(strategy: str, labels: Ints, members: list[MemberScores]) -> Floats:
+    found: Floats = expit(combine(fit_combination(strategy, labels, members), members))
+    return found
+
+
+def temperature(labels: Ints, logits: Floats) -> float:
+    found = minimize_scalar(
+        lambda t: log_loss(labels, logits / np.exp(t)), bounds=(-4, 4), method="bounded", options={"xatol": 1e-9}
+    )
+    return float(np.exp(found.x))
+
+
+def calibrated(labels: Ints, members: list[MemberScores]) -> Floats:
+    """Each member's mean over seeds, with one temperature for all its seeds; (posts, members)."""
+    columns = []
+    for member in members:
+        pooled = temperature(np.repeat(labels, len(member.seeds)), member.logits.ravel())
+        columns.append(member.logits.mean(axis=1) / pooled)
+    return np.stack(columns, axis=1)
+
+
+def unscaled(combination: Combination) -> Floats:
+    """Simplex weights before the last temperature divided them: they summed to 1."""
+    weights: Floats = combination.weights / combination.weights.sum()
+    return weights
+
+
+def test_what_can_be_tried_goes_from_simple_to_rich() -> None:
+    _, members = made()
+    assert strategies(members) == ["a", "b", "c", "equal", "simplex", "ridge"]
+    assert strategies(members[1:2]) == ["b"]
+
+
+def test_single_is_that_members_calibrated_logit_and_nothing_else() -> None:
+    labels, members = made()
+    combination = fit_combination("b", labels, members)
+    assert combination.intercept == 0
+    np.testing.assert_array_equal(combination.weights != 0, [False, True, False])
+    column = calibrated(labels, members)[:, 1]
+    np.testing.assert_allclose(combine(combination, members), column / temperature(labels, column), rtol=1e-4)
+
+
+def test_equal_is_the_calibrated_mean_of_the_calibrated_members() -> None:
+    labels, members = made()
+    combination = fit_combination("equal", labels, members)
+    assert combination.intercept == 0 and len(set(combination.weights)) == 1
+    mean = calibrated(labels, members).mean(axis=1)
+    np.testing.assert_allclose(combine(combination, members), mean / temperature(labels, mean), rtol=1e-4)
+
+
+def test_ridge_is_scikit_learns_logistic_regression_on_the_calibrated_members() -> None:
+    labels, members = made()
+    columns = calibrated(labels, members)
+    model = LogisticRegression(C=1.0, solver="lbfgs", tol=1e-10, max_iter=1000).fit(columns, labels)
+    scores = model.decision_function(columns)
+    expected = scores / temperature(labels, scores)
+    np.testing.assert_allclose(probabilities("ridge", labels, members), expit(expected), atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 5.0]))
+def test_simplex_weights_are_the_best_mean_there_is(seed: int, scale: float) -> None:
+    labels, members = made(60, seed)
+    members = [member._replace(logits=scale * member.logits) for member in members]
+    combination = fit_combination("simplex", labels, members)
+    weights = unscaled(combination)
+    assert (weights >= 0).all() and combination.intercept == 0
+    columns = calibrated(labels, members)
+    found = log_loss(labels, combine(combination, members))
+    best = minimize(  # weights of any sum: the temperature
+        lambda w: log_loss(labels, columns @ w), np.full(3, 1 / 3), bounds=[(0, None)] * 3, options={"ftol": 1e-12}
+    )
+    assert found <= best.fun + 1e-4
+
+
+def test_simplex_ends_with_no_more_log_loss_than_the_equal_average() -> None:
+    """Both after their last temperature, which is how they decide; equal weights are a point of the simplex."""
+    labels, members = made(2000)
+    simplex, equal = (
+        log_loss(labels, combine(fit_combination(strategy, labels, members), members))
+        for strategy in ("simplex", "equal")
+    )
+    assert simplex <= equal + 1e-6
+
+
+@every_strategy
+def test_probabilities_end_calibrated(strategy: str) -> None:
+    labels, members = made(seed=3)
+    scores = combine(fit_combination(strategy, labels, members), members)
+    assert temperature(labels, scores) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("strategy", "tolerance"), [("equal", 1e-9), ("ridge", 0.01)])
+def test_copies_under_other_names_change_almost_nothing(strategy: str, tolerance: float) -> None:
+    labels, members = made(
+        2000
+    )  # the ridge's penalty is shared among copies, which matters less the more posts there are
+    copies = [member._replace(backbone=f"{member.backbone}_copy") for member in members]
+    before = probabilities(strategy, labels, members)
+    np.testing.assert_allclose(probabilities(strategy, labels, members + copies), before, atol=tolerance)
+    if strategy == "ridge":  # among equals one more vote counts, by design; ridge also bears the copy of one member
+        np.testing.assert_allclose(probabilities(strategy, labels, [*members, copies[0]]), before, atol=tolerance)
+
+
+@every_strategy
+def test_a_copy_of_the_only_member_decides_as_it_does_alone(strategy: str) -> None:
+    labels, members = made()
+    alone = probabilities("b", labels, [members[1]])
+    doubled = probabilities(strategy, labels, [members[1]._replace(backbone="a"), members[1]])
+    np.testing.assert_array_equal(np.argsort(doubled, kind="stable"), np.argsort(alone, kind="stable"))
+    if strategy != "ridge":  # whose intercept and penalty one member alone does not have
+        np.testing.assert_allclose(doubled, alone, atol=1e-9)
+
+
+@every_strategy
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.permutations(range(3)))
+def test_the_order_of_members_does_not_matter(strategy: str, seed: int, order: list[int]) -> None:
+    labels, members = made(80, seed)
+    shuffled = [members[place] for place in order]
+    np.testing.assert_allclose(
+        probabilities(strategy, labels, shuffled), probabilities(strategy, labels, members), atol=1e-6
+    )
+
+
+@every_strategy
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_is_finite_and_no_worse_than_a_coin(strategy: str, label: int) -> None:
+    _, members = made(50)
+    labels = np.full(50, label)
+    scores = combine(fit_combination(strategy, labels, members), members)
+    assert np.isfinite(scores).all()
+    assert log_loss(labels, scores) <= np.log(2) + 1e-3  # the highest temperature leaves a little of wrong scores
+
+
+@every_strategy
+@pytest.mark.parametrize("value", [0.0, 0.7, -40.0])
+def test_a_constant_member_is_finite_and_harms_no_ranking(strategy: str, value: float) -> None:
+    labels, members = made()
+    flat = MemberScores("flat", (0,), np.full((len(labels), 1), value))
+    found = probabilities(strategy, labels, [*members, flat])
+    assert np.isfinite(found).all()
+    assert spearmanr(found, probabilities(strategy, labels, members)).statistic > 0.9999
+
+
+@every_strategy
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=12))
+def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int, float, float]]) -> None:
+    labels, first, second = (np.array(column) for column in zip(*rows, strict=True))
+    members = [MemberScores("a", (0,), first[:, None]), MemberScores("b", (0,), second[:, None])]
+    found = probabilities(strategy, labels, members)
+    assert np.isfinite(found).all() and ((found >= 0) & (found <= 1)).all()
