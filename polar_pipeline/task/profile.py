@@ -111,6 +111,13 @@ class Profile(Settings):
         return value
 
     @model_validator(mode="after")
+    def _known_strategy(self) -> "Profile":
+        known = ["equal", "simplex", "ridge", *(backbone.name for backbone in self.backbones)]
+        if self.decision.strategy not in known:
+            raise ValueError(f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
     def _folds_for_all(self) -> "Profile":
         needy = [backbone.name for backbone in self.backbones if backbone.kind == "linear"]
         if self.folds.count == 0 and needy:

