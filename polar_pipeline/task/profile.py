@@ -60,6 +60,44 @@ class ImportedSettings(Settings):
     pooled: bool = False
 
 
+class SynthesisSettings(Settings):
+    """Which synthetic posts are made, of what, and for how much."""
+
+    source: Literal["none", "offline", "endpoint"] = "none"
+    posts: int = Field(default=1000, ge=1, le=100_000)
+    shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
+    positive_share: float = Field(default=0.5, gt=0, lt=1)
+    posts_per_request: int = Field(default=6, ge=1, le=50)
+    examples: int = Field(default=4, ge=1, le=20)
+    model: str = "gpt-4o-mini"
+    base_url: str | None = None
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    max_tokens: int = Field(default=4000, ge=16)
+    concurrency: int = Field(default=32, ge=1, le=1024)
+    timeout: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=6, ge=1, le=20)
+    price_prompt: float = Field(default=0.15, ge=0)
+    price_completion: float = Field(default=0.60, ge=0)
+    max_dollars: float | None = Field(default=10.0, ge=0)
+    max_requests: int | None = Field(default=None, ge=0)
+
+    @field_validator("shares")
+    @classmethod
+    def _some_share(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or sum(value) <= 0:
+            raise ValueError("the three shares (direct, rewrite, contrast) should be at least 0, and one above it")
+        return value
+
+
+class CurationSettings(Settings):
+    """Which synthetic posts are kept."""
+
+    near_duplicate: float = Field(default=0.9, gt=0, le=1)
+    embedder: str = "ngrams"
+    share: float = Field(default=0.3, ge=0, le=0.9)
+    contradictions: Literal["keep", "drop"] = "keep"
+
+
 BackboneSettings = LinearSettings | ImportedSettings
 
 
@@ -98,6 +136,8 @@ class Profile(Settings):
     backbones: tuple[Annotated[BackboneSettings, Field(discriminator="kind")], ...] = Field(
         default=(LinearSettings(),), min_length=1
     )
+    synthesis: SynthesisSettings = SynthesisSettings()
+    curation: CurationSettings = CurationSettings()
     decision: DecisionSettings = DecisionSettings()
     report: ReportSettings = ReportSettings()
 

@@ -1,0 +1,24 @@
+"""What a request costs: an upper bound before it is sent, the exact figure once the endpoint says how many tokens it was."""
+
+from polar_pipeline.synthesis.request import Request
+from polar_pipeline.task.profile import SynthesisSettings
+
+_MILLION = 1_000_000
+_OVERHEAD = 16  # tokens of a message's frame: role, separators; a handful in every published chat format
+
+
+def worst_tokens(request: Request) -> tuple[int, int]:
+    """Prompt and completion tokens that the request can cost at the most: no tokenizer makes more tokens than bytes."""
+    prompt = sum(len(message.content.encode("utf-8")) + _OVERHEAD for message in request.messages)
+    return prompt, request.max_tokens
+
+
+def likely_tokens(request: Request, bytes_per_token: float) -> tuple[int, int]:
+    """What a plan expects: a token per so many bytes, and half of the room for the answer used."""
+    prompt, completion = worst_tokens(request)
+    return round(prompt / bytes_per_token), completion // 2
+
+
+def dollars(prompt_tokens: int, completion_tokens: int, settings: SynthesisSettings) -> float:
+    """Price of these tokens in US dollars, by the profile's prices per million."""
+    return (prompt_tokens * settings.price_prompt + completion_tokens * settings.price_completion) / _MILLION

@@ -1,0 +1,129 @@
+"""A chat-completions server that misbehaves as it is told, and keeps a count of all that it did.
+
+Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
+happens to them: 429, 429_after (with Retry-After), 500, hang, half, malformed, schema, refusal, length, no_usage, duplicate, 401, 404.
+"""
+
+import asyncio
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+PROMPT, COMPLETION = 100, 50  # tokens that every answer is charged
+
+
+class Server:
+    """Answers calls; `rules` maps what goes wrong to the share of calls that it happens to."""
+
+    def __init__(self, rules: dict[str, float], delay: float) -> None:
+        self._rules, self._delay = rules, delay
+        self.calls: list[dict[str, Any]] = []
+        self.count = {"calls": 0, "charged": 0, "posts": 0}
+        self.application = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/count", self.counted, methods=["GET"]),
+                Route("/calls", self.called, methods=["GET"]),
+            ]
+        )
+
+    async def counted(self, request: Request) -> Response:
+        """What was done so far."""
+        return JSONResponse(self.count)
+
+    async def called(self, request: Request) -> Response:
+        """The bodies of all calls."""
+        return JSONResponse(self.calls)
+
+    async def complete(self, request: Request) -> Response:
+        """One call."""
+        body = await request.json()
+        self.calls.append(body)
+        self.count["calls"] += 1
+        fate = self._fate(self.count["calls"])
+        await asyncio.sleep(self._delay)
+        if fate in ("429", "429_after"):
+            return Response(status_code=429, headers={"retry-after": "0.2"} if fate == "429_after" else {})
+        if fate.isdigit():
+            return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, int(fate))
+        if fate == "hang":
+            await asyncio.sleep(3600)
+        answer = self._answer(body, fate)
+        self.count["charged"] += 1
+        if fate == "half":
+            return StreamingResponse(
+                _half(json.dumps(answer)),
+                media_type="application/json",
+                headers={"content-length": str(len(json.dumps(answer)))},
+            )
+        return JSONResponse(answer)
+
+    def _fate(self, number: int) -> str:
+        """By the number of the call, so that a run has the same fates every time."""
+        draw = int(hashlib.sha256(str(number).encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+        for fate, share in self._rules.items():
+            if draw < share:
+                return fate
+            draw -= share
+        return "ok"
+
+    def _answer(self, body: dict[str, Any], fate: str) -> dict[str, Any]:
+        schema = body["response_format"]["json_schema"]["schema"]["properties"]["posts"]
+        size = schema["minItems"]
+        self.count["posts"] += size
+        stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
+        content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
+        if fate == "schema":
+            content = json.dumps({"texts": ["x"]})
+        if fate == "malformed":
+            content = content[:-4]
+        message: dict[str, Any] = {"role": "assistant", "content": content}
+        if fate == "refusal":
+            message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+        answer: dict[str, Any] = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": "length" if fate == "length" else "stop"}],
+        }
+        if fate != "no_usage":
+            answer["usage"] = {
+                "prompt_tokens": PROMPT, "completion_tokens": COMPLETION, "total_tokens": PROMPT + COMPLETION,
+            }  # fmt: skip
+        return answer
+
+
+async def _half(content: str) -> Any:
+    yield content[: len(content) // 2].encode()
+    raise ConnectionResetError  # the connection breaks in the middle of the body
+
+
+def main() -> None:
+    """Serve until killed, on a free port that is written to a file."""
+    import uvicorn
+
+    port_file, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
+    server = Server(settings.get("rules", {}), settings.get("delay", 0.0))
+    config = uvicorn.Config(server.application, host="127.0.0.1", port=0, log_level="critical", backlog=1024)
+    running = uvicorn.Server(config)
+
+    async def serve() -> None:
+        task = asyncio.create_task(running.serve())
+        while not running.started:
+            await asyncio.sleep(0.01)
+        port_file.write_text(str(running.servers[0].sockets[0].getsockname()[1]))
+        await task
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
