@@ -41,11 +41,23 @@ class Backbone(Protocol):
         """Logits (texts,) of new texts by the final model. Raises InputError when the backbone cannot score any."""
 
 
+def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are scored and judged; synthetic ones are only ever fitted on."""
+    return posts[posts["source"] == "real"].reset_index(drop=True)
+
+
+def fitted_rows(posts: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows may be fitted on: those in folds, less those that curation objected to."""
+    inside = posts["fold"] >= 0
+    return inside & posts["keep"] if "keep" in posts else inside
+
+
 def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     """sha256 of everything that training can see: the rows in folds, their texts, labels and folds. Nothing of test."""
     inside = posts["fold"] >= 0
     rows = posts[inside if inside.any() else posts["label"].notna()]
-    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *card.auxiliary.columns])
+    verdict = ["keep"] if "keep" in posts else []
+    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.auxiliary.columns])
 
 
 def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: int, language: str) -> pd.DataFrame:

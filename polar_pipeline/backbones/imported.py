@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -39,7 +39,8 @@ class ImportedBackbone:
 
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
         """Copy the language's logits. Raises InputError for a file that does not fit the posts: which rows, and what to do."""
-        path = Path(self._settings.path)
+        path, fingerprint_of_all = Path(self._settings.path), training_fingerprint(posts, card)
+        posts = real_posts(posts)
         seeds: list[int] = []
         logits: Floats = np.zeros((0, len(posts)))
         digest = ""
@@ -54,7 +55,7 @@ class ImportedBackbone:
             backbone=self.name,
             language=language,
             config=self._config,
-            posts=training_fingerprint(posts, card),
+            posts=fingerprint_of_all,
         )
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
@@ -62,6 +63,7 @@ class ImportedBackbone:
         expected = training_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
         tensors, meta = load_adapter(root, ref)
+        posts = real_posts(posts)
         if meta["rows"] != _identity(posts):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."

@@ -14,6 +14,7 @@ from polar_pipeline.defs.assets.backbones import backbone_assets
 from polar_pipeline.defs.assets.corpus import corpus_assets
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
+from polar_pipeline.defs.assets.synthesis import synthesis_assets
 from polar_pipeline.defs.checks import audit_checks, raw_posts_checks, scores_checks
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
 from polar_pipeline.defs.jobs import jobs
@@ -30,6 +31,7 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
     return dg.Definitions(
         assets=[
             *corpus_assets(project),
+            *synthesis_assets(project),
             *(asset for backbone in backbones for asset in backbone_assets(project, backbone)),
             *decision_assets(project),
             *evidence_assets(project),

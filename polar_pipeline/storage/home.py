@@ -33,6 +33,11 @@ class Home:
         return self.root / "artifacts"
 
     @property
+    def ledgers(self) -> Path:
+        """What was asked of endpoints, what came back and what it cost, one file per language."""
+        return self.root / "ledgers"
+
+    @property
     def release(self) -> Path:
         """Where `polar data fetch` puts the official release."""
         return self.root / "data" / "release"

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Progress, fitted_rows, real_posts, scores_table, training_fingerprint
 from polar_pipeline.backbones.linear.model import Features, LinearModel, fit, logits
 from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count_known, ngrams
 from polar_pipeline.backbones.linear.surface import Scaling, surface_features
@@ -40,20 +40,22 @@ class LinearBackbone:
         """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
+        fitted, real = fitted_rows(rows).to_numpy(dtype=bool), (rows["source"] == "real").to_numpy()
         features, vocabularies = _count(rows["text"].tolist())
         out_of_fold = np.zeros(len(rows))
         models = []
         for fold in range(self._folds):
-            held_out = folds == fold
-            model = self._fit(features.rows(~held_out), labels[~held_out])
+            # a synthetic post has the fold of the posts that it was made from, so it leaves with them
+            held_out, inside = (folds == fold) & real, (folds != fold) & fitted
+            model = self._fit(features.rows(inside), labels[inside])
             out_of_fold[held_out] = self._logits(model, features.rows(held_out))
-            progress(f"{language}: fold {fold + 1} of {self._folds} fitted on {int((~held_out).sum())} posts")
+            progress(f"{language}: fold {fold + 1} of {self._folds} fitted on {int(inside.sum())} posts")
             models.append(model)
         if self._settings.final == "retrain":
-            models = [self._fit(features, labels)]
+            models = [self._fit(features.rows(fitted), labels[fitted])]
         return save_adapter(
             root,
-            {"out_of_fold": out_of_fold, **_pack(models, vocabularies)},
+            {"out_of_fold": out_of_fold[real], **_pack(models, vocabularies)},
             {"settings": self.parameters, "models": len(models), "posts": len(rows)},
             backbone=self.name,
             language=language,
@@ -66,6 +68,7 @@ class LinearBackbone:
         expected = training_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
         tensors, meta = load_adapter(root, ref)
+        posts = real_posts(posts)
         others = (posts["fold"] < 0).to_numpy()
         scores: Floats = np.zeros(len(posts))
         scores[~others] = tensors["out_of_fold"]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.metadata import frame_metadata
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
@@ -36,11 +37,11 @@ def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefin
         io_manager_key="adapter_refs",
         retry_policy=RETRY,
     )
-    def adapter(context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
+    def adapter(context: dg.AssetExecutionContext, deduped_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
         started = time.perf_counter()
-        ref = backbone.train(context.partition_key, raw_posts, card, root, context.log.info)
+        ref = backbone.train(context.partition_key, for_backbones(deduped_posts), card, root, context.log.info)
         seconds = time.perf_counter() - started
-        rows = int((raw_posts["fold"] >= 0).sum())
+        rows = int((deduped_posts["keep"] & (deduped_posts["fold"] >= 0)).sum())
         run.log(params=backbone.parameters, metrics={"train_seconds": seconds, "train_posts": rows})
         run.log(params={"adapter_sha256": ref.sha256, "config_fingerprint": ref.config_fingerprint})
         run.log_data(f"posts-{ref.language}", ref.posts_fingerprint)
@@ -63,10 +64,10 @@ def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefin
         io_manager_key="tables",
     )
     def dev_probabilities(
-        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
+        context: dg.AssetExecutionContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
     ) -> pd.DataFrame:
         started = time.perf_counter()
-        scores = backbone.score(ref, raw_posts, card, root)
+        scores = backbone.score(ref, for_backbones(deduped_posts), card, root)
         seconds = time.perf_counter() - started
         run.log(params={"adapter_sha256": ref.sha256}, metrics={"score_seconds": seconds, "posts": len(scores)})
         context.add_output_metadata({**frame_metadata(scores), "posts_per_second": len(scores) / seconds})

@@ -1,0 +1,109 @@
+"""Real and synthetic posts into one table in which every row says whether it is kept, and if not, which stage objected and why.
+
+Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id, "" where nothing
+is near) and `similarity`. Real posts are always kept, contradictory ones too unless the settings say otherwise.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
+from polar_pipeline.curation.cleaning import clean
+from polar_pipeline.curation.dedup import duplicates
+from polar_pipeline.curation.embedding import Embedder
+from polar_pipeline.curation.filters import objections, reference
+from polar_pipeline.task.languages import language as registered
+from polar_pipeline.task.profile import CurationSettings
+
+REAL = "real"
+VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
+STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "share", "contradiction"]
+
+Mask = NDArray[np.bool_]
+
+
+class _Verdicts:
+    """What is said of each row; the first objection counts."""
+
+    def __init__(self, rows: int) -> None:
+        self.stage, self.reason, self.similar_to = ([""] * rows for _ in range(3))
+        self.similarity = np.zeros(rows)
+
+    @property
+    def keep(self) -> Mask:
+        return np.array([not stage for stage in self.stage], dtype=bool)
+
+    def object(self, row: int, stage: str, reason: str) -> None:
+        """Note an objection to a row that has none yet."""
+        self.stage[row], self.reason[row] = stage, reason
+
+
+def curate(
+    real: pd.DataFrame, synthetic: pd.DataFrame, language: str, settings: CurationSettings, embedder: Embedder
+) -> pd.DataFrame:
+    """`real` and `synthetic` are posts tables. Rows come back in their order, real ones first, synthetic texts cleaned."""
+    cleaned = synthetic.assign(text=pd.Series([clean(text) for text in synthetic["text"]], dtype="str"))
+    table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
+    made = (table["source"] != REAL).to_numpy(dtype=bool)
+    verdicts = _Verdicts(len(table))
+    if made.any():
+        _filter(table, made, language, verdicts)
+        _deduplicate(table, made, settings.near_duplicate, embedder, verdicts)
+        _cap_share(table, made, settings.share, verdicts)
+    if settings.contradictions == "drop":
+        _drop_contradictions(table, made, verdicts)
+    return table.assign(
+        keep=verdicts.keep,
+        stage=pd.Series(verdicts.stage, dtype="str"),
+        reason=pd.Series(verdicts.reason, dtype="str"),
+        similar_to=pd.Series(verdicts.similar_to, dtype="str"),
+        similarity=verdicts.similarity,
+    )
+
+
+def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
+    """The posts table that backbones get: all real rows, which they score, and the synthetic ones that are kept.
+
+    `keep` says which rows they may fit on; the rest of the verdict is left out.
+    """
+    rows = table[table["keep"] | (table["source"] == REAL)]
+    return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
+
+
+def _filter(table: pd.DataFrame, made: Mask, language: str, verdicts: _Verdicts) -> None:
+    training = table.loc[~made & (table["split"] == "train").to_numpy(), "text"].tolist()
+    found = objections(table.loc[made, "text"].tolist(), reference(registered(language), training))
+    for row, objection in zip(np.flatnonzero(made), found, strict=True):
+        if objection:
+            verdicts.object(int(row), objection.stage, objection.reason)
+
+
+def _deduplicate(table: pd.DataFrame, made: Mask, threshold: float, embedder: Embedder, verdicts: _Verdicts) -> None:
+    """Against all real posts, dev and test too: a copy of a test post is leakage. Then synthetic posts among themselves."""
+    rows = np.flatnonzero(verdicts.keep)
+    texts = table["text"].iloc[rows].tolist()
+    keys = [normalise(text) for text in texts]
+    found = duplicates(keys, embedder.embed(texts), threshold, protected=int((~made[rows]).sum()))
+    ids, splits = table["id"].to_numpy(), table["split"].to_numpy()
+    for place in np.flatnonzero(found.like >= 0):
+        row, other = int(rows[place]), int(rows[found.like[place]])
+        what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
+        verdicts.object(row, "duplicate", f"like {what}")
+        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
+
+
+def _cap_share(table: pd.DataFrame, made: Mask, share: float, verdicts: _Verdicts) -> None:
+    """Keep at most this share of synthetic posts among those trained on, in the order of the plan."""
+    trained = int((~made & (table["fold"] >= 0).to_numpy()).sum())
+    allowed = int(trained * share / (1 - share))
+    for row in np.flatnonzero(made & verdicts.keep)[allowed:]:
+        verdicts.object(int(row), "share", f"more than {share:.0%} synthetic posts")
+
+
+def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:
+    training = table[~made & (table["fold"] >= 0).to_numpy()]
+    groups = pd.Series(duplicate_groups(training), index=training.index)
+    disagree = training["label"].groupby(groups).transform("nunique").to_numpy(dtype=int) > 1
+    for row in np.flatnonzero(~made & (table["fold"] >= 0).to_numpy())[disagree]:
+        verdicts.object(int(row), "contradiction", "the same text has the other label too")

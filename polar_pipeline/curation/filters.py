@@ -1,0 +1,68 @@
+"""The quality filter: each stage names what it objects to, the first objection counts, and no row is removed.
+
+Stages, in order: empty, length, script and language, meta (a model's talk about itself or the task), markup, truncated.
+What does not belong here: duplicates.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import regex
+
+from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.curation.cleaning import has_markup
+from polar_pipeline.curation.language import Accepted, accepted, foreign
+from polar_pipeline.curation.phrases import found_phrase
+from polar_pipeline.task.languages import Language
+
+_RARE = 0.0025  # share of real posts beyond each limit of length
+_SLACK = 1.5  # limits are this factor wider than what was seen
+_CUT = regex.compile(r"[,(\[{\u201e\u00ab\u060c\u3001:;-]\s*$")  # no post ends so, unless it was cut off
+_CUT_COMMON = 0.005  # share of real posts that end so, from which the sign says nothing
+
+
+class Reference(NamedTuple):
+    """What the real posts of a language look like."""
+
+    language: Language
+    shortest: float
+    longest: float
+    accepted: Accepted
+    cut_is_odd: bool
+
+
+class Objection(NamedTuple):
+    """The stage that objects to a row, and why."""
+
+    stage: str
+    reason: str
+
+
+def reference(language: Language, real: list[str]) -> Reference:
+    """Learn from the real training posts."""
+    lengths = np.array([len(text) for text in real], dtype=float)
+    low, high = np.quantile(lengths, [_RARE, 1 - _RARE])
+    odd = sum(bool(_CUT.search(text)) for text in real) <= _CUT_COMMON * len(real)
+    return Reference(language, low / _SLACK, high * _SLACK, accepted(language, real), odd)
+
+
+def objections(texts: list[str], real: Reference) -> list[Objection | None]:
+    """The first objection to each (cleaned) text, None where there is none."""
+    scripts = dominant_scripts(texts)
+    return [_objection(text, script, real) for text, script in zip(texts, scripts, strict=True)]
+
+
+def _objection(text: str, script: str, real: Reference) -> Objection | None:
+    if not text.strip():
+        return Objection("empty", "nothing is left of it")
+    if not real.shortest <= len(text) <= real.longest:
+        return Objection("length", f"{len(text)} characters, real posts have {real.shortest:.0f} to {real.longest:.0f}")
+    if other := foreign(text, script, real.accepted):
+        return Objection("language", other)
+    if phrase := found_phrase(text, real.language.code):
+        return Objection("meta", f"says {phrase!r}")
+    if has_markup(text):
+        return Objection("markup", "markup is left in it")
+    if real.cut_is_odd and _CUT.search(text):
+        return Objection("truncated", f"ends in {text.rstrip()[-1]!r}")
+    return None

@@ -1,0 +1,58 @@
+"""A language's synthetic posts, by whichever source the profile names. One function for the asset and the command line."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from polar_pipeline.synthesis.generate import Progress, generate
+from polar_pipeline.synthesis.offline import perturbed_posts
+from polar_pipeline.synthesis.plan import plan, prompt_pool
+from polar_pipeline.synthesis.posts import as_table, synthetic_posts
+from polar_pipeline.synthesis.prompts import Style, request
+from polar_pipeline.synthesis.request import Request
+from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language as registered
+from polar_pipeline.task.profile import SynthesisSettings
+
+
+class Made(NamedTuple):
+    """Posts, and what became of the requests."""
+
+    posts: pd.DataFrame
+    outcomes: Counter[str]
+    capped: bool
+    dollars: float  # of this language's replies, whenever they were paid for
+
+
+def planned_requests(
+    posts: pd.DataFrame, language: str, card: TaskCard, settings: SynthesisSettings, seed: int
+) -> list[Request]:
+    """Every request of the language's plan. The same posts, settings and seed give the same keys."""
+    style = Style(prompt_pool(posts))
+    return [
+        request(errand, registered(language), style, card, settings) for errand in plan(posts, card, settings, seed)
+    ]
+
+
+def make_posts(
+    posts: pd.DataFrame,
+    language: str,
+    card: TaskCard,
+    settings: SynthesisSettings,
+    seed: int,
+    ledgers: Path,
+    progress: Progress,
+) -> Made:
+    """The synthetic posts of one language; none where the profile wants none."""
+    if settings.source == "none":
+        return Made(as_table([], card), Counter(), False, 0.0)
+    if settings.source == "offline":
+        return Made(perturbed_posts(posts, language, card, settings, seed), Counter(), False, 0.0)
+    requests = planned_requests(posts, language, card, settings, seed)
+    done = generate(requests, ledgers, language, settings, progress)
+    spent = sum(reply.dollars for reply in done.replies if reply)
+    if done.capped:
+        progress(f"{language}: a cap was reached with {done.outcomes['ok']} of {len(requests)} requests answered")
+    return Made(synthetic_posts(requests, done.replies, card), done.outcomes, done.capped, spent)
