@@ -122,11 +122,10 @@ def nested_free(labels: Ints, folds: Ints, members: list[MemberScores], settings
         outside, inside = folds == fold, folds != fold
         rest = [member.rows(inside) for member in members]
         best = max(compare(labels[inside], folds[inside], rest, settings, seed), key=lambda found: found.macro_f1)
-        language = Language("", labels, np.where(outside, -1, folds), members)
         fitted = fit_combination(best.name, labels[inside], rest)
         probabilities = sigmoid(combine(fitted, rest))
         threshold = choose_threshold("bagged", labels[inside], probabilities, settings.resamples, seed).value
-        predictions[outside] = sigmoid(combine(fitted, language.rows(outside))) >= threshold
+        predictions[outside] = sigmoid(combine(fitted, [member.rows(outside) for member in members])) >= threshold
     return predictions
 
 

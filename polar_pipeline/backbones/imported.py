@@ -13,6 +13,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -39,8 +40,8 @@ class ImportedBackbone:
 
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
         """Copy the language's logits. Raises InputError for a file that does not fit the posts: which rows, and what to do."""
-        path, fingerprint_of_all = Path(self._settings.path), training_fingerprint(posts, card)
-        posts = real_posts(posts)
+        path, whole = Path(self._settings.path), training_fingerprint(posts, card)
+        posts = scored_posts(real_posts(posts))
         seeds: list[int] = []
         logits: Floats = np.zeros((0, len(posts)))
         digest = ""
@@ -55,7 +56,7 @@ class ImportedBackbone:
             backbone=self.name,
             language=language,
             config=self._config,
-            posts=fingerprint_of_all,
+            posts=whole,
         )
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
@@ -63,7 +64,7 @@ class ImportedBackbone:
         expected = training_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
         tensors, meta = load_adapter(root, ref)
-        posts = real_posts(posts)
+        posts = scored_posts(real_posts(posts))
         if meta["rows"] != _identity(posts):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
@@ -77,6 +78,12 @@ class ImportedBackbone:
             if tables
             else scores_table(posts[:0], np.zeros(0), backbone=self.name, seed=0, language=ref.language)
         )
+
+    def is_current(self, ref: AdapterRef, root: Path) -> bool:
+        """Whether the file still holds what was copied from it; a file that is gone has not changed."""
+        _, meta = load_adapter(root, ref)
+        path = Path(self._settings.path)
+        return not meta["file_sha256"] or not path.is_file() or file_sha256(path) == meta["file_sha256"]
 
     def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
@@ -163,6 +170,8 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
             f"scores {path} hold {len(doubled)} posts of {language} twice, first {row['id']!r} ({row['split']}, seed {row['seed']}): keep one."
         )
     keys = pd.MultiIndex.from_frame(posts[["split", "id"]])
+    if "train" not in set(posts["split"]):  # no folds: what the file has of train is not looked at
+        mine = mine[mine["split"] != "train"]
     extra = ~pd.MultiIndex.from_frame(mine[["split", "id"]]).isin(keys)
     if extra.any():
         raise InputError(

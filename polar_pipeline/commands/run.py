@@ -7,7 +7,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import training_fingerprint
+from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.record import Decision
@@ -16,6 +18,7 @@ from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.record import read_record
 from polar_pipeline.task.languages import language
+from polar_pipeline.task.profile import ImportedSettings
 
 
 def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
@@ -52,7 +55,20 @@ def finished(project: Project, code: str) -> Decision | None:
         return None
     posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
     same = (project.profile.fingerprint, training_fingerprint(posts, project.card))
-    return decision if same == (decision.profile_fingerprint, decision.posts_fingerprint) else None
+    if same != (decision.profile_fingerprint, decision.posts_fingerprint) or not _same_files(project, code):
+        return None
+    return decision
+
+
+def _same_files(project: Project, code: str) -> bool:
+    """Whether the imported scores that a language was decided with are still those in their files."""
+    artifacts = project.home.artifacts
+    for settings in project.profile.backbones:
+        if isinstance(settings, ImportedSettings):
+            ref = read_record(artifacts / f"{settings.name}_adapter" / f"{code}.json", AdapterRef)
+            if not ImportedBackbone(settings).is_current(ref, artifacts / "adapters"):
+                return False
+    return True
 
 
 def _run(project: Project, profile: str, codes: list[str], processes: int) -> list[Outcome]:

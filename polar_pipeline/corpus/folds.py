@@ -31,6 +31,11 @@ def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.D
     return posts.assign(fold=folds)
 
 
+def scored_posts(posts: pd.DataFrame) -> pd.DataFrame:
+    """The posts that need scores: all; where there are no folds, those outside train, whose scores nobody would look at."""
+    return posts if (posts["fold"] >= 0).any() else posts[posts["split"] != "train"]
+
+
 def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
     """The fold of each row: groups whole, both classes spread evenly. `groups` are 0..g-1, `labels` 0/1, both (n,).
 

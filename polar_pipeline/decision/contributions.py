@@ -5,7 +5,7 @@ What does not belong here: choosing; nothing is decided by these figures.
 
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.record import Candidate
-from polar_pipeline.decision.selection import candidate, cross_fitted
+from polar_pipeline.decision.selection import candidate, cross_fitted, quick_rule
 from polar_pipeline.decision.strategies import strategies
 from polar_pipeline.decision.thresholds import RULES
 from polar_pipeline.metrics.scores import Ints
@@ -13,17 +13,18 @@ from polar_pipeline.task.profile import DecisionSettings
 
 
 def without_each(
-    strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], seed: int
+    strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[Candidate, ...]:
     """The strategy without each member in turn; a member that helps leaves a negative difference. None for one alone."""
     if strategy in {member.backbone for member in members}:
         return ()
-    whole = cross_fitted(strategy, labels, folds, members)
+    rule = quick_rule(settings)
+    whole = cross_fitted(strategy, labels, folds, members, rule)
     found = []
     for member in members:
         rest = [other for other in members if other is not member]
         left = strategy if strategy in strategies(rest) else rest[0].backbone
-        found.append(candidate(member.backbone, labels, cross_fitted(left, labels, folds, rest), whole, seed))
+        found.append(candidate(member.backbone, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
     return tuple(found)
 
 

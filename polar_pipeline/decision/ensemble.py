@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.duplicates import duplicate_groups
-from polar_pipeline.corpus.folds import deal
+from polar_pipeline.corpus.folds import deal, scored_posts
 from polar_pipeline.decision.contributions import each_rule, without_each
 from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.decision.screening import screen
 from polar_pipeline.decision.selection import fit, nested_predictions
-from polar_pipeline.decision.shift import POOLED, pooled_members, shift_response
+from polar_pipeline.decision.shift import NONE, POOLED, pooled_members, shift_response
 from polar_pipeline.decision.strategies import Combination
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion, macro_f1_interval
 from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -35,15 +36,17 @@ def decide(
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
-    `posts` has id, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters`, some of which may
+    `posts` has id, text, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters`, some of which may
     have none for this language. Raises InputError when a member lacks a score or has one that is not finite.
     """
     settings, seed = profile.decision, profile.seed
-    posts = posts.sort_values(["split", "id"]).reset_index(drop=True)  # sums of floats depend on their order
+    # sums of floats depend on their order
+    posts = scored_posts(posts).sort_values(["split", "id"]).reset_index(drop=True)
     members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
     response = shift_response(shift_auc, settings)
     if response == POOLED:
-        members = pooled_members(members, profile.pooled_backbones)
+        pooled = pooled_members(members, profile.pooled_backbones)
+        members, response = (pooled, POOLED) if len(pooled) < len(members) else (members, NONE)
     decided, folds = decided_rows(posts, seed)
     labels = posts["label"][decided].to_numpy(dtype=int)
     inside = [member.rows(decided) for member in members]
@@ -58,7 +61,7 @@ def decide(
         excluded=excluded,
         strategy=fitted.strategy,
         candidates=fitted.candidates,
-        without=without_each(fitted.strategy, labels, folds, inside, seed),
+        without=without_each(fitted.strategy, labels, folds, inside, settings, seed),
         threshold_rule=settings.threshold,
         rules=each_rule(fitted.strategy, labels, folds, inside, settings, seed),
         threshold=fitted.threshold.value,
@@ -95,9 +98,17 @@ def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.
 
 
 def nested_table(decision: Decision, posts: pd.DataFrame) -> pd.DataFrame:
-    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on."""
+    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on.
+
+    Raises InputError when they are more or fewer than were decided on.
+    """
     decided, _ = decided_rows(posts, decision.seed)
     table = posts.loc[decided, ["split", "id", "label"]].sort_values(["split", "id"])
+    if len(table) != decision.out_of_fold.posts:
+        raise InputError(
+            f"{decision.language} was decided on {decision.out_of_fold.posts} posts and raw_posts holds {len(table)} now: "
+            f"materialize thresholds for {decision.language} again."
+        )
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(decision.nested), dtype=np.uint8))[: len(table)]
     return table.assign(prediction=bits.astype(int)).set_index(["split", "id"])
 

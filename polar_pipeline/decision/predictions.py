@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.shift import RATE_MATCHING, matching_threshold
 from polar_pipeline.decision.strategies import Combination, combine
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.task.card import TaskCard
 
 
 def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Apply a decision: id, split, fold, probability, prediction, margin, review for every row of `posts`, in its order.
+    """Apply a decision: id, split, fold, probability, prediction, margin, review for every row of `posts` that has scores, in its order.
 
     Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance of the probability from the threshold;
     `review` marks the posts that are closer than the decision's review margin. Under rate matching, and only then, test
@@ -31,7 +33,10 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     wanted = scores[
         [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
     ]
-    probabilities = _probabilities(decision, gather(posts, wanted, names, decision.language))
+    posts = scored_posts(posts)
+    members = gather(posts, wanted, names, decision.language)
+    _refuse_others(decision, members)
+    probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
     if decision.shift_response == RATE_MATCHING and test.any():
@@ -78,6 +83,17 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
         np.array([getattr(member, name) for member in decision.members]) for name in ("temperature", "weight")
     )
     return sigmoid(combine(Combination(temperatures, weights, decision.intercept), members))
+
+
+def _refuse_others(decision: Decision, members: list[MemberScores]) -> None:
+    decided = {member.backbone: member.seeds for member in decision.members}
+    found = {member.backbone: member.seeds for member in members}
+    missing = [name for name in decided if decided[name] != found.get(name)]
+    if missing:
+        raise InputError(
+            f"{decision.language} was decided with other models of {', '.join(missing)} than there are scores of: "
+            f"materialize thresholds for {decision.language} again."
+        )
 
 
 def _judged(decision: Decision, probabilities: Floats, thresholds: Floats) -> pd.DataFrame:

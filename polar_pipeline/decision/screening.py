@@ -124,9 +124,11 @@ def _furthest_apart(members: list[MemberScores], rows: _Rows) -> Excluded | None
     logits = np.concatenate([member.logits for member in members], axis=1)
     inside, final = _agreement(logits[rows.inside]), _agreement(logits[rows.final])
     error = 2 / np.sqrt(rows.final.sum())  # sound models are so far from the limit that two are enough
-    apart = (final + error) / np.maximum(inside, 1e-9)
+    apart = np.full(len(models), np.inf)  # a model whose folds agree with nobody is weak, not broken
+    judged = inside > error
+    apart[judged] = (final[judged] + error) / inside[judged]
     place = int(np.argmin(apart))
-    if inside[place] <= error or apart[place] >= _APART:
+    if apart[place] >= _APART:
         return None
     reason = f"the final model's agreement with the others is {final[place]:.2f}, that of its folds {inside[place]:.2f}"
     return Excluded(backbone=models[place][0], seed=models[place][1], reason=reason)

@@ -12,8 +12,8 @@ import numpy as np
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.record import Candidate
-from polar_pipeline.decision.strategies import Combination, combine, fit_combination, strategies
-from polar_pipeline.decision.thresholds import ARGMAX, Threshold, choose_threshold
+from polar_pipeline.decision.strategies import SIMPLEX, Combination, combine, fit_combination, strategies
+from polar_pipeline.decision.thresholds import ARGMAX, BAGGED, Threshold, choose_threshold
 from polar_pipeline.metrics.intervals import paired_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
 from polar_pipeline.task.profile import DecisionSettings
@@ -37,8 +37,8 @@ class Fitted(NamedTuple):
 def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int) -> Fitted:
     """Choose a strategy on these labelled posts and fit it to all of them. `labels` 0/1 and `folds`, both (posts,)."""
     strategy, candidates = _default(members, settings), cast(tuple[Candidate, ...], ())
-    if settings.departures:
-        strategy, candidates = _choose(labels, folds, members, strategy, seed)
+    if settings.departures and len(np.unique(folds)) > 1:  # one fold leaves nothing to compare on
+        strategy, candidates = _choose(labels, folds, members, strategy, settings, seed)
     combination = fit_combination(strategy, labels, members)
     probabilities = sigmoid(combine(combination, members))
     threshold = choose_threshold(settings.threshold, labels, probabilities, settings.resamples, seed)
@@ -63,9 +63,11 @@ def compare(
 ) -> tuple[Candidate, ...]:
     """Every strategy's cross-fitted macro-F1 and its paired difference to the default, from simple to rich.
 
-    The threshold is the best one of the other folds; averaging it over resamples costs much and moves all alike.
+    The threshold is by the profile's rule on the other folds; the best one stands in for the bagged one, because averaging
+    it over resamples costs much and moves all alike.
     """
-    return _compared(_decided(labels, folds, members), labels, _default(members, settings), seed)
+    decided = _decided(labels, folds, members, settings)
+    return _compared(decided, labels, _default(members, settings), seed)
 
 
 def cross_fitted(
@@ -102,14 +104,21 @@ def candidate(name: str, labels: Ints, predictions: Ints, reference: Ints, seed:
 
 
 def _default(members: list[MemberScores], settings: DecisionSettings) -> str:
-    """The profile's strategy; a backbone that is not there, or an average of one, leaves what there is."""
+    """The profile's strategy; where its backbone does not speak the language, the best of all: simplex, or who is alone."""
     known = strategies(members)
-    return settings.strategy if settings.strategy in known else known[-1]
+    fallback = SIMPLEX if SIMPLEX in known else known[0]
+    return settings.strategy if settings.strategy in known else fallback
 
 
-def _decided(labels: Ints, folds: Ints, members: list[MemberScores]) -> dict[str, Ints]:
+def quick_rule(settings: DecisionSettings) -> str:
+    """The threshold rule that strategies are compared with: the profile's, the best threshold in place of the bagged one."""
+    return ARGMAX if settings.threshold == BAGGED else settings.threshold
+
+
+def _decided(labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings) -> dict[str, Ints]:
     """Each strategy's cross-fitted predictions, from simple to rich."""
-    return {strategy: cross_fitted(strategy, labels, folds, members) for strategy in strategies(members)}
+    rule = quick_rule(settings)
+    return {strategy: cross_fitted(strategy, labels, folds, members, rule) for strategy in strategies(members)}
 
 
 def _compared(decided: dict[str, Ints], labels: Ints, default: str, seed: int) -> tuple[Candidate, ...]:
@@ -117,17 +126,19 @@ def _compared(decided: dict[str, Ints], labels: Ints, default: str, seed: int) -
 
 
 def _choose(
-    labels: Ints, folds: Ints, members: list[MemberScores], default: str, seed: int
+    labels: Ints, folds: Ints, members: list[MemberScores], default: str, settings: DecisionSettings, seed: int
 ) -> tuple[str, tuple[Candidate, ...]]:
     """The strategy that decides, and all that were considered."""
-    decided = _decided(labels, folds, members)
+    decided = _decided(labels, folds, members, settings)
     candidates = _compared(decided, labels, default, seed)
     ahead = [found for found in candidates if found.difference_low > 0]
     if not ahead:
         return default, candidates
     best = max(ahead, key=lambda found: found.macro_f1)
-    for found in ahead:  # from simple to rich
-        error = paired_resamples(labels, decided[best.name], decided[found.name], _RESAMPLES, seed).std()
-        if best.macro_f1 - found.macro_f1 <= error:
-            return found.name, candidates
-    return best.name, candidates
+    errors = {
+        found.name: paired_resamples(labels, decided[best.name], decided[found.name], _RESAMPLES, seed).std()
+        for found in ahead
+    }
+    # from simple to rich; the best itself is within any error
+    simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= errors[found.name])
+    return simplest.name, candidates

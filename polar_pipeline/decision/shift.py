@@ -28,7 +28,8 @@ def pooled_members(members: list[MemberScores], pooled: frozenset[str]) -> list[
 def matching_threshold(probabilities: Floats, share: float) -> float:
     """The threshold that calls `share` of these posts positive, as nearly as ties allow."""
     ordered = np.sort(np.asarray(probabilities, dtype=float))
-    below = len(ordered) - round(share * len(ordered))
+    cuts = np.concatenate([[0], np.flatnonzero(ordered[1:] > ordered[:-1]) + 1, [len(ordered)]])
+    below = int(cuts[np.argmin(np.abs(len(ordered) - cuts - share * len(ordered)))])
     if below == 0:
         return 0.0
     if below == len(ordered):

@@ -11,7 +11,9 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
+from polar_pipeline.decision.ensemble import decided_rows
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
@@ -22,7 +24,7 @@ def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
     card = project.card
     descriptions = {
         "schema_and_ids": "Columns and values as the schema says; ids unique within each split.",
-        "both_classes": "Every fold holds posts of both classes.",
+        "both_classes": "Every fold holds posts of both classes; without folds, dev does.",
         "no_canary": "No text that marks test files is among the posts to train on.",
     }
 
@@ -32,7 +34,8 @@ def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
         ins={"posts": dg.AssetIn("raw_posts")},
     )
     def checks(context: dg.AssetCheckExecutionContext, posts: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
-        decided = posts[posts["fold"] >= 0]
+        rows, folds = decided_rows(posts, project.profile.seed)
+        decided = posts[rows].assign(fold=folds)
         classes = decided.groupby("fold")["label"].nunique()
         poor = [int(fold) for fold in classes.index[classes < 2]]
         yield _result("raw_posts", "schema_and_ids", _complaint(lambda: check_posts(posts, card)))
@@ -43,7 +46,7 @@ def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
 
 
 def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinition:
-    """Blocking: every post has exactly one finite score a seed, and the out-of-fold scores are not constant."""
+    """Blocking: every post has exactly one finite score a seed. A warning: constant scores, which the decision leaves out."""
     asset = f"{backbone.name}_dev_probabilities"
     descriptions = {
         "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
@@ -60,6 +63,7 @@ def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinit
         context: dg.AssetCheckExecutionContext, scores: pd.DataFrame, posts: pd.DataFrame
     ) -> Iterator[dg.AssetCheckResult]:
         seeds = scores["seed"].nunique() if backbone.speaks(context.partition_key) else 0
+        posts = scored_posts(posts)
         wanted = Counter(zip(posts["split"], posts["id"], strict=True))
         got = Counter(zip(scores["split"], scores["id"], strict=True))
         whole = got == Counter({key: count * seeds for key, count in wanted.items() if seeds})
@@ -70,7 +74,9 @@ def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinit
             asset, "complete", "" if whole else f"{len(scores)} scores of {seeds} seeds do not match {len(posts)} posts"
         )
         yield _result(asset, "finite", f"{infinite} scores are not finite" if infinite else "")
-        yield _result(asset, "not_constant", f"standard deviation of the logits is {spread:.2g}" if flat else "")
+        yield _result(
+            asset, "not_constant", f"standard deviation of the logits is {spread:.2g}" if flat else "", warn=True
+        )
 
     return checks
 

@@ -28,11 +28,6 @@ class Comparison(NamedTuple):
     difference: Interval
     resamples: Floats  # of the difference
 
-    @property
-    def verdict(self) -> str:
-        """What the interval allows to say."""
-        return verdict(self.difference)
-
 
 def compare_language(language: str, first: pd.DataFrame, second: pd.DataFrame) -> Comparison:
     """Compare the nested predictions of two runs. Both tables are indexed by split and id, with label and prediction.
@@ -67,7 +62,7 @@ def overall(comparisons: list[Comparison]) -> Interval:
 
 
 def verdict(difference: Interval) -> str:
-    """`B is better`, `A is better`, `no difference` when all posts are decided alike, or that none is shown."""
+    """`B is better`, `A is better`, `the same` when all posts are decided alike, or `not shown to differ`."""
     if difference.low > 0:
         return "B is better"
     if difference.high < 0:

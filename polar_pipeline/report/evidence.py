@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.ensemble import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.errors import InputError
@@ -56,6 +57,7 @@ class LanguageEvidence:
     out_of_fold: Estimate  # nested, from the decision
     resamples: Floats  # of the nested out-of-fold macro-F1, for the mean over languages
     dev: Estimate | None  # of the dev posts, with the one final threshold
+    dev_decided: bool  # whether they are among the posts that were decided on
     test: Estimate | None  # of the test posts that have a label
     curve: Curve  # of the out-of-fold probabilities, thinned
     diagram: Reliability  # of the same
@@ -72,8 +74,8 @@ class LanguageEvidence:
 
     @property
     def observed(self) -> Estimate | None:
-        """The same decision on posts it was not chosen on: test where there are labels, else dev."""
-        return self.test or self.dev
+        """The same decision on posts it was not chosen on: test where there are labels, else dev if it was not decided on."""
+        return self.test or (None if self.dev_decided else self.dev)
 
     @property
     def gap(self) -> float | None:
@@ -119,6 +121,7 @@ def language_evidence(
         predicted_positives=float(test["prediction"].mean()) if len(test) else None,
         out_of_fold=decision.out_of_fold,
         resamples=macro_f1_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
+        dev_decided=bool((held_out["split"] == "dev").any()),
         dev=_estimate(table[table["split"] == "dev"], settings, seed),
         test=_estimate(test.assign(label=test["id"].map(test_labels)), settings, seed)
         if test_labels is not None
@@ -151,6 +154,7 @@ def thin(curve: Curve) -> Curve:
 
 def _joined(posts: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
     keys = ["split", "id"]
+    posts = scored_posts(posts)
     if set(map(tuple, posts[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
         raise InputError(
             f"predictions of {language} are not of its posts ({len(predictions)} rows and {len(posts)}): "

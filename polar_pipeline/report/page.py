@@ -63,6 +63,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         responses=[item for item in ordered if item.decision.shift_response != NONE],
         wanted=wanted_labels(ordered),
         wanted_width=WANTED,
+        judged=len(_judged(ordered)),
         observed="test" if any(item.test for item in ordered) else "dev",
         measured={name: sum(getattr(item, name) is not None for item in ordered) for name in ("dev", "test")},
         means=means,
@@ -89,11 +90,18 @@ def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
         values = [estimate.value for item in evidence if (estimate := getattr(item, name))]
         if values:
             summary[f"macro_f1_{name}"] = sum(values) / len(values)
-    gaps = [item.gap for item in evidence if item.gap is not None]
-    if gaps:
-        summary["generalisation_gap"] = sum(gaps) / len(gaps)
+    judged = _judged(evidence)
+    if judged:
+        observed, expected = (sum(column) / len(judged) for column in zip(*judged, strict=True))
+        summary |= {"macro_f1_observed": observed, "generalisation_gap": observed - expected}
     summary["calibration_error"] = sum(item.decision.calibration_error for item in evidence) / len(evidence)
     return summary
+
+
+def _judged(evidence: list[LanguageEvidence]) -> list[tuple[float, float]]:
+    """Observed and expected macro-F1 of the languages that have both, all on one split: test where any has labels of it."""
+    on_test = [(item.test.value, item.out_of_fold.value) for item in evidence if item.test]
+    return on_test or [(item.observed.value, item.out_of_fold.value) for item in evidence if item.observed]
 
 
 def _template() -> Any:

@@ -1,6 +1,7 @@
 """What a sceptical reader asks of one language's decision: would dev have done, does test look alike, where is it wrong.
 
-All tables here have label, probability, prediction, margin, review, and `nested`, the prediction of those who never saw the post.
+Tables here have split, label, probability, prediction, margin and review; those of decided posts also `nested`, the prediction
+by a decision that never saw the post.
 """
 
 from typing import NamedTuple

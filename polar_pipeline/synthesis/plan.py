@@ -88,9 +88,7 @@ def rare_topics(pool: pd.DataFrame, card: TaskCard) -> list[str]:
 
 
 def _batches(labels: "np.typing.NDArray[np.int64]", strategy: Strategy, size: int) -> list[tuple[int, ...]]:
-    """Labels in lots of a request; pairs are opposite in label, and rewriting is one post a request."""
-    if strategy == "rewrite":
-        return [(int(label),) for label in labels]
+    """Labels in lots of a request; those of a pair are opposite."""
     if strategy == "contrast":
         pairs = [(1, 0)] * (len(labels) // 2)
         per_request = max(size // 2, 1)
@@ -101,10 +99,10 @@ def _batches(labels: "np.typing.NDArray[np.int64]", strategy: Strategy, size: in
 def _shown(
     fold: pd.DataFrame, strategy: Strategy, labels: tuple[int, ...], examples: int, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """For rewriting the post itself; otherwise style examples of both labels, where the fold has them."""
+    """For rewriting a post of each label, in their order; otherwise examples of the style, whatever their labels."""
     if strategy == "rewrite":
-        same = fold[fold["label"] == labels[0]]
-        chosen = same if len(same) else fold
-        return chosen.iloc[[int(generator.integers(len(chosen)))]][["id", "text", "label"]]
+        by_label = {label: np.flatnonzero(fold["label"] == label) for label in set(labels)}
+        chosen = [int(generator.choice(by_label[label])) for label in labels]
+        return fold.iloc[chosen][["id", "text", "label"]]
     rows = generator.permutation(len(fold))[:examples]
     return fold.iloc[np.sort(rows)][["id", "text", "label"]]

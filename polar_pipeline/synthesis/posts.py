@@ -42,7 +42,7 @@ def as_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
 
 def _parent(request: Request, place: int) -> str:
     if request.strategy == "rewrite":
-        return request.shown[0]
+        return request.shown[place]
     if request.strategy == "contrast":
         return f"{request.language}_pair_{request.number:05}_{place // 2}"
     return ""

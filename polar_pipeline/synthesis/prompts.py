@@ -29,8 +29,8 @@ Do not mention this task, the labels, or that the posts are written for anything
 _ASK = {
     "direct": """Write {count} new posts about {topic}, in this order: {order}.
 They should read as if they stood beside the posts shown, but take over no sentence of them.""",
-    "rewrite": """Rewrite the post shown as another person would have posted it: other words, other order, other details of the \
-same kind; the same opinion, target and degree of hostility. It is {order}, and must stay so.""",
+    "rewrite": """Rewrite each of the {count} posts shown, in their order, as another person would have posted it: other words, \
+other order, other details of the same kind; the same opinion, target and degree of hostility. They are {order}, and must stay so.""",
     "contrast": """Write {pairs} pairs of posts about {topic}. The two posts of a pair are alike in topic, wording, length and style, and \
 differ in one thing: the first is {positive}, the second is {negative}. Give them one after the other: {order}.""",
 }

@@ -16,6 +16,7 @@ from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
 from polar_pipeline.task.settings import read_settings
 
 DEFAULT_PROFILE = "cpu"
+STRATEGIES = ("equal", "simplex", "ridge")  # of combining several backbones; one alone goes by its name
 
 
 class Settings(BaseModel):
@@ -152,7 +153,7 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _known_strategy(self) -> "Profile":
-        known = ["equal", "simplex", "ridge", *(backbone.name for backbone in self.backbones)]
+        known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
         if self.decision.strategy not in known:
             raise ValueError(f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}")
         return self
@@ -168,6 +169,8 @@ class Profile(Settings):
     @classmethod
     def _names_once(cls, value: tuple[BackboneSettings, ...]) -> tuple[BackboneSettings, ...]:
         names = [backbone.name for backbone in value]
+        if taken := sorted(set(names) & set(STRATEGIES)):
+            raise ValueError(f"{taken[0]!r} is the name of a strategy, give the backbone another")
         if len(set(names)) != len(names):
             raise ValueError(f"backbone names should differ, these do not: {', '.join(names)}")
         return value

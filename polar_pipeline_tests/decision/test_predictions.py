@@ -9,6 +9,7 @@ import pytest
 from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict, predict_new, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import load_card
 from polar_pipeline.task.profile import Profile
 from polar_pipeline_tests.decision.made import make_posts, truth
@@ -79,6 +80,14 @@ def test_a_decision_is_that_of_its_seeds_whatever_else_the_table_holds() -> None
     pd.testing.assert_frame_equal(
         predict(decision, POSTS, pd.concat([extra, other_seed, scores])), predict(decision, POSTS, scores)
     )
+
+
+def test_a_member_or_seed_that_is_gone_is_named() -> None:
+    scores = scores_of(POSTS)
+    decision = decision_of(scores)
+    for gone in (scores["backbone"] == "b", (scores["backbone"] == "a") & (scores["seed"] == 1)):
+        with pytest.raises(InputError, match=r"was decided with other models of [ab] than there are scores of"):
+            predict(decision, POSTS, scores[~gone])
 
 
 FRAME = pd.DataFrame(

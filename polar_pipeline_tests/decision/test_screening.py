@@ -115,6 +115,13 @@ def test_noise_stays_because_weights_take_care_of_it() -> None:
     assert screen(POSTS, [*broken(), noise])[1] == ()
 
 
+def test_a_weak_model_does_not_hide_a_broken_one() -> None:
+    weak = MemberScores("weak", (0,), np.random.default_rng(3).normal(size=(len(POSTS), 1)))
+    weak.logits[FINAL, 0] = -broken()[0].logits[FINAL, 0]  # by chance its final model runs against the others
+    found = screen(POSTS, [*broken(final=-broken()[1].logits[FINAL, 1]), weak])[1]
+    assert ("b", 1) in [(model.backbone, model.seed) for model in found]
+
+
 def test_one_class_only_is_no_reason() -> None:
     posts = POSTS.assign(label=pd.array(np.where(POSTS["split"] == "test", None, 1), dtype="Int8"))
-    screen(posts, broken())
+    assert screen(posts, broken())[1] == ()

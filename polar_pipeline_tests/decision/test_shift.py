@@ -30,10 +30,16 @@ def test_pooled_members_stay_and_without_any_all_do() -> None:
 def test_it_calls_that_share_positive(probabilities: list[float], share: float) -> None:
     scores = np.array(probabilities)
     positive = int((scores >= matching_threshold(scores, share)).sum())
-    assert positive == round(share * len(scores))
+    assert abs(positive - share * len(scores)) <= 0.5 + 1e-9
 
 
-@pytest.mark.parametrize(("share", "positive"), [(0.0, 0), (1.0, 4), (0.25, 3), (0.5, 3)])
+@pytest.mark.parametrize(("share", "positive"), [(0.0, 0), (1.0, 4), (0.2, 0), (0.5, 3)])
 def test_ties_stay_together(share: float, positive: int) -> None:
     scores = np.array([0.1, 0.7, 0.7, 0.7])
     assert (scores >= matching_threshold(scores, share)).sum() == positive
+
+
+def test_of_a_tied_block_the_nearer_side_is_taken() -> None:
+    scores = np.full(100, 0.4)
+    assert (scores >= matching_threshold(scores, 0.1)).sum() == 0
+    assert (scores >= matching_threshold(scores, 0.9)).sum() == 100

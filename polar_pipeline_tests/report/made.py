@@ -30,7 +30,7 @@ def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd
     truth = generator.integers(0, 2, len(split))
     label = pd.array(truth, dtype="Int8")
     label[split == "test"] = pd.NA
-    fold = np.where(split == "test", -1, np.arange(len(split)) % 5)
+    fold = np.where(split != "train", -1, np.arange(len(split)) % 5)
     text = [f"<i>post</i> {i}" for i in range(len(split))]
     posts = pd.DataFrame(
         {"id": [f"{code}_{i}" for i in range(len(split))], "split": split, "fold": fold, "label": label, "text": text}

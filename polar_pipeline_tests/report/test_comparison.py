@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.comparison import compare_language, overall
+from polar_pipeline.report.comparison import compare_language, overall, verdict
 
 
 def run(right: float, seed: int, posts: int = 2000) -> pd.DataFrame:
@@ -22,13 +22,13 @@ def test_figures_are_sklearns_and_a_clear_lead_is_called_so() -> None:
     found = compare_language("x", first, second)
     assert found.first == pytest.approx(f1_score(first["label"], first["prediction"], average="macro"))
     assert found.difference.value == pytest.approx(found.second - found.first)
-    assert found.verdict == "B is better"
-    assert compare_language("x", second, first).verdict == "A is better"
+    assert verdict(found.difference) == "B is better"
+    assert verdict(compare_language("x", second, first).difference) == "A is better"
 
 
 def test_equal_runs_and_equally_good_ones() -> None:
-    assert compare_language("x", run(0.7, 0), run(0.7, 0)).verdict == "the same"
-    assert compare_language("x", run(0.7, 0), run(0.7, 1)).verdict == "not shown to differ"
+    assert verdict(compare_language("x", run(0.7, 0), run(0.7, 0)).difference) == "the same"
+    assert verdict(compare_language("x", run(0.7, 0), run(0.7, 1)).difference) == "not shown to differ"
 
 
 def test_only_shared_posts_count_in_whatever_order() -> None:

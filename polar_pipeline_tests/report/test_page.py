@@ -95,7 +95,8 @@ def test_a_shifted_language_is_flagged() -> None:
 def test_the_summary_is_for_people_and_mlflow_alike() -> None:
     summary = summary_row([evidence("deu"), evidence("swa", seed=1)])
     assert set(summary) == {
-        "languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev", "generalisation_gap", "calibration_error",
+        "languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev", "macro_f1_observed", "generalisation_gap",
+        "calibration_error",
     }  # fmt: skip
     assert summary["languages"] == 2
     assert summary["macro_f1"] == pytest.approx(

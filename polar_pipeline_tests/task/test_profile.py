@@ -47,6 +47,7 @@ def test_a_bundled_profile_says_everything(name: str) -> None:
         (("[deu, eng, hin]", "[deu, xyz]"), "'xyz' is not one of the task's"),
         (("[deu, eng, hin]", "[deu, deu]"), "each once"),
         (("[deu, eng, hin]", "[]"), "at least one language"),
+        (("name: linear", "name: ridge"), "'ridge' is the name of a strategy"),
         (("kind: linear", "kind: liner"), "liner"),
         (
             ("strategy: simplex", "strategy: simplx"),

@@ -32,8 +32,8 @@ def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefin
     @tracked_asset(
         **shared,
         name=f"{name}_adapter",
-        description=f"Backbone `{name}` fitted on one language: a model per fold and a final one, in one content-addressed folder.",
-        kinds={"scikitlearn", "safetensors"},
+        description=f"What backbone `{name}` scores one language with: fitted models, or imported scores, in a content-addressed folder.",
+        kinds={"safetensors"},
         io_manager_key="adapter_refs",
         retry_policy=RETRY,
     )

@@ -7,6 +7,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.ensemble import decide, decided_rows
 from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
@@ -59,7 +60,8 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
         predictions = predict(thresholds, raw_posts, pd.concat([inputs[key] for key in score_ins]))
         path = write_predictions(project.home.predictions(context.partition_key), predictions, card)
         review = write_review(project.home.review(context.partition_key), predictions, card)
-        decided, _ = decided_rows(raw_posts, profile.seed)
+        posts = scored_posts(raw_posts)
+        decided, _ = decided_rows(posts, profile.seed)
         test = predictions[predictions["split"] == "test"]
         run.log(metrics={"posts": len(predictions), "predicted_positive_test": float(test["prediction"].mean())})
         context.add_output_metadata(
@@ -70,7 +72,7 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
                 "share_for_review": float(predictions["review"].mean()),
                 "evidence": decision_plot(
                     thresholds,
-                    raw_posts["label"][decided].to_numpy(dtype=int),
+                    posts["label"][decided].to_numpy(dtype=int),
                     predictions["probability"][decided].to_numpy(),
                 ),
             }
