@@ -15,6 +15,8 @@ real_data = pytest.mark.skipif(not DATA_DIR, reason="set POLAR_DATA_DIR to the o
 ASSETS = [  # of one language in the demo
     "raw_posts",
     "corpus_audit",
+    "synthetic_posts",
+    "deduped_posts",
     "linear_adapter",
     "linear_dev_probabilities",
     "thresholds",

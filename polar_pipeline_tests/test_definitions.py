@@ -35,8 +35,10 @@ def test_the_graph(project: Project) -> None:
     assert parents == {
         "raw_posts": [],
         "corpus_audit": ["raw_posts"],
-        "linear_adapter": ["raw_posts"],
-        "linear_dev_probabilities": ["linear_adapter", "raw_posts"],
+        "synthetic_posts": ["raw_posts"],
+        "deduped_posts": ["raw_posts", "synthetic_posts"],
+        "linear_adapter": ["deduped_posts"],
+        "linear_dev_probabilities": ["deduped_posts", "linear_adapter"],
         "thresholds": ["corpus_audit", "linear_adapter", "linear_dev_probabilities", "raw_posts"],
         "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds"],
         "benchmark_report": ["corpus_audit", "ensemble_predictions", "raw_posts", "thresholds"],
@@ -46,7 +48,7 @@ def test_the_graph(project: Project) -> None:
 
 def test_every_asset_is_described_grouped_owned_and_versioned(project: Project) -> None:
     graph = build_defs(project).resolve_asset_graph()
-    groups = {"corpus": 2, "backbones": 2, "decision": 2, "evidence": 2}
+    groups = {"corpus": 2, "synthesis": 2, "backbones": 2, "decision": 2, "evidence": 2}
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description and node.owners and node.kinds and node.code_version, key
@@ -102,7 +104,7 @@ def test_loading_the_definitions_imports_nothing_heavy_and_writes_nothing(tmp_pa
 import sys
 from polar_pipeline.definitions import defs
 import dagster as dg
-assert len(defs().resolve_all_asset_specs()) == 8
+assert len(defs().resolve_all_asset_specs()) == 10
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run(

@@ -20,6 +20,7 @@ from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.task.profile import SynthesisSettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
+_LOOK_AGAIN = 0.05  # seconds until a cap is looked at again
 _SAY_EVERY = 5.0  # seconds between two lines of progress
 
 Progress = Callable[[str], None]
@@ -62,6 +63,7 @@ class _Run:
         self._progress, self._total = progress, len(pending)
         self._random = random.Random()  # jitter, which should differ from process to process
         self._done, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        self._flying = 0
         self.capped = False
 
     async def all(self) -> None:
@@ -88,11 +90,14 @@ class _Run:
         for _ in range(self._settings.attempts):
             while (pause := self._pace.wait()) > 0:
                 await asyncio.sleep(pause + 0.1 * self._random.random())
-            reservation = self._ledger.reserve(request.key, worst)
+            reservation = await self._reserve(request.key, worst)
             if reservation is None:
-                self.capped = True
                 return
-            attempt = await self._client.call(request)
+            self._flying += 1
+            try:
+                attempt = await self._client.call(request)
+            finally:
+                self._flying -= 1
             if attempt.reply:
                 self._ledger.settle(reservation, attempt.reply)
                 if self._ledger.finished(request.key):
@@ -104,6 +109,16 @@ class _Run:
             # jitter, so that workers that were refused together do not come back together (Brooker 2015)
             await asyncio.sleep(attempt.wait or wait * (0.5 + self._random.random() / 2))
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _reserve(self, key: str, worst: float) -> str | None:
+        """A reservation, when need be after requests in flight have turned out cheaper than their worst case."""
+        while not self.capped:
+            reservation = self._ledger.reserve(key, worst)
+            if reservation is not None:
+                return reservation
+            self.capped = self._flying == 0
+            await asyncio.sleep(_LOOK_AGAIN)
+        return None
 
     def _say(self) -> None:
         now = time.monotonic()

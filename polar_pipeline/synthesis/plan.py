@@ -24,7 +24,7 @@ class Errand(NamedTuple):
     fold: int
     labels: tuple[int, ...]
     topic: str  # an auxiliary type of the card that train lacks most, or "" for none in particular
-    shown: pd.DataFrame  # id, text, label
+    shown: pd.DataFrame  # id, text, label, fold
 
 
 def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> list[Errand]:
@@ -33,16 +33,17 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
     generator = np.random.default_rng(seed)
     labels = wanted_labels(pool["label"].to_numpy(dtype=int), settings.posts, settings.positive_share)
     topics = rare_topics(pool, card)
+    folds = [pool[pool["fold"] == fold] for fold in sorted(pool["fold"].unique())]
     errands: list[Errand] = []
     start = 0
     for strategy, count in zip(STRATEGIES, counts(settings), strict=True):
         mine = labels[start : start + count]
         start += count
         for batch in _batches(mine, strategy, settings.posts_per_request):
-            fold = len(errands) % int(pool["fold"].max() + 1)
-            shown = _shown(pool[pool["fold"] == fold], strategy, batch, settings.examples, generator)
+            fold = len(errands) % len(folds)
+            shown = _shown(folds[fold], strategy, batch, settings.examples, generator)
             topic = topics[len(errands) % len(topics)] if topics and 1 in batch and strategy != "rewrite" else ""
-            errands.append(Errand(strategy, len(errands), fold, batch, topic, shown))
+            errands.append(Errand(strategy, len(errands), int(shown["fold"].iloc[0]), batch, topic, shown))
     return errands
 
 
@@ -61,8 +62,8 @@ def counts(settings: SynthesisSettings) -> tuple[int, int, int]:
     """Posts by strategy: direct, rewrite, contrast; contrastive ones come in pairs."""
     direct, rewrite, contrast = settings.shares
     whole = direct + rewrite + contrast
-    pairs = 2 * round(settings.posts * contrast / whole / 2)
-    rewritten = round(settings.posts * rewrite / whole)
+    pairs = 2 * int(settings.posts * contrast / whole / 2)
+    rewritten = min(round(settings.posts * rewrite / whole), settings.posts - pairs)
     return settings.posts - rewritten - pairs, rewritten, pairs
 
 
@@ -103,6 +104,6 @@ def _shown(
     if strategy == "rewrite":
         by_label = {label: np.flatnonzero(fold["label"] == label) for label in set(labels)}
         chosen = [int(generator.choice(by_label[label])) for label in labels]
-        return fold.iloc[chosen][["id", "text", "label"]]
+        return fold.iloc[chosen][["id", "text", "label", "fold"]]
     rows = generator.permutation(len(fold))[:examples]
-    return fold.iloc[np.sort(rows)][["id", "text", "label"]]
+    return fold.iloc[np.sort(rows)][["id", "text", "label", "fold"]]

@@ -32,7 +32,15 @@ def test_every_setting_of_a_bundled_profile_has_a_comment_above_it(name: str) ->
 def test_a_bundled_profile_says_everything(name: str) -> None:
     """No setting is left to a default that the reader of the file cannot see."""
     profile = load_profile(name)
-    for part in (profile, profile.folds, profile.decision, profile.report, *profile.backbones):
+    for part in (
+        profile,
+        profile.folds,
+        profile.synthesis,
+        profile.curation,
+        profile.decision,
+        profile.report,
+        *profile.backbones,
+    ):
         assert part.model_fields_set == set(type(part).model_fields), f"{name}.yaml: {type(part).__name__}"
 
 

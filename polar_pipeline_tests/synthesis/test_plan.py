@@ -1,0 +1,86 @@
+"""A plan shows training posts of one fold per request and nothing else, and asks for what the settings say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.plan import counts, plan, prompt_pool, rare_topics, wanted_labels
+from polar_pipeline_tests.synthesis import made
+
+POSTS = made.make_posts()
+
+
+def test_only_training_posts_in_folds_may_be_shown() -> None:
+    assert set(prompt_pool(POSTS)["split"]) == {"train"}
+    dev_in_folds = POSTS.assign(fold=POSTS["fold"].where(POSTS["split"] != "dev", 1))
+    synthetic = POSTS.head(5).assign(id=[f"s{i}" for i in range(5)], source="direct")
+    assert len(prompt_pool(pd.concat([dev_in_folds, synthetic]))) == 200
+    shown = {post for errand in plan(dev_in_folds, made.CARD, made.settings(), 0) for post in errand.shown["id"]}
+    assert shown <= set(POSTS.loc[POSTS["split"] == "train", "id"])
+
+
+def test_what_a_request_shows_is_of_its_fold() -> None:
+    folds = dict(zip(POSTS["id"], POSTS["fold"], strict=True))
+    errands = plan(POSTS, made.CARD, made.settings(posts=300), 0)
+    assert all({folds[post] for post in errand.shown["id"]} == {errand.fold} for errand in errands)
+    assert {errand.fold for errand in errands} == set(range(5))
+
+
+def test_rewriting_shows_a_post_of_each_label_asked_for() -> None:
+    labels = dict(zip(POSTS["id"], POSTS["label"], strict=True))
+    for errand in plan(POSTS, made.CARD, made.settings(shares=(0, 1, 0)), 0):
+        assert tuple(labels[post] for post in errand.shown["id"]) == errand.labels
+
+
+def test_pairs_are_opposite_in_label() -> None:
+    for errand in plan(POSTS, made.CARD, made.settings(shares=(0, 0, 1)), 0):
+        assert errand.labels == (1, 0) * (len(errand.labels) // 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1)),
+    st.integers(1, 12),
+)
+def test_as_many_posts_as_wanted_are_asked_for(
+    posts: int, shares: tuple[float, float, float], per_request: int
+) -> None:
+    chosen = made.settings(posts=posts, shares=shares, posts_per_request=per_request)
+    direct, rewrite, pairs = counts(chosen)
+    assert direct + rewrite + pairs == posts and min(direct, rewrite) >= 0 and pairs % 2 == 0
+    errands = plan(POSTS, made.CARD, chosen, 0)
+    assert sum(len(errand.labels) for errand in errands) == posts
+    assert max((len(errand.labels) for errand in errands), default=0) <= max(per_request, 2)
+
+
+@given(st.integers(0, 300), st.integers(1, 300), st.integers(1, 300), st.floats(0.05, 0.95))
+def test_labels_bring_the_share_as_near_as_they_can(positives: int, negatives: int, posts: int, share: float) -> None:
+    real = np.repeat([1, 0], [positives, negatives])
+    labels = wanted_labels(real, posts, share)
+    assert len(labels) == posts and set(labels) <= {0, 1}
+    wanted = share * (len(real) + posts) - positives
+    allowed = np.clip(round(wanted), round(0.1 * posts), round(0.9 * posts))
+    assert labels.sum() == allowed
+
+
+def test_topics_that_train_lacks_come_more_often() -> None:
+    posts = POSTS.assign(political=pd.array([1] * len(POSTS), dtype="Int8"))
+    topics = rare_topics(prompt_pool(posts), made.CARD)
+    assert topics.count("political") == 1 and topics.count("gender/sexual") > 1
+
+
+def test_the_same_posts_in_any_order_make_the_same_plan() -> None:
+    one = plan(POSTS, made.CARD, made.settings(), 3)
+    other = plan(POSTS.sample(frac=1, random_state=0), made.CARD, made.settings(), 3)
+    assert [(e.labels, e.fold, tuple(e.shown["id"])) for e in one] == [
+        (e.labels, e.fold, tuple(e.shown["id"])) for e in other
+    ]
+
+
+def test_posts_of_one_label_are_refused() -> None:
+    with pytest.raises(InputError, match="no training posts of both labels"):
+        plan(POSTS.assign(label=1), made.CARD, made.settings(), 0)
