@@ -1,1 +1,1 @@
-"""Tests of synthetic posts."""
+"""Tests, file by file as in the package."""
