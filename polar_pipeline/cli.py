@@ -113,6 +113,35 @@ def ui(profile: str, dagster_port: int, mlflow_port: int) -> None:
 
 
 @polar.group()
+def synth() -> None:
+    """Synthetic posts: what they would cost, and whether they help."""
+
+
+@synth.command(name="plan")
+@LANGUAGES
+@PROFILE
+def synth_plan(languages: tuple[str, ...], profile: str) -> None:
+    """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
+    from polar_pipeline.commands.synth import print_plan
+    from polar_pipeline.defs.project import Project
+
+    project = Project.load(profile)
+    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.profile.codes))
+
+
+@synth.command(name="evaluate")
+@LANGUAGES
+@PROFILE
+def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
+    """Train the linear backbone with several shares of synthetic posts, and say whether they help."""
+    from polar_pipeline.commands.synth import print_evaluation
+    from polar_pipeline.defs.project import Project
+
+    project = Project.load(profile)
+    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.profile.codes))
+
+
+@polar.group()
 def data() -> None:
     """The official release: fetch it, and see what is in it."""
 

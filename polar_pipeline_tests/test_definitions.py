@@ -41,7 +41,7 @@ def test_the_graph(project: Project) -> None:
         "linear_dev_probabilities": ["deduped_posts", "linear_adapter"],
         "thresholds": ["corpus_audit", "linear_adapter", "linear_dev_probabilities", "raw_posts"],
         "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds"],
-        "benchmark_report": ["corpus_audit", "ensemble_predictions", "raw_posts", "thresholds"],
+        "benchmark_report": ["corpus_audit", "deduped_posts", "ensemble_predictions", "raw_posts", "thresholds"],
         "submission": ["ensemble_predictions", "raw_posts", "thresholds"],
     }
 

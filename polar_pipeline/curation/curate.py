@@ -50,7 +50,6 @@ def curate(
     if made.any():
         _filter(table, made, language, verdicts)
         _deduplicate(table, made, settings.near_duplicate, embedder, verdicts)
-        _cap_share(table, made, settings.share, verdicts)
     if settings.contradictions == "drop":
         _drop_contradictions(table, made, verdicts)
     return table.assign(
@@ -60,6 +59,16 @@ def curate(
         similar_to=pd.Series(verdicts.similar_to, dtype="str"),
         similarity=verdicts.similarity,
     )
+
+
+def capped(table: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The curated table with at most this share of synthetic posts among those trained on, the first of the plan."""
+    made = (table["source"] != REAL).to_numpy(dtype=bool)
+    trained = int((~made & (table["fold"] >= 0).to_numpy() & table["keep"].to_numpy(dtype=bool)).sum())
+    surplus = np.flatnonzero(made & table["keep"].to_numpy(dtype=bool))[int(trained * share / (1 - share)) :]
+    stage, reason, keep = (table[name].to_numpy().copy() for name in ("stage", "reason", "keep"))
+    stage[surplus], reason[surplus], keep[surplus] = "share", f"more than {share:.0%} synthetic posts", False
+    return table.assign(keep=keep, stage=pd.Series(stage, dtype="str"), reason=pd.Series(reason, dtype="str"))
 
 
 def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
@@ -91,14 +100,6 @@ def _deduplicate(table: pd.DataFrame, made: Mask, threshold: float, embedder: Em
         what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
         verdicts.object(row, "duplicate", f"like {what}")
         verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
-
-
-def _cap_share(table: pd.DataFrame, made: Mask, share: float, verdicts: _Verdicts) -> None:
-    """Keep at most this share of synthetic posts among those trained on, in the order of the plan."""
-    trained = int((~made & (table["fold"] >= 0).to_numpy()).sum())
-    allowed = int(trained * share / (1 - share))
-    for row in np.flatnonzero(made & verdicts.keep)[allowed:]:
-        verdicts.object(int(row), "share", f"more than {share:.0%} synthetic posts")
 
 
 def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:

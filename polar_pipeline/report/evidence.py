@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.decision.ensemble import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.errors import InputError
@@ -71,6 +72,7 @@ class LanguageEvidence:
     dev_tuned: DevTuned | None
     review: Review
     mistakes: tuple[Mistake, ...]
+    funnel: tuple[dict[str, object], ...]  # of synthetic posts, by source and label; empty without any
 
     @property
     def observed(self) -> Estimate | None:
@@ -101,6 +103,7 @@ def language_evidence(
     test_labels: "pd.Series[int] | None",
     settings: ReportSettings,
     seed: int,
+    curated: pd.DataFrame | None = None,
 ) -> LanguageEvidence:
     """Measure one language.
 
@@ -138,6 +141,7 @@ def language_evidence(
         dev_tuned=dev_tuned(held_out, table[(table["split"] == "dev") & table["label"].notna()]),
         review=review(held_out),
         mistakes=mistakes(held_out, settings.error_examples),
+        funnel=tuple(funnel(curated)) if curated is not None else (),
     )
 
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from polar_pipeline import __version__
+from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.decision.shift import NONE
 from polar_pipeline.metrics.intervals import Interval, mean_interval
 from polar_pipeline.report.evidence import LanguageEvidence, english_name
@@ -64,6 +65,8 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         wanted=wanted_labels(ordered),
         wanted_width=WANTED,
         judged=len(_judged(ordered)),
+        made=[row for row in rows if row.evidence.funnel],
+        stages=[stage for stage in STAGES if any(stage in line for item in ordered for line in item.funnel)],
         observed="test" if any(item.test for item in ordered) else "dev",
         measured={name: sum(getattr(item, name) is not None for item in ordered) for name in ("dev", "test")},
         means=means,

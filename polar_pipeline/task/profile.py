@@ -96,6 +96,7 @@ class CurationSettings(Settings):
     near_duplicate: float = Field(default=0.9, gt=0, le=1)
     embedder: str = "ngrams"
     share: float = Field(default=0.3, ge=0, le=0.9)
+    gate: bool = True
     contradictions: Literal["keep", "drop"] = "keep"
 
 

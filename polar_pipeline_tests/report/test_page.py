@@ -145,3 +145,13 @@ def test_whatever_looks_at_test_is_called_transductive() -> None:
     off = PROFILE.model_copy(update={"decision": PROFILE.decision.model_copy(update={"transductive": False})})
     page = Page(render_report([item], {}, CARD, off)).text
     assert "No decision looks at a test post" in page and "Transductive:" not in page
+
+
+def test_the_funnel_of_synthetic_posts_is_shown_where_there_are_any() -> None:
+    item = evidence("deu")
+    assert "synthetic posts" not in Page(render_report([item], {}, CARD, PROFILE)).text
+    line = {"source": "<direct>", "label": 1, "made": 9, "meta": 2, "kept": 7}
+    html = render_report([dataclasses.replace(item, funnel=(line,))], {}, CARD, PROFILE)
+    assert "<direct>" not in html
+    words = Page(html).text.split("What became of the synthetic posts")[1].split("Threshold and calibration")[0].split()
+    assert words[-6:] == ["deu", "<direct>", "polarized", "9", "2", "7"]

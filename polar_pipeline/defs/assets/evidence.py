@@ -37,6 +37,7 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
     def benchmark_report(
         context: dg.AssetExecutionContext,
         raw_posts: Tables,
+        deduped_posts: Tables,
         corpus_audit: dict[str, Audit],
         thresholds: dict[str, Decision],
         ensemble_predictions: Tables,
@@ -54,6 +55,7 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
                 read_test_labels(project.data, code, card),
                 profile.report,
                 profile.seed,
+                deduped_posts.get(code),
             )
             for code in present
         ]

@@ -3,15 +3,18 @@
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.curation.curate import REAL, curate
+from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.curation.curate import REAL, capped, curate
 from polar_pipeline.curation.embedding import make_embedder
 from polar_pipeline.curation.funnel import funnel
+from polar_pipeline.decision.augmentation import evaluate_shares, helpful_share
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.synthesis.make import make_posts
+from polar_pipeline.task.profile import LinearSettings
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -56,17 +59,32 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
         embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings")
         curated = curate(raw_posts, synthetic_posts, context.partition_key, profile.curation, embedder)
+        share = profile.curation.share
+        if profile.curation.gate and (curated["source"] != REAL).any():
+            share = _gated_share(context, curated)
+        curated = capped(curated, share)
         survival = funnel(curated)
         made = curated[curated["source"] != REAL]
         stages = {f"stage_{stage}": int(count) for stage, count in made["stage"].value_counts().items() if stage}
-        run.log(metrics={"synthetic": len(made), "synthetic_kept": int(made["keep"].sum()), **stages})
+        run.log(metrics={"synthetic": len(made), "synthetic_kept": int(made["keep"].sum()), "share": share, **stages})
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
                 "synthetic_kept": int(made["keep"].sum()),
+                "share_allowed": share,
                 **({"funnel": table(survival)} if survival else {}),
             }
         )
         return curated
+
+    def _gated_share(context: dg.AssetExecutionContext, curated: pd.DataFrame) -> float:
+        """The share that helps the cheapest backbone beyond the error, at most the profile's; 0 when none does."""
+        own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
+        results = evaluate_shares(curated, context.partition_key, card, profile, make_backbone(own, profile))
+        for result in results:
+            context.log.info(
+                f"share {result.share:.0%}: macro-F1 {result.macro_f1:.4f}, {result.difference.value:+.4f}"
+            )
+        return min(helpful_share(results), profile.curation.share)
 
     return [synthetic_posts, deduped_posts]

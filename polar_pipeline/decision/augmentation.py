@@ -1,0 +1,72 @@
+"""Do synthetic posts help? The cheapest backbone with and without them, on the same folds, judged on the same real posts.
+
+Held-out posts are real ones only, and a synthetic post leaves with the fold that it was made from, so the difference is what the
+posts teach. What does not belong here: making or filtering them.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.curation.curate import REAL, capped, for_backbones
+from polar_pipeline.decision.members import MemberScores
+from polar_pipeline.decision.selection import nested_predictions
+from polar_pipeline.metrics.intervals import Interval, paired_interval
+from polar_pipeline.metrics.scores import Ints, macro_f1
+from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.profile import Profile
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
+_RESAMPLES = 2000
+
+
+class ShareResult(NamedTuple):
+    """Training with this share of synthetic posts: how many they are, nested macro-F1, and the difference to none."""
+
+    share: float
+    posts: int
+    macro_f1: float
+    difference: Interval
+
+
+def evaluate_shares(
+    curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
+) -> list[ShareResult]:
+    """One result per share that there are posts for, none first. `curated` is what `curate` returned."""
+    results: list[ShareResult] = []
+    without: Ints = np.zeros(0, dtype=np.int64)
+    for share in SHARES:
+        table = for_backbones(capped(curated, share))
+        made = int((table["source"] != REAL).sum())
+        if results and made == results[-1].posts:
+            continue  # there are no more
+        labels, predictions = _decided(table, language, card, profile, backbone)
+        without = predictions if not results else without
+        difference = paired_interval(labels, predictions, without, _RESAMPLES, profile.seed)
+        results.append(ShareResult(share, made, macro_f1(labels, predictions), difference))
+    return results
+
+
+def helpful_share(results: list[ShareResult]) -> float:
+    """The share with the highest macro-F1 among those that help beyond the error; 0 when none does."""
+    helping = [result for result in results if result.difference.low > 0]
+    return max(helping, key=lambda result: result.macro_f1).share if helping else 0.0
+
+
+def _decided(
+    table: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
+) -> tuple[Ints, Ints]:
+    """Labels and nested predictions of the real posts in folds."""
+    with tempfile.TemporaryDirectory() as folder:
+        ref = backbone.train(language, table, card, Path(folder), lambda _: None)
+        scores = backbone.score(ref, table, card, Path(folder))
+    real = table[table["source"] == REAL].reset_index(drop=True)
+    inside = (real["fold"] >= 0).to_numpy(dtype=bool)
+    labels, folds = (real.loc[inside, name].to_numpy(dtype=np.int64) for name in ("label", "fold"))
+    member = MemberScores(backbone.name, (0,), scores["logit"].to_numpy(dtype=float)[inside, None])
+    settings = profile.decision.model_copy(update={"departures": False})
+    return labels, nested_predictions(labels, folds, [member], settings, profile.seed)
