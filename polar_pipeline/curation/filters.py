@@ -4,10 +4,10 @@ Stages, in order: empty, length, script and language, meta (a model's talk about
 What does not belong here: duplicates.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-import regex
 
 from polar_pipeline.corpus.scripts import dominant_scripts
 from polar_pipeline.curation.cleaning import has_markup
@@ -17,8 +17,8 @@ from polar_pipeline.task.languages import Language
 
 _RARE = 0.0025  # share of real posts beyond each limit of length
 _SLACK = 1.5  # limits are this factor wider than what was seen
-_CUT = regex.compile(r"[,(\[{\u201e\u00ab\u060c\u3001:;-]\s*$")  # no post ends so, unless it was cut off
-_CUT_COMMON = 0.005  # share of real posts that end so, from which the sign says nothing
+_CUTS = ",([{\u201e\u00ab\u060c\u3001\uff0c:;-"  # no post ends in one of these, unless it was cut off
+_CUT_COMMON = 0.003  # share of real posts that end in one of them, from which that one says nothing
 
 
 class Reference(NamedTuple):
@@ -28,7 +28,7 @@ class Reference(NamedTuple):
     shortest: float
     longest: float
     accepted: Accepted
-    cut_is_odd: bool
+    cuts: frozenset[str]  # characters that no real post ends in
 
 
 class Objection(NamedTuple):
@@ -42,8 +42,9 @@ def reference(language: Language, real: list[str]) -> Reference:
     """Learn from the real training posts."""
     lengths = np.array([len(text) for text in real], dtype=float)
     low, high = np.quantile(lengths, [_RARE, 1 - _RARE])
-    odd = sum(bool(_CUT.search(text)) for text in real) <= _CUT_COMMON * len(real)
-    return Reference(language, low / _SLACK, high * _SLACK, accepted(language, real), odd)
+    ends = Counter(text.rstrip()[-1:] for text in real)
+    cuts = frozenset(mark for mark in _CUTS if ends[mark] <= _CUT_COMMON * len(real))
+    return Reference(language, low / _SLACK, high * _SLACK, accepted(language, real), cuts)
 
 
 def objections(texts: list[str], real: Reference) -> list[Objection | None]:
@@ -63,6 +64,6 @@ def _objection(text: str, script: str, real: Reference) -> Objection | None:
         return Objection("meta", f"says {phrase!r}")
     if has_markup(text):
         return Objection("markup", "markup is left in it")
-    if real.cut_is_odd and _CUT.search(text):
+    if text.rstrip()[-1] in real.cuts:
         return Objection("truncated", f"ends in {text.rstrip()[-1]!r}")
     return None

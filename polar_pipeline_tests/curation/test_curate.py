@@ -71,7 +71,7 @@ def test_each_stage_objects_to_its_own() -> None:
         "Сегодня в городе снова ничего не сделали, и все говорят о погоде.",
         "Yesterday everybody in the park was talking about the city and nobody did anything again.",
         "Hier ist ein Beitrag über die Stadt, in der wieder keiner etwas getan hat.",
-        "I'm sorry, but I can't write that, es tut mir leid.",
+        "Es tut mir leid, aber ich kann keinen Beitrag über die Stadt schreiben.",
         "Die Stadt <table class='x'> hat wieder einmal nichts getan und alle reden",
         "Die Stadt hat wieder nichts getan, und alle reden im Park über das,",
     )

@@ -75,11 +75,12 @@ class Server:
         return "ok"
 
     def _answer(self, body: dict[str, Any], fate: str) -> dict[str, Any]:
-        schema = body["response_format"]["json_schema"]["schema"]["properties"]["posts"]
-        size = schema["minItems"]
+        wanted = body.get("response_format")  # without one: a single post as plain text
+        size = wanted["json_schema"]["schema"]["properties"]["posts"]["minItems"] if wanted else 1
         self.count["posts"] += size
         stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
         content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
+        content = content if wanted else f"post {stem}"
         if fate == "schema":
             content = json.dumps({"texts": ["x"]})
         if fate == "malformed":

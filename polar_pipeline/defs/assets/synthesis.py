@@ -51,7 +51,7 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         return made.posts
 
     @tracked_asset(
-        **shared, kinds={"faiss", "parquet"}, code_version=project.code_version("curation", "folds", "curation")
+        **shared, kinds={"numpy", "parquet"}, code_version=project.code_version("curation", "folds", "curation")
     )
     def deduped_posts(
         context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
