@@ -7,6 +7,7 @@ concurrency 128; the peer has no concurrency and asks for one post at a time, so
 3,000 vectors of 384 dimensions, the same rows kept; then 50,000 of ours with the memory of the process.
 """
 
+import importlib.util
 import logging
 import os
 import resource
@@ -103,6 +104,9 @@ def deduplication() -> None:
 
 def main() -> None:
     """Print both."""
+    if importlib.util.find_spec("synthetictext") is None:
+        print("nothing to compare with: pip install --no-deps synthetictext==0.2.0")
+        return
     logging.disable(logging.WARNING)
     os.environ.setdefault("OPENAI_API_KEY", "none")
     with tempfile.TemporaryDirectory() as folder:

@@ -73,6 +73,7 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
     checks = {f"{key.asset_key.to_user_string()}:{key.name}" for key in repository.asset_graph.asset_check_keys}
     assert checks == {
         "raw_posts:schema_and_ids", "raw_posts:both_classes", "raw_posts:no_canary",
+        "deduped_posts:folds_of_parents",
         "linear_dev_probabilities:complete", "linear_dev_probabilities:finite", "linear_dev_probabilities:not_constant",
         "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:twins",
     }  # fmt: skip

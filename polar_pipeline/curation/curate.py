@@ -80,6 +80,19 @@ def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
 
 
+def leaked_parents(table: pd.DataFrame) -> str:
+    """What is wrong with the folds of synthetic posts, or nothing: each is of train, and of the fold of its real parent."""
+    real = table[(table["source"] == REAL) & (table["split"] == "train")]
+    made = table[table["source"] != REAL]
+    folds = made["parent_id"].map(dict(zip(real["id"], real["fold"], strict=True)))
+    wrong = made[(folds.notna() & (folds != made["fold"])) | (made["split"] != "train") | (made["fold"] < 0)]
+    return (
+        f"{len(wrong)} synthetic posts, first {wrong['id'].iloc[0]}, are not in the fold of their parent"
+        if len(wrong)
+        else ""
+    )
+
+
 def _filter(table: pd.DataFrame, made: Mask, language: str, verdicts: _Verdicts) -> None:
     training = table.loc[~made & (table["split"] == "train").to_numpy(), "text"].tolist()
     found = objections(table.loc[made, "text"].tolist(), reference(registered(language), training))

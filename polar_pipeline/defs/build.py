@@ -15,7 +15,7 @@ from polar_pipeline.defs.assets.corpus import corpus_assets
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
 from polar_pipeline.defs.assets.synthesis import synthesis_assets
-from polar_pipeline.defs.checks import audit_checks, raw_posts_checks, scores_checks
+from polar_pipeline.defs.checks import audit_checks, deduped_posts_checks, raw_posts_checks, scores_checks
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.project import Project
@@ -39,6 +39,7 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
         asset_checks=[
             raw_posts_checks(project),
             audit_checks(project),
+            deduped_posts_checks(project),
             *(scores_checks(project, backbone) for backbone in backbones),
         ],
         jobs=[language_job, report_job],

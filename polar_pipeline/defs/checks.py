@@ -13,6 +13,7 @@ from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
+from polar_pipeline.curation.curate import leaked_parents
 from polar_pipeline.decision.ensemble import decided_rows
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
@@ -41,6 +42,27 @@ def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
         yield _result("raw_posts", "schema_and_ids", _complaint(lambda: check_posts(posts, card)))
         yield _result("raw_posts", "both_classes", f"folds with one class: {poor}" if poor or classes.empty else "")
         yield _result("raw_posts", "no_canary", _complaint(lambda: refuse_canaries(posts, card)))
+
+    return checks
+
+
+def deduped_posts_checks(project: Project) -> dg.AssetChecksDefinition:
+    """Blocking: no model can be trained on a post that was made from what it is judged on."""
+
+    @dg.multi_asset_check(
+        name="deduped_posts_checks",
+        specs=_specs(
+            project,
+            "deduped_posts",
+            {
+                "folds_of_parents": "A synthetic post is of train, and in the fold of the real post that it was made from."
+            },
+            blocking=True,
+        ),
+        ins={"posts": dg.AssetIn("deduped_posts")},
+    )
+    def checks(context: dg.AssetCheckExecutionContext, posts: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
+        yield _result("deduped_posts", "folds_of_parents", leaked_parents(posts))
 
     return checks
 

@@ -99,3 +99,20 @@ def test_an_adapter_of_other_posts_settings_or_language_is_refused(posts: pd.Dat
         model.score(ref, changed, CARD, tmp_path)
     with pytest.raises(InputError, match="config_fingerprint"):
         backbone("fold_average").score(ref, posts, CARD, tmp_path)
+
+
+def test_a_synthetic_post_leaves_with_the_fold_that_it_was_made_from(posts: pd.DataFrame, tmp_path: Path) -> None:
+    """Copies of the posts of fold 2, flipped: in their own fold they cannot touch its scores, in another they do."""
+    real = posts.assign(keep=True)
+    copies = real[real["fold"] == 2].assign(id=lambda rows: rows["id"] + "_syn", source="rewrite", split="train")
+    copies = copies.assign(label=1 - copies["label"])
+    inside = (posts["fold"] == 2).to_numpy()
+    before = scored(backbone(), real, tmp_path)["logit"].to_numpy()
+    own = scored(backbone(), pd.concat([real, copies], ignore_index=True), tmp_path)
+    assert own["id"].tolist() == posts["id"].tolist()
+    # more n-grams stand in the matrix, unused, so sums of floats come in another order
+    np.testing.assert_allclose(own["logit"].to_numpy()[inside], before[inside], atol=1e-5)
+    leaked = scored(backbone(), pd.concat([real, copies.assign(fold=3)], ignore_index=True), tmp_path)
+    assert np.abs(leaked["logit"].to_numpy()[inside] - before[inside]).max() > 0.5
+    dropped = scored(backbone(), pd.concat([real, copies.assign(fold=3, keep=False)], ignore_index=True), tmp_path)
+    np.testing.assert_allclose(dropped["logit"].to_numpy(), before, atol=1e-5)

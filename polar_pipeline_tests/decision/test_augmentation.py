@@ -1,0 +1,62 @@
+"""Shares are compared on the same real posts, and only what helps beyond the error is taken."""
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.backbones.linear.backbone import LinearBackbone
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.curation.curate import REAL, VERDICT
+from polar_pipeline.decision.augmentation import ShareResult, evaluate_shares, helpful_share
+from polar_pipeline.metrics.intervals import Interval
+from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.task.card import load_card
+from polar_pipeline.task.profile import LinearSettings, load_profile
+
+CARD = load_card("polar")
+PROFILE = load_profile("demo")
+BACKBONE = LinearBackbone(LinearSettings(), seed=1, folds=5)
+
+
+def curated(good: bool) -> pd.DataFrame:
+    """A language that is short of posts, and posts of the same kind from its dev split: with their labels, or with noise."""
+    posts = read_posts(bundled_folder(), "deu", CARD)
+    extra = posts[posts["split"] == "train"].iloc[60:]
+    few = assign_folds(
+        pd.concat([posts[posts["split"] == "train"].iloc[:60], posts[posts["split"] != "train"]]), PROFILE.folds, 0
+    )
+    labels = (
+        extra["label"] if good else pd.Series(np.random.default_rng(0).integers(0, 2, len(extra)), index=extra.index)
+    )
+    rows = [
+        {"id": f"s{place}", "text": text, "label": int(label), "split": "train", "fold": place % 5, "source": "direct",
+         "parent_id": "", "request": ""}
+        for place, (text, label) in enumerate(zip(extra["text"], labels, strict=True))
+    ]  # fmt: skip
+    table = pd.concat([few, as_table(rows, CARD)], ignore_index=True)
+    return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0)
+
+
+def test_good_posts_help_and_noise_does_not() -> None:
+    good, noise = (evaluate_shares(curated(kind), "deu", CARD, PROFILE, BACKBONE) for kind in (True, False))
+    assert [result.share for result in good] == [0.0, 0.1, 0.2, 0.3, 0.5]
+    assert [result.posts for result in good] == [0, 11, 25, 42, 100]
+    assert tuple(good[0].difference) == (0, 0, 0) and good[0].macro_f1 == noise[0].macro_f1
+    assert good[-1].difference.value > noise[-1].difference.value
+    assert helpful_share(noise) == 0
+
+
+def test_only_what_helps_beyond_the_error_is_taken() -> None:
+    def result(share: float, value: float, low: float) -> ShareResult:
+        return ShareResult(share, 1, 0.7 + value, Interval(value, low, value + 0.1))
+
+    assert helpful_share([result(0, 0, 0), result(0.1, 0.02, -0.01)]) == 0
+    assert helpful_share([result(0, 0, 0), result(0.1, 0.02, 0.01), result(0.3, 0.03, 0.001)]) == 0.3
+    assert helpful_share([]) == 0
+
+
+def test_without_synthetic_posts_there_is_one_result() -> None:
+    table = curated(True)
+    found = evaluate_shares(table[table["source"] == REAL], "deu", CARD, PROFILE, BACKBONE)
+    assert [(item.share, item.posts) for item in found] == [(0.0, 0)]
