@@ -133,7 +133,10 @@ def synth_plan(languages: tuple[str, ...], profile: str) -> None:
 @LANGUAGES
 @PROFILE
 def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
-    """Train the linear backbone with several shares of synthetic posts, and say whether they help."""
+    """Train the linear backbone with several shares of synthetic posts, and say whether they help.
+
+    Posts that are not there yet are made first, which costs what `polar synth plan` says.
+    """
     from polar_pipeline.commands.synth import print_evaluation
     from polar_pipeline.defs.project import Project
 

@@ -4,6 +4,8 @@ Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, ""
 is near) and `similarity`. Real posts are always kept, contradictory ones too unless the settings say otherwise.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,13 +14,14 @@ from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
 from polar_pipeline.curation.cleaning import clean
 from polar_pipeline.curation.dedup import duplicates
 from polar_pipeline.curation.embedding import Embedder
-from polar_pipeline.curation.filters import objections, reference
+from polar_pipeline.curation.filters import Objection, objections, reference
 from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.profile import CurationSettings
 
 REAL = "real"
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
-STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "share", "contradiction"]
+STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
+STAGES += ["share", "contradiction"]
 
 Mask = NDArray[np.bool_]
 
@@ -40,9 +43,17 @@ class _Verdicts:
 
 
 def curate(
-    real: pd.DataFrame, synthetic: pd.DataFrame, language: str, settings: CurationSettings, embedder: Embedder
+    real: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    language: str,
+    settings: CurationSettings,
+    embedder: Embedder,
+    look_again: "Callable[[pd.DataFrame], list[Objection | None]] | None" = None,
 ) -> pd.DataFrame:
-    """`real` and `synthetic` are posts tables. Rows come back in their order, real ones first, synthetic texts cleaned."""
+    """`real` and `synthetic` are posts tables. Rows come back in their order, real ones first, synthetic texts cleaned.
+
+    `look_again`, where given, gets the synthetic posts that no other stage objects to, and may object.
+    """
     cleaned = synthetic.assign(text=pd.Series([clean(text) for text in synthetic["text"]], dtype="str"))
     table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
     made = (table["source"] != REAL).to_numpy(dtype=bool)
@@ -50,6 +61,11 @@ def curate(
     if made.any():
         _filter(table, made, language, verdicts)
         _deduplicate(table, made, settings.near_duplicate, embedder, verdicts)
+        rows = np.flatnonzero(made & verdicts.keep)
+        if look_again and len(rows):
+            for row, objection in zip(rows, look_again(table.iloc[rows]), strict=True):
+                if objection:
+                    verdicts.object(int(row), objection.stage, objection.reason)
     if settings.contradictions == "drop":
         _drop_contradictions(table, made, verdicts)
     return table.assign(

@@ -26,7 +26,7 @@ abbreviations, emoji, hashtags and code-switching of the posts shown, not the pr
 Length: most real posts have {low} to {high} characters, half of them at most {middle}. Vary it likewise.
 Do not mention this task, the labels, or that the posts are written for anything. No quotation marks around a post, no numbering."""
 
-_ASK = {
+_ASK: dict[str, str] = {
     "direct": """Write {count} new posts about {topic}, in this order: {order}.
 They should read as if they stood beside the posts shown, but take over no sentence of them.""",
     "rewrite": """Rewrite each of the {count} posts shown, in their order, as another person would have posted it: other words, \

@@ -5,8 +5,8 @@ from typing import Literal
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
 
-Strategy = Literal["direct", "rewrite", "contrast"]
-STRATEGIES: tuple[Strategy, ...] = ("direct", "rewrite", "contrast")
+Strategy = Literal["direct", "rewrite", "contrast", "translate", "judge"]
+STRATEGIES: tuple[Strategy, ...] = ("direct", "rewrite", "contrast")  # of making posts; the others look at them again
 
 
 class Message(Record):

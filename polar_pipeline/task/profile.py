@@ -97,6 +97,8 @@ class CurationSettings(Settings):
     embedder: str = "ngrams"
     share: float = Field(default=0.3, ge=0, le=0.9)
     gate: bool = True
+    round_trip: float | None = Field(default=None, gt=0, le=1)
+    judge: bool = False
     contradictions: Literal["keep", "drop"] = "keep"
 
 
@@ -157,6 +159,14 @@ class Profile(Settings):
         known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
         if self.decision.strategy not in known:
             raise ValueError(f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _second_look_needs_an_endpoint(self) -> "Profile":
+        if (self.curation.round_trip or self.curation.judge) and self.synthesis.source != "endpoint":
+            raise ValueError(
+                "curation.round_trip and curation.judge ask the endpoint: set synthesis.source to endpoint"
+            )
         return self
 
     @model_validator(mode="after")

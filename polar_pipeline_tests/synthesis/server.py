@@ -81,6 +81,11 @@ class Server:
         stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
         content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
         content = content if wanted else f"post {stem}"
+        task = body["messages"][-1]["content"]
+        if task.endswith("Label each text."):
+            content = json.dumps({"posts": ["1" if "eins" in text else "0" for text in _fenced(task)]})
+        elif "Translate each text" in task:  # a faithful translator, but for one word
+            content = json.dumps({"posts": [text.replace("treu", "anders und ganz neu") for text in _fenced(task)]})
         if fate == "schema":
             content = json.dumps({"texts": ["x"]})
         if fate == "malformed":
@@ -100,6 +105,11 @@ class Server:
                 "prompt_tokens": PROMPT, "completion_tokens": COMPLETION, "total_tokens": PROMPT + COMPLETION,
             }  # fmt: skip
         return answer
+
+
+def _fenced(task: str) -> list[str]:
+    inner = task.split("<data>\n")[1].split("\n</data>")[0]
+    return [row["text"] for row in json.loads(inner)]
 
 
 async def _half(content: str) -> Any:

@@ -7,6 +7,7 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.curation.curate import REAL, capped, curate
 from polar_pipeline.curation.embedding import make_embedder
 from polar_pipeline.curation.funnel import funnel
+from polar_pipeline.curation.second_look import Endpoint, objections_on_second_look
 from polar_pipeline.decision.augmentation import evaluate_shares, helpful_share
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
@@ -14,6 +15,7 @@ from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.synthesis.make import make_posts
+from polar_pipeline.task.languages import language
 from polar_pipeline.task.profile import LinearSettings
 from polar_pipeline.tracking.base import TrackedRun
 
@@ -58,7 +60,18 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
         embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings")
-        curated = curate(raw_posts, synthetic_posts, context.partition_key, profile.curation, embedder)
+        endpoint = Endpoint(language(context.partition_key), profile.synthesis, home.ledgers, context.log.info)
+        wanted = profile.curation.round_trip is not None or profile.curation.judge
+        curated = curate(
+            raw_posts,
+            synthetic_posts,
+            context.partition_key,
+            profile.curation,
+            embedder,
+            (lambda posts: objections_on_second_look(posts, card, profile.curation, embedder, endpoint))
+            if wanted
+            else None,
+        )
         share = profile.curation.share
         if profile.curation.gate and (curated["source"] != REAL).any():
             share = _gated_share(context, curated)

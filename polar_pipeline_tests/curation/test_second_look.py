@@ -1,0 +1,80 @@
+"""Translation and judge object to what they should, cost what the ledger says, and say nothing where they got no answer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polar_pipeline.curation.embedding import NgramEmbedder
+from polar_pipeline.curation.second_look import Endpoint, judged, objections_on_second_look, round_trip
+from polar_pipeline.task.languages import language
+from polar_pipeline.task.profile import CurationSettings, Profile
+from polar_pipeline_tests.synthesis import made
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[made.Running]:
+    running = made.Running(tmp_path_factory.mktemp("server"), {"refusal": 0.0})
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def endpoint(server: made.Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    settings = made.settings(base_url=server.url, posts_per_request=3)
+    return Endpoint(language("deu"), settings, tmp_path / "ledgers", lambda _: None)
+
+
+def posts() -> pd.DataFrame:
+    texts = [
+        "eins ist ein guter Satz über die Stadt",
+        "der Satz bleibt treu und kommt nicht zurück",
+        "eins und treu",
+        "null",
+    ]
+    frame = pd.DataFrame({"id": [f"s{place}" for place in range(4)], "text": texts, "fold": [0, 1, 1, 2]})
+    return frame.assign(
+        label=pd.array([1, 0, 0, 0], dtype="Int8"), source=["rewrite", "contrast", "direct", "contrast"]
+    )
+
+
+def test_what_comes_back_the_same_is_alike_and_what_does_not_is_not(endpoint: Endpoint) -> None:
+    found = round_trip(posts(), NgramEmbedder(), endpoint)
+    assert found[0] == pytest.approx(1, abs=1e-5) and found[3] == pytest.approx(1, abs=1e-5)
+    assert found[1] < 0.8 and found[2] < 0.8
+
+
+def test_the_judge_does_not_see_labels_and_is_paid_once(endpoint: Endpoint, server: made.Running) -> None:
+    before = server.get("count")["calls"]
+    assert judged(posts(), made.CARD, endpoint).tolist() == [1, 0, 1, 0]
+    flipped = posts().assign(label=1 - posts()["label"])
+    assert judged(flipped, made.CARD, endpoint).tolist() == [1, 0, 1, 0]
+    assert server.get("count")["calls"] == before + 3  # a request per fold; the second time none
+
+
+def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint: Endpoint) -> None:
+    settings = CurationSettings(round_trip=0.8, judge=True)
+    found = objections_on_second_look(posts(), made.CARD, settings, NgramEmbedder(), endpoint)
+    assert [objection.stage if objection else "" for objection in found] == ["", "round_trip", "judge", ""]
+    nothing = objections_on_second_look(posts(), made.CARD, CurationSettings(), NgramEmbedder(), endpoint)
+    assert nothing == [None] * 4
+
+
+def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:
+    broke = endpoint._replace(
+        settings=endpoint.settings.model_copy(update={"max_requests": 0}), ledgers=endpoint.ledgers / "other"
+    )
+    assert np.isnan(round_trip(posts(), NgramEmbedder(), broke)).all()
+    assert judged(posts(), made.CARD, broke).isna().all()
+    settings = CurationSettings(round_trip=0.8, judge=True)
+    assert objections_on_second_look(posts(), made.CARD, settings, NgramEmbedder(), broke) == [None] * 4
+
+
+def test_it_needs_an_endpoint() -> None:
+    with pytest.raises(ValueError, match=r"set synthesis\.source to endpoint"):
+        Profile(name="x", description="", curation=CurationSettings(judge=True))
