@@ -65,7 +65,9 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     for code in codes:
         posts = _posts(project, code)
         made = make_posts(posts, code, project.card, settings.synthesis, settings.seed, project.home.ledgers, _say)
-        embedder = make_embedder(settings.curation.embedder, project.home.artifacts / "embeddings")
+        embedder = make_embedder(
+            settings.curation.embedder, project.home.artifacts / "embeddings", settings.synthesis.base_url
+        )
         curated = curate(posts, made.posts, code, settings.curation, embedder)
         results = evaluate_shares(curated, code, project.card, settings, make_backbone(own, settings))
         for result in results:

@@ -4,6 +4,7 @@ The default needs no weights: counts of character n-grams, hashed with random si
 count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009). Vectors are cached by the content of the text.
 """
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
 
 NGRAMS = "ngrams"
+API = "api:"
+_BATCH = 256  # texts of one call of an endpoint
 _DIMENSIONS = 1024
 
 
@@ -69,6 +72,35 @@ class SentenceEmbedder:
         return vectors
 
 
+class EndpointEmbedder:
+    """Embeddings of an OpenAI-style endpoint: the name of its model after `api:`. Key and address as for synthesis."""
+
+    def __init__(self, name: str, base_url: str | None) -> None:
+        self.name = f"{API}{name}"
+        self._model, self._base_url = name, base_url
+
+    def embed(self, texts: list[str]) -> Floats:
+        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError when the endpoint refuses."""
+        import openai
+
+        if not os.environ.get("OPENAI_API_KEY"):
+            raise InputError(f"curation.embedder {self.name!r} needs OPENAI_API_KEY: export the endpoint's key.")
+        client = openai.OpenAI(base_url=self._base_url, max_retries=5)
+        found: list[list[float]] = []
+        try:
+            for start in range(0, len(texts), _BATCH):
+                lot = [text or " " for text in texts[start : start + _BATCH]]
+                found += [row.embedding for row in client.embeddings.create(model=self._model, input=lot).data]
+        except openai.OpenAIError as error:  # its own words may repeat the key
+            raise InputError(
+                f"curation.embedder {self.name!r}: the endpoint gave no embeddings ({type(error).__name__}): "
+                f"correct the model's name, the key or the address, or use {NGRAMS}."
+            ) from None
+        vectors = np.array(found, dtype=np.float32)
+        unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit
+
+
 class CachedEmbedder:
     """Another embedder, asked once per text: vectors lie in one safetensors file per set of texts that was new together."""
 
@@ -107,6 +139,9 @@ class CachedEmbedder:
         write_atomic_with(path, lambda file: save_file({"vectors": vectors}, file, {"keys": ",".join(keys)}))
 
 
-def make_embedder(name: str, cache: Path) -> Embedder:
-    """The embedder of this name. The default is faster than reading a cache would be."""
-    return NgramEmbedder() if name == NGRAMS else CachedEmbedder(SentenceEmbedder(name), cache)
+def make_embedder(name: str, cache: Path, base_url: str | None = None) -> Embedder:
+    """The embedder of this name; `base_url` is for those of an endpoint. The default is faster than a cache would be."""
+    if name == NGRAMS:
+        return NgramEmbedder()
+    inner = EndpointEmbedder(name.removeprefix(API), base_url) if name.startswith(API) else SentenceEmbedder(name)
+    return CachedEmbedder(inner, cache)

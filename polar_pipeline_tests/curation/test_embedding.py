@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from polar_pipeline.curation.embedding import CachedEmbedder, NgramEmbedder, make_embedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline_tests.synthesis.made import Running
 
 TEXTS = [
     "Die Stadionwurst gehört verboten, und zwar sofort!",
@@ -60,3 +61,27 @@ def test_a_text_is_embedded_once(tmp_path: Path) -> None:
 def test_an_embedder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"curation\.embedder 'no-such-model'"):
         make_embedder("no-such-model", tmp_path).embed(["a"])
+
+
+@pytest.mark.slow
+def test_an_endpoints_embeddings_are_asked_for_once_and_refusals_do_not_repeat_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    server = Running(tmp_path, {})
+    try:
+        embedder = make_embedder("api:small", tmp_path / "cache", server.url)
+        found = embedder.embed(["abc", "abc", "a"])
+        np.testing.assert_allclose(
+            found, [[3, 1], [3, 1], [1, 1]] / np.linalg.norm([[3, 1], [3, 1], [1, 1]], axis=1)[:, None], rtol=1e-6
+        )
+        make_embedder("api:small", tmp_path / "cache", server.url).embed(["a"])
+        assert server.get("count")["calls"] == 1
+        with pytest.raises(InputError, match="'api:large': the endpoint gave no embeddings") as caught:
+            make_embedder("api:large", tmp_path / "cache", server.url).embed(["a"])
+    finally:
+        server.stop()
+    assert "sk-very-secret" not in str(caught.value)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="needs OPENAI_API_KEY"):
+        make_embedder("api:small", tmp_path / "other", None).embed(["a"])

@@ -59,7 +59,7 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
-        embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings")
+        embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings", profile.synthesis.base_url)
         endpoint = Endpoint(language(context.partition_key), profile.synthesis, home.ledgers, context.log.info)
         wanted = profile.curation.round_trip is not None or profile.curation.judge
         curated = curate(
