@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from polar_pipeline.synthesis.client import Client
+from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.client import Attempt, Client
 from polar_pipeline.synthesis.ledger import Account, Budget, Ledger
 from polar_pipeline.synthesis.pace import Pace
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
@@ -63,7 +64,7 @@ class _Run:
         self._progress, self._total = progress, len(pending)
         self._random = random.Random()  # jitter, which should differ from process to process
         self._done, self._started, self._said = 0, time.monotonic(), time.monotonic()
-        self._flying = 0
+        self._flying, self._hopeless = 0, False
         self.capped = False
 
     async def all(self) -> None:
@@ -93,11 +94,7 @@ class _Run:
             reservation = await self._reserve(request.key, worst)
             if reservation is None:
                 return
-            self._flying += 1
-            try:
-                attempt = await self._client.call(request)
-            finally:
-                self._flying -= 1
+            attempt = await self._call(request, reservation)
             if attempt.reply:
                 self._ledger.settle(reservation, attempt.reply)
                 if self._ledger.finished(request.key):
@@ -109,6 +106,21 @@ class _Run:
             # jitter, so that workers that were refused together do not come back together (Brooker 2015)
             await asyncio.sleep(attempt.wait or wait * (0.5 + self._random.random() / 2))
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _call(self, request: Request, reservation: str) -> Attempt:
+        self._flying += 1
+        try:
+            return await self._client.call(request)
+        except InputError:
+            self._hopeless = True
+            self._ledger.release(reservation, "refused")
+            raise
+        except asyncio.CancelledError:
+            if self._hopeless:  # one key and one model for all, so these are refused too; otherwise nobody knows
+                self._ledger.release(reservation, "refused with the others")
+            raise
+        finally:
+            self._flying -= 1
 
     async def _reserve(self, key: str, worst: float) -> str | None:
         """A reservation, when need be after requests in flight have turned out cheaper than their worst case."""

@@ -10,6 +10,7 @@ What does not belong here: sending anything.
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,7 @@ class Ledger:
             if entry["kind"] == "reply":
                 self._keep(Reply.model_validate(entry["reply"]))
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        self._opened = f"{os.getpid()}-{time.time_ns()}"  # process numbers come again
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,7 +108,7 @@ class Ledger:
             if self._budget.dollars is not None and now.settled + now.open + dollars > self._budget.dollars:
                 return None
             self._count += 1
-            reservation = f"{os.getpid()}-{self._count}-{key[:16]}"
+            reservation = f"{self._opened}-{self._count}-{key[:16]}"
             self._append({"kind": "reserve", "reservation": reservation, "key": key, "dollars": dollars})
         return reservation
 

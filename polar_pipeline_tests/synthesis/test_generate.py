@@ -13,6 +13,7 @@ import pytest
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.generate import generate
+from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import make_posts, planned_requests
 from polar_pipeline.synthesis.request import Request
 from polar_pipeline.task.profile import SynthesisSettings
@@ -96,6 +97,8 @@ def test_a_wrong_key_or_model_stops_at_once_in_one_sentence_without_the_key(
         assert server.get("count")["calls"] <= 8
     assert "sk-very-secret" not in str(caught.value)
     assert "sk-very-secret" not in (tmp_path / "ledgers" / "deu.jsonl").read_text()
+    with Ledger(tmp_path / "ledgers", "deu", Budget(None, None)) as ledger:
+        assert ledger.account().settled == ledger.account().open == 0  # a wrong key costs nothing of the cap
 
 
 def test_without_a_key_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
