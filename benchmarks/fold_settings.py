@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -37,7 +38,7 @@ def predictions(code: str, fit_on: str, final: str) -> pd.DataFrame:
     posts = assign_folds(read_posts(project.data, code, project.card), folds, project.profile.seed)
     backbone = make_backbone(settings, project.profile)
     with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(code, posts, project.card, Path(folder), lambda _: None)
+        ref = backbone.train(code, posts, project.card, Path(folder), Progress())
         scores = backbone.score(ref, posts, project.card, Path(folder))
     decision = decide(code, posts, scores, project.profile, {backbone.name: ref.sha256}, "benchmark")
     return posts[["id", "split", "label"]].assign(prediction=predict(decision, posts, scores)["prediction"].to_numpy())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -39,7 +40,7 @@ def measure(code: str) -> list[float]:
     for change in CHANGES.values():
         backbone = make_backbone(profile.backbones[0].model_copy(update=change), profile)
         with tempfile.TemporaryDirectory() as folder:
-            ref = backbone.train(code, posts, project.card, Path(folder), lambda _: None)
+            ref = backbone.train(code, posts, project.card, Path(folder), Progress())
             scores = backbone.score(ref, posts, project.card, Path(folder))
         found.append(decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark").out_of_fold.value)
     return found

@@ -21,6 +21,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import FeatureUnion, Pipeline
 from threadpoolctl import threadpool_limits
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.linear.backbone import KINDS
 from polar_pipeline.backbones.linear.model import ngram_scale, weigh
@@ -29,7 +30,8 @@ from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.task.profile import LinearSettings, load_profile
+from polar_pipeline.task.backbones import LinearSettings
+from polar_pipeline.task.profile import load_profile
 from polar_pipeline_tests.backbones.linear.peers import vectorizer
 
 
@@ -91,7 +93,7 @@ def compare(code: str, project: Project, root: Path) -> tuple[float, float]:
     backbone = make_backbone(settings, project.profile)
     posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
     start = time.perf_counter()
-    ours = backbone.score(backbone.train(code, posts, project.card, root, lambda _: None), posts, project.card, root)
+    ours = backbone.score(backbone.train(code, posts, project.card, root, Progress()), posts, project.card, root)
     middle = time.perf_counter()
     theirs = peer(posts, settings)
     end = time.perf_counter()

@@ -31,7 +31,7 @@ def orchestrated(profile: str, codes: list[str]) -> float:
 
 def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
-    from polar_pipeline.backbones.base import training_fingerprint
+    from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
     from polar_pipeline.corpus.folds import assign_folds
@@ -51,7 +51,7 @@ def plain(profile: str, codes: list[str]) -> float:
         def one(code: str) -> object:
             posts = assign_folds(read_posts(project.data, code, card), settings.folds, settings.seed)
             findings = audit(posts, code, card, settings.seed)
-            ref = backbone.train(code, posts, card, root, lambda _: None)
+            ref = backbone.train(code, posts, card, root, Progress())
             scores = backbone.score(ref, posts, card, root)
             decision = decide(
                 code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card)

@@ -18,6 +18,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -44,7 +45,7 @@ def measure(code: str) -> dict[str, float]:
     posts = assign_folds(posts, profile.folds, profile.seed)
     backbone = make_backbone(profile.backbones[0], profile)
     with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(code, posts, project.card, Path(folder), lambda _: None)
+        ref = backbone.train(code, posts, project.card, Path(folder), Progress())
         scores = backbone.score(ref, posts, project.card, Path(folder))
     decision = decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark")
     test = sides == 1

@@ -34,21 +34,34 @@ class AdapterRef(Record):
 
 
 def save_adapter(
-    root: Path, tensors: Tensors, meta: dict[str, Any], *, backbone: str, language: str, config: str, posts: str
+    root: Path,
+    tensors: Tensors,
+    meta: dict[str, Any],
+    *,
+    backbone: str,
+    language: str,
+    config: str,
+    posts: str,
+    parts: Mapping[str, bytes] | None = None,
 ) -> AdapterRef:
-    """Write an adapter under `root`, atomically; the same content is stored once. `meta` must be JSON."""
+    """Write an adapter under `root`, atomically; the same content is stored once. `meta` must be JSON.
+
+    `parts` are further files by their path in the adapter's folder, such as `seed-0/adapter_config.json`.
+    """
     from safetensors.numpy import save
 
     provenance = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
     files = {
         WEIGHTS: save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}),
         META: canonical_json({**meta, "provenance": provenance}),
+        **(parts or {}),
     }
     name = fingerprint([[file, _digest(content)] for file, content in sorted(files.items())])
     path = f"{backbone}/{language}/{name[:16]}"
 
     def fill(folder: Path) -> None:
         for file, content in files.items():
+            (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_bytes(content)
 
     write_folder_atomic(root / path, fill)

@@ -19,7 +19,24 @@ from polar_pipeline.task.card import TaskCard
 
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
-Progress = Callable[[str], None]
+
+class Progress:
+    """Where a training says how far it is, and what it measures on the way; by default nobody listens."""
+
+    def __init__(
+        self, say: Callable[[str], None] | None = None, measure: Callable[[int, dict[str, float]], None] | None = None
+    ) -> None:
+        self._say, self._measure = say, measure
+
+    def __call__(self, text: str) -> None:
+        """One line for a person."""
+        if self._say:
+            self._say(text)
+
+    def measure(self, step: int, values: dict[str, float]) -> None:
+        """Figures of this step, for the tracked run."""
+        if self._measure:
+            self._measure(step, values)
 
 
 class Backbone(Protocol):
@@ -37,8 +54,11 @@ class Backbone(Protocol):
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:
-        """Logits (texts,) of new texts by the final model. Raises InputError when the backbone cannot score any."""
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) of new texts by the final models of `seeds`. Raises InputError when the backbone cannot score any."""
+
+    def release(self) -> None:
+        """Give back the memory that is held between languages, if any is."""
 
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
@@ -47,8 +67,10 @@ def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 def fitted_rows(posts: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows may be fitted on: those in folds, less those that curation objected to."""
+    """Which rows may be fitted on: those in folds, or of train where there are no folds, less those that curation objected to."""
     inside = posts["fold"] >= 0
+    if not inside.any():
+        inside = posts["split"] == "train"
     return inside & posts["keep"] if "keep" in posts else inside
 
 

@@ -3,11 +3,16 @@
 from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
-from polar_pipeline.task.profile import BackboneSettings, ImportedSettings, Profile
+from polar_pipeline.backbones.lora.backbone import LoraBackbone
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LoraSettings
+from polar_pipeline.task.profile import Profile
 
 
-def make_backbone(settings: BackboneSettings, profile: Profile) -> Backbone:
-    """The backbone of this entry; making it trains nothing and imports nothing heavy."""
+def make_backbone(settings: BackboneSettings, profile: Profile, bases: Bases | None = None) -> Backbone:
+    """The backbone of this entry; making it trains nothing and imports nothing heavy. `bases` are shared between those that load models."""
     if isinstance(settings, ImportedSettings):
         return ImportedBackbone(settings)
+    if isinstance(settings, LoraSettings):
+        return LoraBackbone(settings, profile.seed, profile.folds.count, bases or Bases())
     return LinearBackbone(settings, profile.seed, profile.folds.count)

@@ -18,8 +18,8 @@ from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
+from polar_pipeline.task.backbones import ImportedSettings
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import ImportedSettings
 
 _KEYS = ["seed", "split", "id"]
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
@@ -85,7 +85,10 @@ class ImportedBackbone:
         path = Path(self._settings.path)
         return not meta["file_sha256"] or not path.is_file() or file_sha256(path) == meta["file_sha256"]
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:  # noqa: ARG002
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is imported, so new posts cannot be scored with it: "

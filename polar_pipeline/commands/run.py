@@ -17,8 +17,8 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.record import read_record
+from polar_pipeline.task.backbones import ImportedSettings
 from polar_pipeline.task.languages import language
-from polar_pipeline.task.profile import ImportedSettings
 
 
 def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:

@@ -21,7 +21,7 @@ from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import make_posts, planned_requests
 from polar_pipeline.synthesis.prices import dollars, likely_tokens, worst_tokens
 from polar_pipeline.synthesis.request import Request
-from polar_pipeline.task.profile import LinearSettings
+from polar_pipeline.task.backbones import LinearSettings
 
 _BYTES_PER_TOKEN = 3.0  # of prompts in many scripts; a rough middle, and the worst case stands beside it
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.curation.curate import REAL, capped, for_backbones
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import nested_predictions
@@ -62,7 +62,7 @@ def _decided(
 ) -> tuple[Ints, Ints]:
     """Labels and nested predictions of the real posts in folds."""
     with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(language, table, card, Path(folder), lambda _: None)
+        ref = backbone.train(language, table, card, Path(folder), Progress())
         scores = backbone.score(ref, table, card, Path(folder))
     real = table[table["source"] == REAL].reset_index(drop=True)
     inside = (real["fold"] >= 0).to_numpy(dtype=bool)

@@ -8,6 +8,7 @@ from upath import UPath
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.backbones import backbone_assets
@@ -24,15 +25,25 @@ from polar_pipeline.defs.schedules import weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
 
 
-def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
-    """Definitions of a project; `resources` replaces resources by key."""
-    backbones = [make_backbone(settings, project.profile) for settings in project.profile.backbones]
-    language_job, report_job = jobs()
+def build_defs(
+    project: Project, resources: Mapping[str, Any] | None = None, keep_bases: bool = False
+) -> dg.Definitions:
+    """Definitions of a project; `resources` replaces resources by key.
+
+    `keep_bases`: base models stay loaded from step to step, for a process that has the GPU to itself.
+    """
+    profile, bases = project.profile, Bases()
+    backbones = [make_backbone(settings, profile, bases) for settings in profile.backbones]
+    language_job, report_job, *others = jobs(profile)
     return dg.Definitions(
         assets=[
             *corpus_assets(project),
             *synthesis_assets(project),
-            *(asset for backbone in backbones for asset in backbone_assets(project, backbone)),
+            *(
+                asset
+                for backbone, settings in zip(backbones, profile.backbones, strict=True)
+                for asset in backbone_assets(project, backbone, settings, keep_bases)
+            ),
             *decision_assets(project),
             *evidence_assets(project),
         ],
@@ -42,7 +53,7 @@ def build_defs(project: Project, resources: Mapping[str, Any] | None = None) -> 
             deduped_posts_checks(project),
             *(scores_checks(project, backbone) for backbone in backbones),
         ],
-        jobs=[language_job, report_job],
+        jobs=[language_job, report_job, *others],
         schedules=[weekly_retraining(project, language_job)],
         sensors=[close_killed_runs, automation_sensor()],
         # what is launched from the asset graph has no job of its own, and should not start a process per step either

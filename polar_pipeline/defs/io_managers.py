@@ -17,6 +17,15 @@ from polar_pipeline.storage.record import Record, read_record
 class LanguageIOManager(dg.UPathIOManager):
     """One file per language. A downstream asset without partitions always gets a dict of those languages that are there."""
 
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Write one language's value, or, of a run over several languages, those of {language: value}."""
+        if not context.has_asset_partitions or len(context.asset_partition_keys) == 1:
+            super().handle_output(context, obj)
+            return
+        for key, path in self._get_paths_for_partitions(context).items():
+            self.make_directory(path.parent)
+            self.dump_to_path(context, obj[key], path)
+
     def load_input(self, context: dg.InputContext) -> Any:
         """The upstream value, or {language: value} when the reader has no partitions itself."""
         if context.has_asset_partitions and not _reader_is_partitioned(context):

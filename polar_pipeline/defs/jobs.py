@@ -1,17 +1,24 @@
-"""Two jobs: one per language, partitioned, and one across languages. One job for both would run the report in every language."""
+"""Jobs: one per language, partitioned, and one across languages. One job for both would run the report in every language."""
 
+import warnings
 from typing import Any
 
 import dagster as dg
 
-LANGUAGE_JOB, REPORT_JOB = "language_pipeline", "report"
+from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.task.profile import Profile
+
+LANGUAGE_JOB, REPORT_JOB, ADAPTERS_JOB = "language_pipeline", "report", "train_adapters"
 ACROSS_LANGUAGES = ("benchmark_report", "submission")
 
 
-def jobs() -> list[Any]:
-    """The language job and the report job. Their stages are light: separate processes per step would cost more than the work."""
+def jobs(profile: Profile) -> list[Any]:
+    """The language job, the report job, and where models are trained one that trains their adapters, many languages over one base.
+
+    Their stages are light: separate processes per step would cost more than the work.
+    """
     across = dg.AssetSelection.assets(*ACROSS_LANGUAGES)
-    return [
+    found = [
         dg.define_asset_job(
             LANGUAGE_JOB,
             selection=dg.AssetSelection.all() - across,
@@ -25,3 +32,16 @@ def jobs() -> list[Any]:
             description="The report and the submission, over all languages that are there.",
         ),
     ]
+    trained = [f"{entry.name}_adapter" for entry in profile.backbones if isinstance(entry, LoraSettings)]
+    if trained:
+        # the language job runs a language a run, as it should, though adapters alone may take many
+        warnings.filterwarnings("ignore", message="Asset job language_pipeline materializes assets with varying")
+        found.append(
+            dg.define_asset_job(
+                ADAPTERS_JOB,
+                selection=dg.AssetSelection.assets(*trained),
+                executor_def=dg.in_process_executor,
+                description="Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts.",
+            )
+        )
+    return found

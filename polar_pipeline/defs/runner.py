@@ -74,7 +74,7 @@ def _run_language(profile: str, code: str) -> Outcome:
 @functools.cache
 def _definitions(profile: str) -> dg.Definitions:
     """Loaded once per worker process, not once per language."""
-    return build_defs(Project.load(profile))
+    return build_defs(Project.load(profile), keep_bases=True)
 
 
 @functools.lru_cache(maxsize=1)

@@ -42,8 +42,9 @@ def write_folder_atomic(folder: Path, fill: Callable[[Path], object]) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         fill(temporary)
-        for file in temporary.iterdir():
-            _flush(file)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         temporary.chmod(0o755)
         try:
             temporary.rename(folder)

@@ -36,5 +36,6 @@ def file_sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """sha256 over the names and contents of a folder's files (one level), sorted by name."""
-    return fingerprint([[file.name, file_sha256(file)] for file in sorted(folder.iterdir())])
+    """sha256 over the paths and contents of the files under a folder, sorted by path."""
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return fingerprint([[path, file_sha256(file)] for path, file in sorted(files.items())])

@@ -8,21 +8,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
-from polar_pipeline.task.settings import read_settings
+from polar_pipeline.task.settings import Settings, read_settings
 
 DEFAULT_PROFILE = "cpu"
 STRATEGIES = ("equal", "simplex", "ridge")  # of combining several backbones; one alone goes by its name
-
-
-class Settings(BaseModel):
-    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FoldSettings(Settings):
@@ -37,28 +32,6 @@ class FoldSettings(Settings):
         if value == 1:
             raise ValueError("one fold leaves nothing to train on, use 0 or at least 2")
         return value
-
-
-class LinearSettings(Settings):
-    """The backbone that needs no pretrained weights."""
-
-    name: str = Field(default="linear", pattern=r"^[a-z][a-z0-9_]*$")
-    kind: Literal["linear"] = "linear"
-    final: Literal["retrain", "fold_average"] = "retrain"
-    shares: tuple[float, float, float] = (0.8, 1.0, 1.0)
-    surface_share: float = Field(default=0.03, ge=0)
-    regularisation: float = Field(default=0.5, gt=0)
-
-
-class ImportedSettings(Settings):
-    """Scores that were made elsewhere."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    kind: Literal["imported"]
-    path: str
-    backbone: str | None = None
-    languages: Literal["all"] | tuple[str, ...] = "all"
-    pooled: bool = False
 
 
 class SynthesisSettings(Settings):
@@ -100,9 +73,6 @@ class CurationSettings(Settings):
     round_trip: float | None = Field(default=None, gt=0, le=1)
     judge: bool = False
     contradictions: Literal["keep", "drop"] = "keep"
-
-
-BackboneSettings = LinearSettings | ImportedSettings
 
 
 class DecisionSettings(Settings):
@@ -171,9 +141,20 @@ class Profile(Settings):
 
     @model_validator(mode="after")
     def _folds_for_all(self) -> "Profile":
-        needy = [backbone.name for backbone in self.backbones if backbone.kind == "linear"]
+        needy = [entry.name for entry in self.backbones if _needs_folds(entry)]
         if self.folds.count == 0 and needy:
-            raise ValueError(f"folds.count: 0 is for imported backbones, {', '.join(needy)} needs at least 2")
+            raise ValueError(
+                f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_is_not_judging(self) -> "Profile":
+        early = [entry.name for entry in self.backbones if isinstance(entry, LoraSettings) and entry.patience]
+        if early and self.folds.fit_on != "train" and self.folds.count:
+            raise ValueError(
+                f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
+            )
         return self
 
     @field_validator("backbones")
@@ -194,12 +175,23 @@ class Profile(Settings):
     @property
     def pooled_backbones(self) -> frozenset[str]:
         """Names of those backbones that were trained on all languages together."""
-        return frozenset(entry.name for entry in self.backbones if isinstance(entry, ImportedSettings) and entry.pooled)
+        return frozenset(
+            entry.name
+            for entry in self.backbones
+            if (isinstance(entry, ImportedSettings) and entry.pooled)
+            or (isinstance(entry, LoraSettings) and entry.scope == "pooled")
+        )
 
     @property
     def fingerprint(self) -> str:
         """sha256 of all settings but name and description, which change no number."""
         return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}))
+
+
+def _needs_folds(settings: BackboneSettings) -> bool:
+    return isinstance(settings, LinearSettings) or (
+        isinstance(settings, LoraSettings) and settings.final == "fold_average"
+    )
 
 
 def load_profile(name_or_path: str = DEFAULT_PROFILE) -> Profile:

@@ -1,6 +1,6 @@
 """What a tracker is: it opens one run per step and closes it with the step. The null tracker does the same and keeps nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -39,17 +39,23 @@ class Step:
 
 @dataclass
 class TrackedRun:
-    """What a step notes while it runs; the tracker sends it in one batch when the step ends."""
+    """What a step notes; the tracker sends it in one batch when the step ends, and what is measured on the way at once."""
 
     params: dict[str, Scalar] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     datasets: dict[str, str] = field(default_factory=dict)  # name -> digest
     links: dict[str, str] = field(default_factory=dict)  # for the materialization's metadata
+    stream: Callable[[int, Mapping[str, float]], None] | None = None  # takes figures while the step runs
 
     def log(self, params: Mapping[str, Scalar] | None = None, metrics: Mapping[str, float] | None = None) -> None:
         """Note settings and measures; a later value of the same name replaces the earlier."""
         self.params.update(params or {})
         self.metrics.update(metrics or {})
+
+    def measure(self, step: int, values: Mapping[str, float]) -> None:
+        """Send figures of a training's step at once, so that a long one can be watched."""
+        if self.stream:
+            self.stream(step, values)
 
     def log_data(self, name: str, digest: str) -> None:
         """Note which data the step used, by fingerprint."""

@@ -6,7 +6,7 @@ What is not here: autologging, global "active run" state, models (adapters lie i
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,8 @@ class MlflowTracker:
         tags = {**step.tags, "dagster.url": f"{self._dagster_ui}/runs/{step.dagster_run}"}
         run_id = client.create_run(experiment, run_name=step.name, tags=tags).info.run_id
         run = TrackedRun(
-            links={"mlflow_run_id": run_id, "mlflow_url": f"{self._ui}/#/experiments/{experiment}/runs/{run_id}"}
+            links={"mlflow_run_id": run_id, "mlflow_url": f"{self._ui}/#/experiments/{experiment}/runs/{run_id}"},
+            stream=lambda step, values: _measure(client, run_id, step, values),
         )
         status = "FAILED"
         try:
@@ -81,6 +82,13 @@ class MlflowTracker:
         ]
         if inputs:
             client.log_inputs(run_id, inputs)
+
+
+def _measure(client: "MlflowClient", run_id: str, step: int, values: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()])
 
 
 def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowClient, str]":

@@ -9,10 +9,10 @@ import pytest
 from scipy.special import expit
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import SCORE_COLUMNS
+from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.profile import ImportedSettings
+from polar_pipeline.task.backbones import ImportedSettings
 from polar_pipeline_tests.corpus.tables import CARD, posts_of
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -53,7 +53,7 @@ def backbone(path: Path, wanted: str | None = None, languages: tuple[str, ...] |
 
 
 def trained(model: ImportedBackbone, root: Path) -> AdapterRef:
-    return model.train("swa", POSTS, CARD, root / "adapters", lambda _: None)
+    return model.train("swa", POSTS, CARD, root / "adapters", Progress())
 
 
 def scored(model: ImportedBackbone, root: Path) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def test_ids_in_csv_are_texts(first: str, tmp_path: Path) -> None:
     """As in the release's own files, where nothing is interpreted."""
     posts = POSTS.assign(id=pd.array([first, *map(str, range(100, 111))], dtype="str"))
     model = backbone(written(posts[["split", "fold", "id"]].assign(language="swa", logit=1.5), tmp_path / "scores.csv"))
-    scores = model.score(model.train("swa", posts, CARD, tmp_path, lambda _: None), posts, CARD, tmp_path)
+    scores = model.score(model.train("swa", posts, CARD, tmp_path, Progress()), posts, CARD, tmp_path)
     assert scores["id"].tolist() == posts["id"].tolist()
 
 

@@ -11,8 +11,9 @@ from polar_pipeline.curation.curate import REAL, VERDICT
 from polar_pipeline.decision.augmentation import ShareResult, evaluate_shares, helpful_share
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import LinearSettings, load_profile
+from polar_pipeline.task.profile import load_profile
 
 CARD = load_card("polar")
 PROFILE = load_profile("demo")

@@ -50,7 +50,7 @@ def test_a_bundled_profile_says_everything(name: str) -> None:
         (("seed: 20260223", "seeds: 1"), "`seeds` is unknown"),
         (("seed: 20260223", "seed: -1"), "`seed` is -1"),
         (("count: 5", "count: 1"), "`folds.count` is 1"),
-        (("count: 5", "count: 0"), "own.yaml: .*folds.count: 0 is for imported backbones, linear needs at least 2"),
+        (("count: 5", "count: 0"), "folds.count: 0 leaves nothing .* for linear, it needs at least 2"),
         (("fit_on: train+dev", "fit_on: everything"), "`folds.fit_on` is 'everything'"),
         (("[deu, eng, hin]", "[deu, xyz]"), "'xyz' is not one of the task's"),
         (("[deu, eng, hin]", "[deu, deu]"), "each once"),

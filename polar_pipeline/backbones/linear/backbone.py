@@ -14,8 +14,8 @@ from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count
 from polar_pipeline.backbones.linear.surface import Scaling, surface_features
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import LinearSettings
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
 KINDS = (NgramKind("words", 2, cased=False), NgramKind("char_wb", 6, cased=False), NgramKind("char", 5, cased=True))
@@ -76,7 +76,10 @@ class LinearBackbone:
             scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
         return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=ref.language)
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path) -> Floats:
+    def release(self) -> None:
+        """Nothing is held."""
+
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
         tensors, meta = load_adapter(root, ref)
         return self._final(tensors, meta["models"], texts)

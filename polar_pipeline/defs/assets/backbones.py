@@ -6,21 +6,25 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone
+from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.metadata import frame_metadata
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.task.backbones import BackboneSettings, LoraSettings
 from polar_pipeline.tracking.base import TrackedRun
 
+GPU_POOL = "gpu"
 # A training step that was killed from outside is worth a second try; bad input is not retried (see tracked_asset).
 RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
-def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefinition]:
-    """`<backbone>_adapter` and `<backbone>_dev_probabilities`."""
+def backbone_assets(
+    project: Project, backbone: Backbone, settings: BackboneSettings, keep: bool = False
+) -> list[dg.AssetsDefinition]:
+    """`<backbone>_adapter` and `<backbone>_dev_probabilities`. `keep`: whether a base model stays loaded between steps."""
     card, name, root = project.card, backbone.name, project.home.artifacts / "adapters"
     shared = {
         "partitions_def": language_partitions(project.profile),
@@ -31,15 +35,21 @@ def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefin
 
     @tracked_asset(
         **shared,
+        **_training_needs(settings),
         name=f"{name}_adapter",
         description=f"What backbone `{name}` scores one language with: fitted models, or imported scores, in a content-addressed folder.",
         kinds={"safetensors"},
         io_manager_key="adapter_refs",
         retry_policy=RETRY,
     )
-    def adapter(context: dg.AssetExecutionContext, deduped_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
+    def adapter(context: StepContext, deduped_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
+        posts, progress = for_backbones(deduped_posts), Progress(context.log.info, run.measure)
         started = time.perf_counter()
-        ref = backbone.train(context.partition_key, for_backbones(deduped_posts), card, root, context.log.info)
+        try:
+            ref = backbone.train(context.partition_key, posts, card, root, progress)
+        finally:
+            if not keep and context.last:
+                backbone.release()
         seconds = time.perf_counter() - started
         rows = int((deduped_posts["keep"] & (deduped_posts["fold"] >= 0)).sum())
         run.log(params=backbone.parameters, metrics={"train_seconds": seconds, "train_posts": rows})
@@ -62,15 +72,31 @@ def backbone_assets(project: Project, backbone: Backbone) -> list[dg.AssetsDefin
         ins={"ref": dg.AssetIn(f"{name}_adapter")},
         kinds={"pandas", "parquet"},
         io_manager_key="tables",
+        pool=_training_needs(settings).get("pool"),
     )
     def dev_probabilities(
-        context: dg.AssetExecutionContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
+        context: StepContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
     ) -> pd.DataFrame:
         started = time.perf_counter()
-        scores = backbone.score(ref, for_backbones(deduped_posts), card, root)
+        try:
+            scores = backbone.score(ref, for_backbones(deduped_posts), card, root)
+        finally:
+            if not keep:
+                backbone.release()
         seconds = time.perf_counter() - started
         run.log(params={"adapter_sha256": ref.sha256}, metrics={"score_seconds": seconds, "posts": len(scores)})
         context.add_output_metadata({**frame_metadata(scores), "posts_per_second": len(scores) / seconds})
         return scores
 
     return [adapter, dev_probabilities]
+
+
+def _training_needs(settings: BackboneSettings) -> dict[str, object]:
+    """What Dagster has to know of a backbone that loads a model: one step at a time on the GPU, and a backfill in one run.
+
+    One run loads the base once for all its languages.
+    """
+    if not isinstance(settings, LoraSettings):
+        return {}
+    pool = {} if settings.device == "cpu" else {"pool": GPU_POOL}
+    return {**pool, "backfill_policy": dg.BackfillPolicy.single_run()}

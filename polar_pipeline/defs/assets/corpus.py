@@ -11,7 +11,7 @@ from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -26,7 +26,7 @@ def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
         io_manager_key="tables",
         code_version=project.code_version("corpus", "folds"),
     )
-    def raw_posts(context: dg.AssetExecutionContext, run: TrackedRun) -> pd.DataFrame:
+    def raw_posts(context: StepContext, run: TrackedRun) -> pd.DataFrame:
         """The posts of one language: train, dev and test, validated, with folds; labels of test are never read here."""
         language = context.partition_key
         posts = assign_folds(read_posts(project.data, language, card), profile.folds, profile.seed)
@@ -39,7 +39,7 @@ def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
     @tracked_asset(
         **shared, kinds={"json"}, io_manager_key="audits", code_version=project.code_version("corpus", "folds")
     )
-    def corpus_audit(context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, run: TrackedRun) -> Audit:
+    def corpus_audit(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> Audit:
         """What to know about a language's posts before trusting a score: duplicates, twins across splits, scripts, shift."""
         findings = audit(raw_posts, context.partition_key, card, profile.seed)
         metadata = audit_metadata(findings)

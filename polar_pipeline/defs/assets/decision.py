@@ -15,7 +15,7 @@ from polar_pipeline.defs.metadata import decision_metadata, decision_plot, frame
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -35,7 +35,7 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     @tracked_asset(**shared, ins=score_ins | ref_ins, kinds={"numpy", "json"}, io_manager_key="decisions")
     def thresholds(
-        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, corpus_audit: Audit, run: TrackedRun, **inputs: Any
+        context: StepContext, raw_posts: pd.DataFrame, corpus_audit: Audit, run: TrackedRun, **inputs: Any
     ) -> Decision:
         """How this language's scores become labels: temperatures, weights and threshold, chosen out of fold."""
         scores = pd.concat([inputs[key] for key in score_ins])
@@ -54,7 +54,7 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     @tracked_asset(**shared, ins=score_ins, kinds={"pandas", "csv"}, io_manager_key="tables")
     def ensemble_predictions(
-        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, thresholds: Decision, run: TrackedRun, **inputs: Any
+        context: StepContext, raw_posts: pd.DataFrame, thresholds: Decision, run: TrackedRun, **inputs: Any
     ) -> pd.DataFrame:
         """Probability, label, margin and mark for review of every post; test also as `predictions/<language>.csv`."""
         predictions = predict(thresholds, raw_posts, pd.concat([inputs[key] for key in score_ins]))

@@ -10,7 +10,7 @@ from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
 from polar_pipeline.defs.metadata import metric_values, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import language_evidence
 from polar_pipeline.report.page import render_report, summary_row
@@ -35,7 +35,7 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     @tracked_asset(**shared, kinds={"html"}, freshness_policy=REPORT_FRESHNESS)
     def benchmark_report(
-        context: dg.AssetExecutionContext,
+        context: StepContext,
         raw_posts: Tables,
         deduped_posts: Tables,
         corpus_audit: dict[str, Audit],
@@ -74,7 +74,7 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     @tracked_asset(**shared, kinds={"csv"})
     def submission(
-        context: dg.AssetExecutionContext,
+        context: StepContext,
         raw_posts: Tables,
         thresholds: dict[str, Decision],
         ensemble_predictions: Tables,

@@ -13,10 +13,10 @@ from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
 from polar_pipeline.synthesis.make import make_posts
+from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.languages import language
-from polar_pipeline.task.profile import LinearSettings
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -33,7 +33,7 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
     @tracked_asset(
         **shared, kinds={"openai", "parquet"}, code_version=project.code_version("synthesis", "folds", "synthesis")
     )
-    def synthetic_posts(context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
+    def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
         """Posts that a model wrote or a perturbation made, each with its label, its fold and what it was made from."""
         settings = profile.synthesis
         made = make_posts(
@@ -56,7 +56,7 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         **shared, kinds={"numpy", "parquet"}, code_version=project.code_version("curation", "folds", "curation")
     )
     def deduped_posts(
-        context: dg.AssetExecutionContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
+        context: StepContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
         embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings", profile.synthesis.base_url)
@@ -90,7 +90,7 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         )
         return curated
 
-    def _gated_share(context: dg.AssetExecutionContext, curated: pd.DataFrame) -> float:
+    def _gated_share(context: StepContext, curated: pd.DataFrame) -> float:
         """The share that helps the cheapest backbone beyond the error, at most the profile's; 0 when none does."""
         own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
         results = evaluate_shares(curated, context.partition_key, card, profile, make_backbone(own, profile))

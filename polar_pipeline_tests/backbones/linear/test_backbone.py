@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polar_pipeline.backbones.base import SCORE_COLUMNS
+from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
+from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import FoldSettings, LinearSettings
+from polar_pipeline.task.profile import FoldSettings
 
 CARD = load_card("polar")
 
@@ -29,7 +30,7 @@ def posts() -> pd.DataFrame:
 
 
 def scored(model: LinearBackbone, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-    return model.score(model.train("deu", posts, CARD, root, lambda _: None), posts, CARD, root)
+    return model.score(model.train("deu", posts, CARD, root, Progress()), posts, CARD, root)
 
 
 def test_every_post_is_scored_once_and_well(posts: pd.DataFrame, tmp_path: Path) -> None:
@@ -60,15 +61,15 @@ def test_a_leak_between_folds_would_be_seen(posts: pd.DataFrame, tmp_path: Path)
 
 
 def test_same_posts_same_bytes_and_test_texts_do_not_matter(posts: pd.DataFrame, tmp_path: Path) -> None:
-    first = backbone().train("deu", posts, CARD, tmp_path / "a", lambda _: None)
+    first = backbone().train("deu", posts, CARD, tmp_path / "a", Progress())
     other = posts.assign(text=posts["text"].where(posts["split"] != "test", "something else"))
-    assert backbone().train("deu", other, CARD, tmp_path / "b", lambda _: None) == first
+    assert backbone().train("deu", other, CARD, tmp_path / "b", Progress()) == first
 
 
 def test_new_texts_are_scored_as_the_rows_that_were_fitted(posts: pd.DataFrame, tmp_path: Path) -> None:
     """Scoring counts with the stored vocabulary; on the training texts that must agree with the model in memory."""
     model = backbone()
-    ref = model.train("deu", posts, CARD, tmp_path, lambda _: None)
+    ref = model.train("deu", posts, CARD, tmp_path, Progress())
     again = pd.concat([posts, posts[posts["split"] == "train"].assign(split="test", fold=-1)], ignore_index=True)
     scores = model.score(ref, again, CARD, tmp_path).iloc[len(posts) :]
     fitted = posts[posts["split"] == "train"]
@@ -93,7 +94,7 @@ def test_dev_outside_the_folds_is_scored_by_the_final_model(tmp_path: Path) -> N
 
 def test_an_adapter_of_other_posts_settings_or_language_is_refused(posts: pd.DataFrame, tmp_path: Path) -> None:
     model = backbone()
-    ref = model.train("deu", posts, CARD, tmp_path, lambda _: None)
+    ref = model.train("deu", posts, CARD, tmp_path, Progress())
     changed = posts.assign(label=posts["label"].where(posts.index != 0, 1 - posts["label"]))
     with pytest.raises(InputError, match="posts_fingerprint"):
         model.score(ref, changed, CARD, tmp_path)

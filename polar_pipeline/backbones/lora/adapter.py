@@ -1,0 +1,155 @@
+"""The one adapter that a base holds at a time: made fresh from a seed, read from a folder, taken out again.
+
+Each is added under a new name and the one before it is deleted, which is bit for bit what a fresh process does;
+unloading and wrapping again would hand a trained head to the next language. What is written is PEFT's own format.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import canonical_json
+from polar_pipeline.task.backbones import LoraSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+State = dict[str, "Tensor"]
+
+
+class Slot:
+    """The place in a base where its adapter is."""
+
+    def __init__(self, base: BaseModel, settings: LoraSettings) -> None:
+        self.base, self._settings = base, settings
+        self._peft: Any = None
+        self._name, self._count = "", 0
+        self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
+
+    def use(self, settings: LoraSettings) -> None:
+        """Make the next adapters as another backbone over the same base wants them."""
+        self._settings = settings
+
+    def fresh(self, seed: int) -> dict[str, Any]:
+        """Put in an adapter that changes nothing yet, with a fresh head in float32; both are drawn from `seed`.
+
+        Returns the parameters to train, by name.
+        """
+        import torch
+
+        devices = [torch.cuda.current_device()] if self.base.device == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            self._add(self._config())
+            for parameter in self._head_parameters().values():
+                drawn = torch.empty(parameter.shape, dtype=torch.float32)
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(drawn, std=0.02)
+                else:
+                    torch.nn.init.zeros_(drawn)
+                parameter.data = drawn.to(parameter.device)
+        return self.parameters()
+
+    def parameters(self) -> dict[str, Any]:
+        """What is trained, by name, without the adapter's own name in it."""
+        return {
+            name.replace(f".{self._name}.", "."): parameter
+            for name, parameter in self._peft.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """The adapter and its head as PEFT would save them; the configuration in a fixed order, and no path of this machine."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save
+
+        state = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
+        config = self._peft.peft_config[self._name].to_dict()
+        config |= {"inference_mode": True, "base_model_name_or_path": self._settings.model}
+        config |= {"revision": self._settings.revision, "modules_to_save": [self.base.head]}
+        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
+        return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(plain)}
+
+    def load(self, folder: Path) -> None:
+        """Put in the adapter that lies in `folder`. Raises InputError when its files are no adapter of this base."""
+        from peft import LoraConfig, set_peft_model_state_dict
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config, state = LoraConfig(**_known(saved, LoraConfig)), load_file(folder / WEIGHTS)
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            raise InputError(
+                f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
+            ) from error
+        self._add(config)
+        for parameter in self._head_parameters().values():
+            parameter.data = parameter.data.float()
+        wanted = set(self._keys())
+        if wanted != set(state):
+            some = ", ".join(sorted(wanted ^ set(state))[:2])
+            raise InputError(
+                f"the adapter in {folder} is of another base or other target modules ({some}): train it again."
+            )
+        set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
+
+    def empty(self) -> None:
+        """Take the adapter out, so that the base is what it was."""
+        if self._peft is not None:
+            self.base.model = self._peft.unload()
+            getattr(self.base.model, self.base.head).load_state_dict(self._head)
+            self._peft = None
+
+    def _add(self, config: Any) -> None:
+        from peft import get_peft_model
+
+        before, self._name, self._count = self._name, f"a{self._count}", self._count + 1
+        if self._peft is None:
+            self._peft = get_peft_model(self.base.model, config, adapter_name=self._name, autocast_adapter_dtype=False)
+        else:
+            self._peft.add_adapter(self._name, config, autocast_adapter_dtype=False)
+            self._peft.set_adapter(self._name)
+            self._peft.delete_adapter(before)
+        self.base.model = self._peft.base_model.model
+
+    def _config(self) -> Any:
+        from peft import LoraConfig
+
+        chosen = self._settings
+        targets = chosen.target_modules
+        return LoraConfig(
+            task_type="SEQ_CLS",
+            r=chosen.rank,
+            lora_alpha=chosen.alpha,
+            lora_dropout=chosen.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            modules_to_save=[self.base.head],
+        )
+
+    def _head_parameters(self) -> dict[str, Any]:
+        marks = (f".{self.base.head}.", f"modules_to_save.{self._name}.")
+        return {
+            name: parameter for name, parameter in self._peft.named_parameters() if all(mark in name for mark in marks)
+        }
+
+    def _keys(self) -> list[str]:
+        from peft import get_peft_model_state_dict
+
+        return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
+
+
+def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:
+    """What this version of PEFT knows; the type of adapter is checked here, because any is written under the same name."""
+    if saved.get("peft_type") != "LORA":
+        raise ValueError(f"peft_type is {saved.get('peft_type')!r}, not 'LORA'")
+    import dataclasses
+
+    names = {field.name for field in dataclasses.fields(config) if field.init}
+    return {key: value for key, value in saved.items() if key in names and value is not None}

@@ -1,0 +1,92 @@
+"""What has to be trained for one language: a model per fold and seed, and a final one per seed, each with its rows.
+
+What does not belong here: training them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.backbones.base import fitted_rows
+from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.loss import row_weights
+from polar_pipeline.backbones.lora.rows import Fit, Mask, Rows
+from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.backbones import LoraSettings
+
+_PROBE = 400  # posts whose logits are noted in training and held against those of the adapter read from disk
+
+
+class Model(NamedTuple):
+    """One model of a language. `judged` are the rows that it scores right after training: what its fold holds out, or the probe."""
+
+    seed: int
+    fold: int  # -1: the final one
+    fit: Fit
+    judged: Rows
+
+    @property
+    def key(self) -> str:
+        """Its folder's name."""
+        return self.fit.key
+
+
+class Language:
+    """The posts of one language as tokens, and the models to train on them."""
+
+    def __init__(self, posts: pd.DataFrame, base: BaseModel, settings: LoraSettings, title: str, seed: int) -> None:
+        self._settings, self._title, self._seed = settings, title, seed
+        self._real = (posts["source"] == "real").to_numpy(dtype=bool)
+        self._folds = posts["fold"].to_numpy(dtype=int)
+        self._fitted = fitted_rows(posts).to_numpy(dtype=bool)
+        self._dev = (posts["split"] == "dev").to_numpy(dtype=bool) & posts["label"].notna().to_numpy(dtype=bool)
+        labels = posts["label"].fillna(0).to_numpy(dtype=np.int64)
+        self.rows = Rows(base.tokens(posts["text"].tolist()), labels, ~self._real)
+
+    @property
+    def folded(self) -> Mask:
+        """Real rows in folds: those that get out-of-fold logits."""
+        inside: Mask = self._real & (self._folds >= 0)
+        return inside
+
+    @property
+    def probe(self) -> Ints:
+        """Numbers of the rows that every final model scores before and after it was written: of dev, else the first."""
+        rows = np.flatnonzero(self._dev & self._real)
+        return (rows if len(rows) else np.flatnonzero(self._real))[:_PROBE]
+
+    def held_out(self, fold: int) -> Mask:
+        """Real rows of a fold."""
+        inside: Mask = self._real & (self._folds == fold)
+        return inside
+
+    def models(self) -> list[Model]:
+        """All of them, folds first. A synthetic post has the fold of the posts that it was made from, so it leaves with them."""
+        folds = sorted(set(self._folds[self.folded].tolist()))
+        numbers = [*folds] if folds and self._settings.final == "fold_average" else [*folds, -1]
+        return [self._model(fold, seed, len(folds)) for seed in self._settings.seeds for fold in numbers]
+
+    def _model(self, fold: int, seed: int, folds: int) -> Model:
+        final = fold < 0
+        key = f"final-seed-{seed}" if final else f"fold-{fold}-seed-{seed}"
+        title = f"{self._title} final model" if final else f"{self._title} fold {fold + 1} of {folds}"
+        title += f", seed {seed}" if len(self._settings.seeds) > 1 else ""
+        inside = self._fitted if final else self._fitted & (self._folds != fold)
+        rows = self.rows.take(inside)
+        judged = self.rows.take(self.probe if final else self.held_out(fold))
+        weights = row_weights(rows.labels, rows.synthetic, self._settings)
+        # one for all languages: an adapter depends on its own posts alone
+        start = int(fingerprint([self._seed, seed, fold])[:8], 16)
+        return Model(seed, fold, Fit(title, key, rows, weights, self._watch(fold), start), judged)
+
+    def _watch(self, fold: int) -> Rows | None:
+        """Rows that the model has not seen: of dev, where dev is outside the folds; else what its fold holds out, to look at only.
+
+        The profile allows early stopping in the first case alone, so that nothing is judged on what stopped it.
+        """
+        outside = self._dev & self._real & (self._folds < 0)
+        if outside.any():
+            return self.rows.take(outside)
+        return self.rows.take(self.held_out(fold)) if fold >= 0 else None

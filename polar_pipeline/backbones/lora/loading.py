@@ -1,0 +1,200 @@
+"""Loading a pretrained model so that no weight is left random but the head's: text tower, key by key, or one clear sentence.
+
+`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class takes none of a multimodal
+checkpoint's weights without a word. So the class is chosen here, keys are mapped, and what is missing is counted.
+No code from a checkpoint is ever run. What does not belong here: adapters.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.memory import refuse_too_large
+from polar_pipeline.backbones.lora.tiny import PREFIX, tiny_checkpoint
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.task.backbones import LoraSettings
+
+# multimodal checkpoints, as published and as transformers 5 writes them
+_TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
+_LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq")
+_HEADS = ("score", "classifier")
+_FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
+_HEADER = 1 << 16
+
+
+def load_base(settings: LoraSettings, root: Path) -> BaseModel:
+    """The frozen base model of `settings` on its device, with a fresh head; tiny ones are built under `root` first.
+
+    Raises InputError that says what is missing and what to do: a model that is not there or gated, of another
+    architecture, with other weights than its configuration asks for, or too large for the memory.
+    """
+    import torch
+
+    quiet()
+    device = pick_device(settings)
+    if device == "cpu":
+        torch.set_num_threads(settings.threads)
+    else:
+        # its backward pass gives NaN on Hopper for some lengths
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    dtype = pick_dtype(settings, device)
+    place = str(tiny_checkpoint(settings.model, root)) if settings.model.startswith(PREFIX) else settings.model
+    config, tokenizer = _config(place, settings), _tokenizer(place, settings)
+    model_class = _model_class(config, settings)
+    if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
+        raise InputError(
+            f"backbone {settings.name!r}: four_bit is for Gemma 3 and Qwen3, not for {config.model_type}: set it to false, encoders are small."
+        )
+    refuse_too_large(model_class, config, settings, device, dtype)
+    model = _weights(model_class, place, config, settings, device, dtype)
+    head = next(name for name in _HEADS if hasattr(model, name))
+    model.requires_grad_(False)
+    return BaseModel(
+        model, tokenizer, head, settings.model, identity(place, config), device, dtype, settings.max_length
+    )
+
+
+def quiet() -> None:
+    """No bars, and no tables of keys: what is missing is said in a sentence, here."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def pick_device(settings: LoraSettings) -> str:
+    """`cuda` or `cpu`. Raises InputError when a GPU is asked for and none is there."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise InputError(
+            f"backbone {settings.name!r} asks for device cuda and there is none: set device to auto or cpu."
+        )
+    return "cuda" if available and settings.device != "cpu" else "cpu"
+
+
+def pick_dtype(settings: LoraSettings, device: str) -> Any:
+    """The dtype of the frozen weights; float16 is not among them, because Gemma 3 overflows in it."""
+    import torch
+
+    automatic = torch.bfloat16 if device == "cuda" else torch.float32
+    return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
+
+
+def identity(place: str, config: Any) -> str:
+    """What the base is: the hub's commit, or a fingerprint of a folder's configuration, tokenizer, and headers and first bytes of its weights."""
+    commit = getattr(config, "_commit_hash", None)
+    folder = Path(place)
+    if commit or not folder.is_dir():
+        return str(commit or place)
+    parts = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix == ".safetensors":
+            with file.open("rb") as handle:
+                length = int.from_bytes(handle.read(8), "little")
+                parts.append([file.name, file.stat().st_size, handle.read(length + _HEADER).hex()])
+        elif file.name in {"config.json", "tokenizer.json"}:
+            parts.append([file.name, file.stat().st_size, file.read_bytes().hex()])
+    return fingerprint(parts)
+
+
+def _config(place: str, settings: LoraSettings) -> Any:
+    from transformers import AutoConfig
+
+    config = _fetched(lambda: AutoConfig.from_pretrained(place, revision=settings.revision), settings)
+    commit = getattr(config, "_commit_hash", None)
+    text = config.get_text_config()
+    text.num_labels = 1
+    text.use_cache = False
+    text._commit_hash = commit
+    return text
+
+
+def _tokenizer(place: str, settings: LoraSettings) -> Any:
+    from transformers import AutoTokenizer
+
+    found = _fetched(lambda: AutoTokenizer.from_pretrained(place, revision=settings.revision), settings)
+    if not found.is_fast:
+        raise InputError(f"model {settings.model!r} has no fast tokenizer (tokenizer.json): add one to its folder.")
+    return found
+
+
+def _fetched(fetch: Any, settings: LoraSettings) -> Any:
+    """What `fetch` gives. Raises InputError in place of the many ways in which a model cannot be had."""
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        return fetch()
+    except (OSError, ValueError) as error:
+        gated = isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError)
+        if gated or "gated repo" in str(error):
+            raise InputError(
+                f"model {settings.model!r} is gated: accept its licence at https://huggingface.co/{settings.model} and set "
+                f"HF_TOKEN to a token of the account that did."
+            ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"model {settings.model!r} (revision {settings.revision}) of backbone {settings.name!r} cannot be loaded ({reason}): "
+            f"check its name or folder, and that the hub can be reached."
+        ) from error
+
+
+def _model_class(config: Any, settings: LoraSettings) -> Any:
+    """The class with a classification head over the text tower."""
+    from transformers import Gemma3TextForSequenceClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
+
+    if config.model_type == "gemma3_text":
+        return Gemma3TextForSequenceClassification
+    if type(config) not in KNOWN:
+        raise InputError(
+            f"model {settings.model!r} is of type {config.model_type!r}, for which transformers has no sequence classification: "
+            f"use a Gemma 3, Qwen3 or XLM-RoBERTa model, or another that has one."
+        )
+    return KNOWN[type(config)]
+
+
+def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:
+    def fetch() -> Any:
+        return model_class.from_pretrained(
+            place,
+            config=config,
+            revision=settings.revision,
+            key_mapping=_TEXT_TOWER,
+            output_loading_info=True,
+            dtype=dtype,
+            device_map={"": device},
+            quantization_config=_four_bit(dtype) if settings.four_bit else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+
+    model, found = _fetched(fetch, settings)
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith(_HEADS))
+    strange = sorted(
+        key for key in found["unexpected_keys"] if not _LEFT_OUT.search(key) and not key.startswith(_HEADS)
+    )
+    strange += sorted(str(key) for key in found["mismatched_keys"])
+    if missing or strange:
+        named = ", ".join((missing + strange)[:3])
+        raise InputError(
+            f"the weights of model {settings.model!r} do not fit its configuration: {len(missing)} are missing and {len(strange)} "
+            f"have no place, such as {named}: fetch the model again, or name one whose architecture transformers knows."
+        )
+    return model
+
+
+def _four_bit(dtype: Any) -> Any:
+    """NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=list(_HEADS),
+    )

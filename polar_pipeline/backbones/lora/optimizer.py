@@ -1,0 +1,95 @@
+"""AdamW over float32 copies of what is trained, clipped by norm, with a schedule; a step that is not finite is left out.
+
+In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.backbones import LoraSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PATIENCE = 5  # steps that are not finite, one after the other, until training is given up
+
+
+class Optimizer:
+    """One adapter's optimizer."""
+
+    def __init__(self, parameters: dict[str, Any], settings: LoraSettings, total: int) -> None:
+        import torch
+
+        self._names, self._live = list(parameters), list(parameters.values())
+        self._master = [
+            live if live.dtype == torch.float32 else live.detach().float().requires_grad_() for live in self._live
+        ]
+        self._adam = torch.optim.AdamW(
+            self._master, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self._settings, self._total, self._lost = settings, total, 0
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        for live in self._live:
+            live.grad = None
+
+    def step(self, number: int) -> float:
+        """Make step `number` (from 0) with the gradients that are there. Returns their norm.
+
+        A norm that is not finite changes nothing. Raises InputError when that happens five times in a row.
+        """
+        import torch
+
+        for live, master in zip(self._live, self._master, strict=True):
+            if live is not master:
+                master.grad = None if live.grad is None else live.grad.float()
+        norm = torch.nn.utils.clip_grad_norm_(self._master, self._settings.clip)
+        found = float(norm)
+        if not math.isfinite(found):
+            self._lost += 1
+            if self._lost >= _PATIENCE:
+                raise InputError(
+                    f"backbone {self._settings.name!r}: {_PATIENCE} steps in a row had gradients that are not finite: "
+                    f"lower learning_rate, or set dtype to float32."
+                )
+            return found
+        self._lost = 0
+        self._adam.param_groups[0]["lr"] = self._settings.learning_rate * rate(number, self._total, self._settings)
+        self._adam.step()
+        with torch.no_grad():
+            for live, master in zip(self._live, self._master, strict=True):
+                if live is not master:
+                    live.copy_(master)
+        return found
+
+    def state(self) -> "dict[str, Tensor]":
+        """Masters and moments, by name."""
+        found = {f"master.{name}": master for name, master in zip(self._names, self._master, strict=True)}
+        for name, master in zip(self._names, self._master, strict=True):
+            found |= {f"adam.{key}.{name}": value for key, value in self._adam.state.get(master, {}).items()}
+        return found
+
+    def restore(self, state: "dict[str, Tensor]") -> None:
+        """Go on from `state`, bit for bit."""
+        import torch
+
+        with torch.no_grad():
+            for name, live, master in zip(self._names, self._live, self._master, strict=True):
+                master.copy_(state[f"master.{name}"])
+                live.copy_(master)
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    if f"adam.{key}.{name}" in state:
+                        self._adam.state[master][key] = state[f"adam.{key}.{name}"].to(master.device)
+
+
+def rate(number: int, total: int, settings: LoraSettings) -> float:
+    """The share of the learning rate at step `number` of `total`: it rises over the warm-up, then follows the schedule down to 0."""
+    rising = math.ceil(settings.warm_up * total)
+    if number < rising:
+        return (number + 1) / (rising + 1)
+    done = (number - rising) / max(total - rising, 1)
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 if settings.schedule == "constant" else 1 - done

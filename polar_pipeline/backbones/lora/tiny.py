@@ -1,0 +1,107 @@
+"""Tiny models with random weights, built in place from a seed: they prove the path where no pretrained weights can be had.
+
+They have the layouts of real checkpoints: a Gemma 3 text model (six layers, or it would never see full attention), the
+multimodal one that Gemma 3 4B and larger are published as, Qwen3, and XLM-RoBERTa. The tokenizer knows the 256 bytes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import write_folder_atomic
+
+PREFIX = "tiny:"
+VERSION = 1  # raised when the same name and seed give other weights
+
+_SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+_VOCABULARY = len(_SPECIAL) + 256
+_SHAPE: dict[str, Any] = {
+    "vocab_size": _VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+
+
+def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
+    """The folder under `root` with the checkpoint `name` (`tiny:gemma3` ...), built if it is not there.
+
+    Raises InputError for a name that is none.
+    """
+    shape = name.removeprefix(PREFIX)
+    if shape not in _MODELS:
+        known = ", ".join(PREFIX + shape for shape in _MODELS)
+        raise InputError(
+            f"model {name!r} is no tiny model: use one of {known}, a folder, or the name of one on the hub."
+        )
+
+    def fill(folder: Path) -> None:
+        import torch
+
+        # no state of the caller's random numbers goes in, none is changed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = _MODELS[shape]()
+        model.save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
+
+    return write_folder_atomic(root / f"tiny-{shape}-{VERSION}-{seed}", fill)
+
+
+def tokenizer() -> Any:
+    """A byte-level tokenizer: `<bos>`, then one token a UTF-8 byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: place for place, token in enumerate([*_SPECIAL.values(), *alphabet])}
+    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=_SPECIAL["unk_token"]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    fast.decoder = decoders.ByteLevel()
+    bos = _SPECIAL["bos_token"]
+    fast.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
+    return PreTrainedTokenizerFast(tokenizer_object=fast, **_SPECIAL)
+
+
+def _gemma3() -> Any:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    return Gemma3ForCausalLM(Gemma3TextConfig(**_SHAPE, sliding_window=32))
+
+
+def _gemma3_multimodal() -> Any:
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vision |= {"image_size": 28, "patch_size": 14}
+    text = _SHAPE | {"sliding_window": 32}
+    return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4))
+
+
+def _qwen3() -> Any:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM(Qwen3Config(**_SHAPE))
+
+
+def _xlm_roberta() -> Any:
+    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
+
+    shape = {key: value for key, value in _SHAPE.items() if key not in {"num_key_value_heads", "head_dim"}}
+    return XLMRobertaForMaskedLM(XLMRobertaConfig(**shape, type_vocab_size=1))
+
+
+_MODELS: dict[str, Callable[[], Any]] = {
+    "gemma3": _gemma3,
+    "gemma3_multimodal": _gemma3_multimodal,
+    "qwen3": _qwen3,
+    "xlm_roberta": _xlm_roberta,
+}
