@@ -18,7 +18,7 @@ PROFILE = click.option(
     envvar="POLAR_PROFILE",
     default="cpu",
     show_default=True,
-    help="Bundled profile (demo, cpu) or path of a YAML file.",
+    help="Bundled profile (demo, cpu, gpu) or path of a YAML file.",
 )
 LANGUAGES = click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="A language's code; may be repeated."

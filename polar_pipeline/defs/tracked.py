@@ -7,6 +7,7 @@ languages the body is called for one after the other, each in a tracked run of i
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -67,7 +68,9 @@ def tracked_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDe
             p.name: p.annotation for p in _for_dagster(parameters) if p.annotation is not p.empty
         }
         del compute.__wrapped__  # Dagster would look through it at the body's own signature
-        asset: dg.AssetsDefinition = dg.asset(required_resource_keys={"tracker"}, **settings)(compute)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # backfill policies are called beta in this release
+            asset: dg.AssetsDefinition = dg.asset(required_resource_keys={"tracker"}, **settings)(compute)
         return asset
 
     return decorate

@@ -230,4 +230,4 @@ def test_other_posts_settings_and_new_texts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="config_fingerprint"):
         backbone(path, "big").score(ref, POSTS, CARD, root)
     with pytest.raises(InputError, match="'mine' is imported, so new posts cannot be scored"):
-        model.logits(ref, ["a new post"], root)
+        model.logits(ref, ["a new post"], root, (0,))

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[2] / "polar_pipeline" / "profiles"
 
 
 def test_the_bundled_profiles() -> None:
-    assert bundled_profiles() == ["cpu", "demo"]
+    assert bundled_profiles() == ["cpu", "demo", "gpu"]
     assert load_profile("demo").codes == ["eng", "deu", "hin"]
     assert len(load_profile("cpu").codes) == 22
     assert load_profile("cpu").codes[0] == "swa"
@@ -76,7 +76,7 @@ def test_mistakes_are_named_with_file_and_setting(tmp_path: Path, change: tuple[
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo or the path of a YAML file"):
+    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu or the path of a YAML file"):
         load_profile("cpuu")
 
 

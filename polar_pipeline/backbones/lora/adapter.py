@@ -6,6 +6,7 @@ unloading and wrapping again would hand a trained head to the next language. Wha
 
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,12 +112,16 @@ class Slot:
         from peft import get_peft_model
 
         before, self._name, self._count = self._name, f"a{self._count}", self._count + 1
-        if self._peft is None:
-            self._peft = get_peft_model(self.base.model, config, adapter_name=self._name, autocast_adapter_dtype=False)
-        else:
-            self._peft.add_adapter(self._name, config, autocast_adapter_dtype=False)
-            self._peft.set_adapter(self._name)
-            self._peft.delete_adapter(before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what PEFT asks transformers by an old name
+            if self._peft is None:
+                self._peft = get_peft_model(
+                    self.base.model, config, adapter_name=self._name, autocast_adapter_dtype=False
+                )
+            else:
+                self._peft.add_adapter(self._name, config, autocast_adapter_dtype=False)
+                self._peft.set_adapter(self._name)
+                self._peft.delete_adapter(before)
         self.base.model = self._peft.base_model.model
 
     def _config(self) -> Any:

@@ -51,6 +51,8 @@ def load_base(settings: LoraSettings, root: Path) -> BaseModel:
     model = _weights(model_class, place, config, settings, device, dtype)
     head = next(name for name in _HEADS if hasattr(model, name))
     model.requires_grad_(False)
+    if settings.four_bit and device == "cpu":
+        _same_in_training_and_scoring(model)
     return BaseModel(
         model, tokenizer, head, settings.model, identity(place, config), device, dtype, settings.max_length
     )
@@ -58,10 +60,13 @@ def load_base(settings: LoraSettings, root: Path) -> BaseModel:
 
 def quiet() -> None:
     """No bars, and no tables of keys: what is missing is said in a sentence, here."""
-    from transformers.utils import logging
+    import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    from transformers.utils import logging as transformers_logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says that kernels for CPUs could be faster
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def pick_device(settings: LoraSettings) -> str:
@@ -185,6 +190,13 @@ def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, 
             f"have no place, such as {named}: fetch the model again, or name one whose architecture transformers knows."
         )
     return model
+
+
+def _same_in_training_and_scoring(model: Any) -> None:
+    """On some CPUs bitsandbytes packs weights anew when it scores, which rounds otherwise than in training."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _four_bit(dtype: Any) -> Any:

@@ -18,12 +18,12 @@ _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "u
 _VOCABULARY = len(_SPECIAL) + 256
 _SHAPE: dict[str, Any] = {
     "vocab_size": _VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 128,
     "num_hidden_layers": 6,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
     "max_position_embeddings": 1024,
     "pad_token_id": 0,
     "eos_token_id": 1,

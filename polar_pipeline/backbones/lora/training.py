@@ -70,14 +70,16 @@ class _Training:
         with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
             torch.manual_seed(self._fit.seed)
             self._resume()
-            self._set_recompute()
+            recompute = should_recompute(self._base, self._settings)
+            if recompute:
+                self._base.model.activation_checkpointing_enable({"use_reentrant": False})
             self._base.model.train()
             try:
                 while self._position < len(self._steps):
                     if self._advance():
                         break
             finally:
-                if self._base.model.is_gradient_checkpointing:
+                if recompute:
                     self._base.model.activation_checkpointing_disable()
                 self._base.model.eval()
         if self._best:
@@ -159,10 +161,6 @@ class _Training:
         else:
             self._without += 1
         return self._without >= self._settings.patience
-
-    def _set_recompute(self) -> None:
-        if should_recompute(self._base, self._settings):
-            self._base.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def _put(self, state: dict[str, Any]) -> None:
         import torch
