@@ -73,9 +73,10 @@ class Slot:
         config = self._peft.peft_config[self._name].to_dict()
         config |= {"inference_mode": True, "base_model_name_or_path": self._settings.model}
         config |= {"revision": self._settings.revision, "modules_to_save": [self.base.head]}
-        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        # PEFT holds names in sets, whose order changes from process to process
+        config["target_modules"] = sorted(config["target_modules"])
         tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
-        return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(plain)}
+        return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(config)}
 
     def load(self, folder: Path) -> None:
         """Put in the adapter that lies in `folder`. Raises InputError when its files are no adapter of this base."""
