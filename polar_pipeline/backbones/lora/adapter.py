@@ -31,6 +31,7 @@ class Slot:
         self._peft: Any = None
         self._name, self._count = "", 0
         self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
+        self._linear = _linear_layers(base.trunk)
 
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
@@ -73,8 +74,6 @@ class Slot:
         config = self._peft.peft_config[self._name].to_dict()
         config |= {"inference_mode": True, "base_model_name_or_path": self._settings.model}
         config |= {"revision": self._settings.revision, "modules_to_save": [self.base.head]}
-        # PEFT holds names in sets, whose order changes from process to process
-        config["target_modules"] = sorted(config["target_modules"])
         tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
         return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(config)}
 
@@ -129,15 +128,29 @@ class Slot:
         from peft import LoraConfig
 
         chosen = self._settings
-        targets = chosen.target_modules
         return LoraConfig(
             task_type="SEQ_CLS",
             r=chosen.rank,
             lora_alpha=chosen.alpha,
             lora_dropout=chosen.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=self._targets(),
             modules_to_save=[self.base.head],
         )
+
+    def _targets(self) -> str:
+        """A pattern of the layers below the head that get an adapter.
+
+        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and keeps names in a set, whose order changes from
+        process to process. Raises InputError for a name that no linear layer has.
+        """
+        chosen = self._settings.target_modules
+        names = self._linear if isinstance(chosen, str) else sorted(chosen)
+        if unknown := [name for name in names if name not in self._linear]:
+            raise InputError(
+                f"backbone {self._settings.name!r}: target_modules {', '.join(unknown)} are no linear layers of {self.base.name!r}, "
+                f"use all-linear or some of {', '.join(self._linear)}."
+            )
+        return rf"{self.base.model.base_model_prefix}\..*\.({'|'.join(names)})"
 
     def _head_parameters(self) -> dict[str, Any]:
         marks = (f".{self.base.head}.", f"modules_to_save.{self._name}.")
@@ -149,6 +162,15 @@ class Slot:
         from peft import get_peft_model_state_dict
 
         return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
+
+
+def _linear_layers(trunk: Any) -> list[str]:
+    """Last names of the linear layers, sorted."""
+    import torch
+
+    return sorted(
+        {name.rpartition(".")[2] for name, module in trunk.named_modules() if isinstance(module, torch.nn.Linear)}
+    )
 
 
 def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:
