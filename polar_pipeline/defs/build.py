@@ -51,7 +51,10 @@ def build_defs(
             raw_posts_checks(project),
             audit_checks(project),
             deduped_posts_checks(project),
-            *(scores_checks(project, backbone) for backbone in backbones),
+            *(
+                scores_checks(project, backbone, settings)
+                for backbone, settings in zip(backbones, profile.backbones, strict=True)
+            ),
         ],
         jobs=[language_job, report_job, *others],
         schedules=[weekly_retraining(project, language_job)],

@@ -24,11 +24,11 @@ _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
 _HEADER = 1 << 16
 
 
-def load_base(settings: LoraSettings, root: Path) -> BaseModel:
+def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseModel:
     """The frozen base model of `settings` on its device, with a fresh head; tiny ones are built under `root` first.
 
     Raises InputError that says what is missing and what to do: a model that is not there or gated, of another
-    architecture, with other weights than its configuration asks for, or too large for the memory.
+    architecture, with other weights than its configuration asks for; TooLarge when it does not fit into memory `room` times.
     """
     import torch
 
@@ -47,7 +47,7 @@ def load_base(settings: LoraSettings, root: Path) -> BaseModel:
         raise InputError(
             f"backbone {settings.name!r}: four_bit is for Gemma 3 and Qwen3, not for {config.model_type}: set it to false, encoders are small."
         )
-    refuse_too_large(model_class, config, settings, device, dtype)
+    refuse_too_large(model_class, config, settings, device, dtype, room)
     model = _weights(model_class, place, config, settings, device, dtype)
     head = next(name for name in _HEADS if hasattr(model, name))
     model.requires_grad_(False)
