@@ -11,7 +11,7 @@ from typing import Any
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.memory import refuse_too_large
-from polar_pipeline.backbones.lora.tiny import PREFIX, tiny_checkpoint
+from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import LoraSettings
@@ -40,7 +40,7 @@ def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseMode
         # its backward pass gives NaN on Hopper for some lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
-    place = str(tiny_checkpoint(settings.model, root)) if settings.model.startswith(PREFIX) else settings.model
+    place = str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
     config, tokenizer = _config(place, settings), _tokenizer(place, settings)
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
