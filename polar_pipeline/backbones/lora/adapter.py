@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.head import draw_head
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import canonical_json
 from polar_pipeline.task.backbones import LoraSettings
@@ -48,13 +49,7 @@ class Slot:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             self._add(self._config())
-            for parameter in self._head_parameters().values():
-                drawn = torch.empty(parameter.shape, dtype=torch.float32)
-                if parameter.ndim > 1:
-                    torch.nn.init.normal_(drawn, std=0.02)
-                else:
-                    torch.nn.init.zeros_(drawn)
-                parameter.data = drawn.to(parameter.device)
+        draw_head(self._head_parameters(), seed)
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:

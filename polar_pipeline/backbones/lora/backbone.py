@@ -12,8 +12,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
 from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
-from polar_pipeline.backbones.lora.adapter import Slot
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.bases import Bases, Place
 from polar_pipeline.backbones.lora.hot import read_hot, write_hot
 from polar_pipeline.backbones.lora.language import Language, Model
 from polar_pipeline.backbones.lora.scoring import score_tokens
@@ -105,14 +104,16 @@ class LoraBackbone:
         mean: Floats = np.mean(found, axis=0)
         return mean
 
-    def _train_model(self, slot: Slot, model: Model, work: Work, progress: Progress) -> None:
+    def _train_model(self, slot: Place, model: Model, work: Work, progress: Progress) -> None:
         if work.logits(model.key) is not None:
             progress(f"{model.fit.title}: trained before")
             return
         train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
         work.finish(model.key, slot.files(), self._tokens_scored(slot, model.judged.tokens))
 
-    def _assemble(self, prepared: Language, work: Work, slot: Slot, root: Path, language: str, data: str) -> AdapterRef:
+    def _assemble(
+        self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str
+    ) -> AdapterRef:
         """One folder of what the language's models are, and of what the folds' gave the rows that they held out."""
         seeds, models = self._settings.seeds, prepared.models()
         out_of_fold = np.zeros((len(seeds), len(prepared.rows.labels)))
@@ -161,7 +162,7 @@ class LoraBackbone:
         return found
 
     def _probe(
-        self, slot: Slot, ref: AdapterRef, posts: pd.DataFrame, tensors: Tensors, meta: dict[str, Any], root: Path
+        self, slot: Place, ref: AdapterRef, posts: pd.DataFrame, tensors: Tensors, meta: dict[str, Any], root: Path
     ) -> None:
         """Refuse an adapter that from disk is not what it was in training. Raises InputError."""
         prepared = Language(posts, slot.base, self._settings, ref.language, self._seed)
@@ -175,7 +176,7 @@ class LoraBackbone:
                     f"or the base is another; remove it and materialize {ref.backbone}_adapter for {ref.language} again."
                 )
 
-    def _slot_of(self, meta: dict[str, Any], root: Path, ref: AdapterRef) -> Slot:
+    def _slot_of(self, meta: dict[str, Any], root: Path, ref: AdapterRef) -> Place:
         """The base that the adapter was trained on. Raises InputError when it is another by now."""
         slot = self._bases.slot(self._settings, root)
         if meta["base"] != slot.base.identity:
@@ -185,7 +186,7 @@ class LoraBackbone:
             )
         return slot
 
-    def _final(self, slot: Slot, folder: Path, meta: dict[str, Any], seed: int, rows: list[Any]) -> Floats:
+    def _final(self, slot: Place, folder: Path, meta: dict[str, Any], seed: int, rows: list[Any]) -> Floats:
         """Logits of one seed's final model, or the mean of its folds' models."""
         found = []
         for key in meta["final"][str(seed)]:
@@ -194,7 +195,7 @@ class LoraBackbone:
         mean: Floats = np.mean(found, axis=0)
         return mean
 
-    def _tokens_scored(self, slot: Slot, rows: list[Any]) -> Floats:
+    def _tokens_scored(self, slot: Place, rows: list[Any]) -> Floats:
         return score_tokens(slot.base, rows, self._settings.token_budget)
 
 
