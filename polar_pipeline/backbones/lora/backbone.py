@@ -13,7 +13,7 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
 from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
 from polar_pipeline.backbones.lora.bases import Bases, Place
-from polar_pipeline.backbones.lora.hot import read_hot, write_hot
+from polar_pipeline.backbones.lora.final import FinalModels
 from polar_pipeline.backbones.lora.language import Language, Model
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
@@ -73,10 +73,11 @@ class LoraBackbone:
             for model in prepared.models():
                 self._train_model(slot, model, work, progress)
             ref = self._assemble(prepared, work, slot, root, language, data)
+            # before it counts as done it has to be what it was, read from disk
+            FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts), prepared, progress)
             work.close(ref)
         else:
             progress(f"{language}: trained before, nothing to do")
-        self._score_rest(ref, posts, root, progress)
         return ref
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
@@ -84,7 +85,7 @@ class LoraBackbone:
         expected = training_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
         tensors, _ = load_adapter(root, ref)
-        rest = self._score_rest(ref, posts, root, Progress())
+        rest = FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts))
         posts = scored_posts(real_posts(posts))
         inside = (posts["fold"] >= 0).to_numpy()
         tables = []
@@ -97,11 +98,9 @@ class LoraBackbone:
 
     def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
-        _, meta = load_adapter(root, ref)
-        slot = self._slot_of(meta, root, ref)
-        rows = slot.base.tokens(texts)
-        found = [self._final(slot, root / ref.path, meta, seed, rows) for seed in seeds]
-        mean: Floats = np.mean(found, axis=0)
+        models = FinalModels(ref, root, self._settings, self._bases)
+        found = models.logits(texts)
+        mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
         return mean
 
     def _train_model(self, slot: Place, model: Model, work: Work, progress: Progress) -> None:
@@ -109,7 +108,8 @@ class LoraBackbone:
             progress(f"{model.fit.title}: trained before")
             return
         train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
-        work.finish(model.key, slot.files(), self._tokens_scored(slot, model.judged.tokens))
+        logits = score_tokens(slot.base, model.judged.tokens, self._settings.token_budget)
+        work.finish(model.key, slot.files(), logits)
 
     def _assemble(
         self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str
@@ -143,60 +143,12 @@ class LoraBackbone:
             root, tensors, meta, backbone=self.name, language=language, config=self._config, posts=data, parts=parts
         )
 
-    def _score_rest(self, ref: AdapterRef, posts: pd.DataFrame, root: Path, progress: Progress) -> Floats:
-        """Logits (seeds, posts outside folds) of the final models, from disk; kept, because training has the base at hand."""
-        real = scored_posts(real_posts(posts))
-        texts = real.loc[(real["fold"] < 0).to_numpy(), "text"].tolist()
-        tensors, meta = load_adapter(root, ref)
-        if not texts or not len(tensors["seeds"]):
-            return np.zeros((len(tensors["seeds"]), len(texts)))
-        kept = read_hot(root, ref, texts)
-        if kept is not None:
-            return kept
-        slot = self._slot_of(meta, root, ref)
-        self._probe(slot, ref, posts, tensors, meta, root)
-        rows = slot.base.tokens(texts)
-        found = np.stack([self._final(slot, root / ref.path, meta, int(seed), rows) for seed in tensors["seeds"]])
-        write_hot(root, ref, texts, found)
-        progress(f"{ref.language}: {found.size} posts outside folds scored")
-        return found
 
-    def _probe(
-        self, slot: Place, ref: AdapterRef, posts: pd.DataFrame, tensors: Tensors, meta: dict[str, Any], root: Path
-    ) -> None:
-        """Refuse an adapter that from disk is not what it was in training. Raises InputError."""
-        prepared = Language(posts, slot.base, self._settings, ref.language, self._seed)
-        rows = prepared.rows.take(prepared.probe).tokens
-        for name in [name for name in tensors if name.startswith("probe.")]:
-            slot.load(verify_adapter(root, ref) / name.removeprefix("probe."))
-            gap = float(np.abs(self._tokens_scored(slot, rows) - tensors[name]).max())
-            if not gap <= _SAME[meta["dtype"]]:
-                raise InputError(
-                    f"adapter {ref.path} gives logits that differ by {gap:.2g} from those in training: it was not saved as it was, "
-                    f"or the base is another; remove it and materialize {ref.backbone}_adapter for {ref.language} again."
-                )
-
-    def _slot_of(self, meta: dict[str, Any], root: Path, ref: AdapterRef) -> Place:
-        """The base that the adapter was trained on. Raises InputError when it is another by now."""
-        slot = self._bases.slot(self._settings, root)
-        if meta["base"] != slot.base.identity:
-            raise InputError(
-                f"adapter {ref.path} was trained on other weights of {self._settings.model!r} ({meta['base'][:12]}) than are there now "
-                f"({slot.base.identity[:12]}): name that revision, or materialize {ref.backbone}_adapter for {ref.language} again."
-            )
-        return slot
-
-    def _final(self, slot: Place, folder: Path, meta: dict[str, Any], seed: int, rows: list[Any]) -> Floats:
-        """Logits of one seed's final model, or the mean of its folds' models."""
-        found = []
-        for key in meta["final"][str(seed)]:
-            slot.load(folder / key)
-            found.append(self._tokens_scored(slot, rows))
-        mean: Floats = np.mean(found, axis=0)
-        return mean
-
-    def _tokens_scored(self, slot: Place, rows: list[Any]) -> Floats:
-        return score_tokens(slot.base, rows, self._settings.token_budget)
+def texts_outside(posts: pd.DataFrame) -> list[str]:
+    """Texts of the real posts outside folds that need scores."""
+    real = scored_posts(real_posts(posts))
+    texts: list[str] = real.loc[(real["fold"] < 0).to_numpy(), "text"].tolist()
+    return texts
 
 
 def _kept(work: Work, root: Path) -> AdapterRef | None:
