@@ -17,7 +17,7 @@ import dagster as dg
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
-from polar_pipeline.defs.jobs import LANGUAGE_JOB, REPORT_JOB
+from polar_pipeline.defs.jobs import LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.errors import InputError
@@ -52,13 +52,24 @@ def run_languages(project: Project, profile: str, codes: list[str], processes: i
     for run_id in killed:
         make_tracker(project).close_killed(run_id)
     with ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_run_language, profile, code) for code in codes]
         try:
-            for future in as_completed(futures):
+            failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []
+            yield from failed
+            for future in as_completed([] if failed else [pool.submit(_run_language, profile, code) for code in codes]):
                 yield future.result()
         except BaseException:  # Ctrl-C too: what has not started is dropped, what runs is let finish
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _pooled_first(project: Project, profile: str, pool: ProcessPoolExecutor) -> list[Outcome]:
+    """Prepare the posts of all languages and train what is trained on all of them. Returns what failed."""
+    prepared = [pool.submit(_run_job, profile, PREPARE_JOB, code) for code in project.profile.codes]
+    failed = [outcome for future in as_completed(prepared) if (outcome := future.result()).error]
+    if failed:
+        return failed
+    outcome = pool.submit(_run_job, profile, POOLED_JOB, None).result()
+    return [outcome] if outcome.error else []
 
 
 def run_report(project: Project) -> Outcome:
@@ -68,7 +79,11 @@ def run_report(project: Project) -> Outcome:
 
 
 def _run_language(profile: str, code: str) -> Outcome:
-    return _execute(_definitions(profile), LANGUAGE_JOB, code)
+    return _run_job(profile, LANGUAGE_JOB, code)
+
+
+def _run_job(profile: str, job: str, code: str | None) -> Outcome:
+    return _execute(_definitions(profile), job, code)
 
 
 @functools.cache
@@ -95,7 +110,7 @@ def _execute(defs: dg.Definitions, name: str, code: str | None) -> Outcome:
     if not result.success:
         error, bad_input = _error(result)
         return Outcome(name, code, result.run_id, error=error, bad_input=bad_input)
-    decision = result.output_for_node("thresholds") if code else None
+    decision = result.output_for_node("thresholds") if name == LANGUAGE_JOB else None
     return Outcome(name, code, result.run_id, decision=decision)
 
 

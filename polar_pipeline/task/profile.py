@@ -183,6 +183,11 @@ class Profile(Settings):
         )
 
     @property
+    def trains_pooled(self) -> bool:
+        """Whether some backbone is trained here on all languages together."""
+        return any(isinstance(entry, LoraSettings) and entry.scope == "pooled" for entry in self.backbones)
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all settings but name and description, which change no number."""
         return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}))

@@ -85,6 +85,7 @@ class Slot:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
+        config.base_model_name_or_path = None  # PEFT warns when it is not the folder that the base was read from
         self._add(config)
         for parameter in self._head_parameters().values():
             parameter.data = parameter.data.float()

@@ -47,7 +47,7 @@ class LoraBackbone:
         }
         self.parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
         self._settings, self._seed, self._bases = settings, seed, bases
-        self._config = fingerprint(self.parameters)
+        self.config = fingerprint(self.parameters)
 
     def speaks(self, language: str) -> bool:
         """Whether the profile wants this backbone for the language."""
@@ -57,22 +57,31 @@ class LoraBackbone:
         """Give the base's memory back."""
         self._bases.release()
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+    def train(
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress,
+        notes: dict[str, Any] | None = None,
+    ) -> AdapterRef:
         """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds while it is there.
 
-        Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
+        `notes` are kept with the adapter. Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
         """
         data = training_fingerprint(posts, card)
         if not self.speaks(language):
-            return self._save(root, {"seeds": np.zeros(0, dtype=np.int64)}, {}, language, data, {})
+            nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
+            return self._save(root, nothing, {"base": ""}, language, data, {})
         slot = self._bases.slot(self._settings, root)
-        work = Work(root, self.name, language, fingerprint([self._config, data, slot.base.identity]))
+        work = Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))
         ref = _kept(work, root)
         if ref is None:
             prepared = Language(posts, slot.base, self._settings, language, self._seed)
             for model in prepared.models():
                 self._train_model(slot, model, work, progress)
-            ref = self._assemble(prepared, work, slot, root, language, data)
+            ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
             # before it counts as done it has to be what it was, read from disk
             FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts), prepared, progress)
             work.close(ref)
@@ -83,18 +92,10 @@ class LoraBackbone:
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
         tensors, _ = load_adapter(root, ref)
         rest = FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts))
-        posts = scored_posts(real_posts(posts))
-        inside = (posts["fold"] >= 0).to_numpy()
-        tables = []
-        for place, seed in enumerate(tensors["seeds"].tolist()):
-            logits: Floats = np.zeros(len(posts))
-            logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
-            tables.append(scores_table(posts, logits, backbone=self.name, seed=seed, language=ref.language))
-        nothing = scores_table(posts.iloc[:0], np.zeros(0), backbone=self.name, seed=0, language=ref.language)
-        return pd.concat(tables, ignore_index=True) if tables else nothing
+        return score_tables(posts, tensors, rest, self.name, ref.language)
 
     def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
@@ -112,7 +113,7 @@ class LoraBackbone:
         work.finish(model.key, slot.files(), logits)
 
     def _assemble(
-        self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str
+        self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str, notes: dict[str, Any]
     ) -> AdapterRef:
         """One folder of what the language's models are, and of what the folds' gave the rows that they held out."""
         seeds, models = self._settings.seeds, prepared.models()
@@ -133,15 +134,33 @@ class LoraBackbone:
             str(seed): sorted({part.partition("/")[0] for part in parts if part.split("/")[0].endswith(f"seed-{seed}")})
             for seed in seeds
         }
-        meta = {"settings": self.parameters, "base": slot.base.identity, "dtype": str(slot.base.dtype), "final": keys}
+        meta = {
+            "settings": self.parameters,
+            "base": slot.base.identity,
+            "dtype": str(slot.base.dtype),
+            "final": keys,
+            "notes": notes,
+        }
         return self._save(root, tensors, meta, language, data, parts)
 
     def _save(
         self, root: Path, tensors: Tensors, meta: dict[str, Any], language: str, data: str, parts: dict[str, bytes]
     ) -> AdapterRef:
         return save_adapter(
-            root, tensors, meta, backbone=self.name, language=language, config=self._config, posts=data, parts=parts
+            root, tensors, meta, backbone=self.name, language=language, config=self.config, posts=data, parts=parts
         )
+
+
+def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:
+    """The scores table of all real posts: `tensors` has seeds and out_of_fold, `rest` (seeds, posts outside folds)."""
+    posts = scored_posts(real_posts(posts))
+    inside = (posts["fold"] >= 0).to_numpy()
+    tables = [scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)]
+    for place, seed in enumerate(tensors["seeds"].tolist()):
+        logits: Floats = np.zeros(len(posts))
+        logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
+        tables.append(scores_table(posts, logits, backbone=backbone, seed=seed, language=language))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def texts_outside(posts: pd.DataFrame) -> list[str]:
