@@ -71,6 +71,7 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
     assert {job for job in repository.job_names if not job.startswith("__")} == {
         "language_pipeline",
         "report",
+        "prepare_posts",
         "train_adapters",
     }
     (schedule,) = repository.schedule_defs

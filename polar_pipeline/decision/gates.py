@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.decision.members import gather
-from polar_pipeline.decision.screening import Rows, fault, rows_of
-from polar_pipeline.metrics.scores import Floats, Ints, macro_f1, macro_f1_curve
+from polar_pipeline.decision.screening import Rows, fault, knows, rows_of
+from polar_pipeline.metrics.scores import Floats, Ints, auc, macro_f1, macro_f1_curve
 
 _ERRORS = 4.0  # standard errors beyond which a fall is not bad luck
 
@@ -37,6 +37,8 @@ def unsound(posts: pd.DataFrame, scores: pd.DataFrame, language: str, transducti
 def _far_below(logits: Floats, rows: Rows, dev: "np.typing.NDArray[np.bool_]", labels: Ints) -> str:
     """The final model on dev, at the folds' threshold, beside the folds. Nothing without folds, or without dev outside them."""
     if not rows.final.any() or len(set(labels.tolist())) < 2:
+        return ""
+    if not knows(auc(rows.labels, logits[rows.inside]), rows.labels):
         return ""
     curve = macro_f1_curve(rows.labels, logits[rows.inside])
     best = int(np.argmax(curve.values))

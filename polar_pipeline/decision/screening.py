@@ -19,6 +19,7 @@ _FLAT = 1e-6  # a standard deviation of logits that says nothing
 _SHRUNK = 0.1  # of the spread that the fold models have: retraining changes it by less than a third
 _ONE_CLASS = 0.995  # share of posts in one class, where the folds put less than 0.99 there
 _APART = 1 / 3  # of the folds' agreement with other models; sound models keep 0.9, and 0.59 under strong shift
+_BEYOND = 2.0  # standard errors from which a figure is more than chance
 _ERRORS = 4.0  # standard errors beyond which a figure is not bad luck
 
 Mask = np.typing.NDArray[np.bool_]
@@ -92,7 +93,12 @@ def fault(logits: Floats, rows: Rows) -> str:
     spread = float(final.std() / inside.std())
     if spread < _SHRUNK:
         return f"the final model's logits spread {spread:.1%} as far as its folds'"
-    return _one_class(inside, final, rows.labels)
+    return _one_class(inside, final, rows.labels) if knows(rank, rows.labels) else ""
+
+
+def knows(rank: float, labels: Ints) -> bool:
+    """Whether folds with this AUC do better than chance: a final model cannot lose what they do not have."""
+    return rank > 0.5 + _BEYOND * _auc_error(labels)
 
 
 def _auc_error(labels: Ints) -> float:

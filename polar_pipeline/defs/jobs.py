@@ -48,20 +48,23 @@ def jobs(profile: Profile) -> list[Any]:
                 description="Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts.",
             )
         )
-    if pooled:
+    if lora:
         posts = dg.AssetSelection.assets("deduped_posts").upstream()
-        found += [
+        found.append(
             dg.define_asset_job(
                 PREPARE_JOB,
                 selection=posts,
                 executor_def=dg.in_process_executor,
                 description="One language up to the posts that are trained on.",
-            ),
+            )
+        )
+    if pooled:
+        found.append(
             dg.define_asset_job(
                 POOLED_JOB,
                 selection=dg.AssetSelection.assets(*pooled),
                 executor_def=dg.in_process_executor,
                 description="The adapters for all languages together. Needs deduped_posts of all of them.",
-            ),
-        ]
+            )
+        )
     return found
