@@ -13,6 +13,7 @@ import pandas as pd
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.synthesis.endpoint import address
 from polar_pipeline.synthesis.generate import Progress, generate
 from polar_pipeline.synthesis.prompts import fence
 from polar_pipeline.synthesis.request import Message, Request, Strategy
@@ -121,6 +122,7 @@ def _request(
             Message(role="system", content=system),
             Message(role="user", content=f"{fence(lot)}\n\n{task}"),
         ),
+        address=address(endpoint.settings.base_url),
         model=endpoint.settings.model,
         temperature=0.0,
         max_tokens=min(
