@@ -17,6 +17,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.record import read_record
+from polar_pipeline.synthesis.endpoint import check_endpoint
 from polar_pipeline.task.languages import language
 from polar_pipeline.task.profile import ImportedSettings
 
@@ -27,6 +28,8 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     started = time.perf_counter()
     done = {code: decision for code in codes if resume and (decision := finished(project, code))}
     wanted = [code for code in codes if code not in done]
+    if wanted:
+        _check_endpoint(project)
     if done:
         click.echo(f"finished before: {', '.join(done)}")
     outcomes = _run(project, profile, wanted, processes) if wanted else []
@@ -42,6 +45,13 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     if not failed:
         return 0
     return 2 if all(outcome.bad_input for outcome in failed) else 1
+
+
+def _check_endpoint(project: Project) -> None:
+    """A missing key is said before the first language starts, not by each of them."""
+    profile = project.profile
+    if profile.synthesis.source == "endpoint" or profile.curation.asks_endpoint:
+        check_endpoint(profile.synthesis.base_url)
 
 
 def finished(project: Project, code: str) -> Decision | None:

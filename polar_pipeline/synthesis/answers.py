@@ -20,6 +20,10 @@ class Calls(NamedTuple):
     dollars: float
     reserved: float  # of those that nobody saw the end of, at their worst case
 
+    def plus(self, other: "Calls") -> "Calls":
+        """Both together."""
+        return Calls(self.ended + other.ended, self.dollars + other.dollars, self.reserved + other.reserved)
+
 
 NO_CALLS = Calls(Counter(), 0.0, 0.0)
 

@@ -17,7 +17,10 @@ from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.task.profile import SynthesisSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     import openai
+    from openai._legacy_response import LegacyAPIResponse
 
 UNREACHED, TOO_LATE, BROKEN = "no connection", "no answer in time", "the connection broke"
 _CONNECT = 10.0  # seconds; whatever takes longer to say hello does not listen
@@ -36,6 +39,7 @@ class Attempt(NamedTuple):
     charged: bool = False  # whether the endpoint may have worked on it, and so may charge for it
     spent: bool = False  # whether it says that the account behind the key has no money left
     remaining: float = math.inf  # requests that the endpoint says are left in its window
+    body: str | None = None  # of an answer with status 200
 
     @property
     def free(self) -> bool:
@@ -63,19 +67,32 @@ class Client:
         await self._sdk.close()
 
     async def call(self, request: Request) -> Attempt:
-        """Send it once; the time-out is for the whole of it. Raises InputError for a key that every call would fail with."""
+        """Send it once. Raises InputError for a key that every call would fail with."""
+        attempt = await self._sent(self._sdk.chat.completions.with_raw_response.create(**_body(request)))
+        if attempt.body is None:
+            return attempt
+        return attempt._replace(reply=read_reply(request, attempt.body, self._settings))
+
+    async def embed(self, model: str, texts: list[str]) -> Attempt:
+        """Ask once for the vectors of texts; what came is in `body`. Raises InputError as `call` does."""
+        return await self._sent(
+            self._sdk.embeddings.with_raw_response.create(model=model, input=texts, encoding_format="float")
+        )
+
+    async def _sent(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> Attempt:
+        """How a call ends; the time-out is for the whole of it."""
         import openai
 
         try:
             async with asyncio.timeout(self._settings.timeout):
-                response = await self._sdk.chat.completions.with_raw_response.create(**_body(request))
+                response = await call
         except TimeoutError:
             return Attempt(None, TOO_LATE, charged=True)
         except openai.APIError as error:
             return failed(error, self._pace)
         self._pace.heed(response.headers, refused=False)
         content = response.http_response.content.decode("utf-8", "replace")
-        return Attempt(read_reply(request, content, self._settings), remaining=remaining(response.headers))
+        return Attempt(None, remaining=remaining(response.headers), body=content)
 
 
 def failed(error: "openai.APIError", pace: Pace) -> Attempt:

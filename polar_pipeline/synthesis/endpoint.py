@@ -4,11 +4,27 @@ Both are looked at before anything is sent, so that a slip of the pen is one sen
 """
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.task.languages import Language
+from polar_pipeline.task.profile import SynthesisSettings
 
 _OPENAI = "https://api.openai.com/v1"
+
+Progress = Callable[[str], None]
+
+
+class Endpoint(NamedTuple):
+    """What is needed to ask it for a language: the settings, the ledgers' folder, and whom to tell."""
+
+    language: Language
+    settings: SynthesisSettings
+    ledgers: Path
+    progress: Progress
 
 
 def address(base_url: str | None) -> str:

@@ -8,14 +8,13 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.client import Attempt, Client
-from polar_pipeline.synthesis.endpoint import address, check_endpoint
+from polar_pipeline.synthesis.endpoint import Progress, address, check_endpoint
 from polar_pipeline.synthesis.flight import Flight
 from polar_pipeline.synthesis.ledger import Account, Budget, Ledger
 from polar_pipeline.synthesis.pace import Pace
@@ -28,8 +27,6 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
 _PATIENCE = 10  # time-outs without an answer to anyone, after which refusals that name a wait are no longer waited for
 _LOOK_AGAIN = 0.05  # seconds until a cap is looked at again
 _SAY_EVERY = 5.0  # seconds between two lines of progress
-
-Progress = Callable[[str], None]
 
 
 class Generated(NamedTuple):

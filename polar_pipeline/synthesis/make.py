@@ -8,7 +8,8 @@ import pandas as pd
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.answers import NO_CALLS, Calls
-from polar_pipeline.synthesis.generate import Progress, generate
+from polar_pipeline.synthesis.endpoint import Progress
+from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.offline import perturbed_posts
 from polar_pipeline.synthesis.plan import plan, prompt_pool
 from polar_pipeline.synthesis.posts import as_table, synthetic_posts

@@ -36,3 +36,8 @@ def likely_tokens(request: Request, bytes_per_token: float) -> tuple[int, int]:
 def dollars(prompt_tokens: int, completion_tokens: int, settings: SynthesisSettings) -> float:
     """Price of these tokens in US dollars, by the profile's prices per million."""
     return (prompt_tokens * settings.price_prompt + completion_tokens * settings.price_completion) / _MILLION
+
+
+def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:
+    """Price of embedding these tokens; no tokenizer makes more of them than the texts have bytes."""
+    return tokens * settings.price_embedding / _MILLION

@@ -3,7 +3,7 @@
 Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
 happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip (a body byte by byte),
 half, malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
-duplicate, foreign (another language). With `per_second` it refuses what is over that rate and says when to come back.
+duplicate, foreign (another language), german (which a filter for German lets pass). With `per_second` it refuses what is over that rate and says when to come back.
 """
 
 import asyncio
@@ -49,6 +49,8 @@ class Server:
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, 404)
         texts = body["input"]
         self.count["calls"] += 1
+        if (fate := self._fate(self.count["calls"])).isdigit():
+            return JSONResponse({"error": {"message": "no"}}, int(fate))
         rows = [
             {"index": place, "object": "embedding", "embedding": [len(text), 1.0]} for place, text in enumerate(texts)
         ]
@@ -127,6 +129,8 @@ class Server:
         if fate == "foreign":
             foreign = "The river was high this morning and number {} of the boats could not leave the harbour"
             content = json.dumps({"posts": [foreign.format(self.count["posts"] + place) for place in range(size)]})
+        if fate == "german":
+            content = json.dumps({"posts": [_german(stem, place) for place in range(size)]}, ensure_ascii=False)
         if fate == "malformed":
             content = content[:-4]
         message: dict[str, Any] = {"role": "assistant", "content": content}
@@ -153,6 +157,29 @@ class Server:
 def _fenced(task: str) -> list[str]:
     inner = task.split("<data>\n")[1].split("\n</data>")[0]
     return [row["text"] for row in json.loads(inner)]
+
+
+def _german(stem: str, place: int) -> str:
+    """A sentence that a filter for German lets pass, another one each time."""
+    draw = hashlib.sha256(f"{stem} {place}".encode()).digest()
+    who = (
+        "Der Bürgermeister",
+        "Unsere Regierung",
+        "Die Opposition",
+        "Mein Nachbar",
+        "Der ganze Stadtrat",
+        "Diese Partei",
+    )
+    does = ("verspricht schon wieder", "fordert jetzt lautstark", "verhindert seit Jahren", "versteht einfach nicht")
+    what = ("mehr Geld für die Schulen", "neue Wohnungen am Bahnhof", "den Umbau der alten Brücke", "sichere Radwege")
+    end = (
+        "und keiner hört mehr zu",
+        "das ist doch ein Witz",
+        "und wir bezahlen es am Ende",
+        "ich kann es nicht mehr hören",
+    )
+    parts = (words[draw[at] % len(words)] for at, words in enumerate((who, does, what, end)))
+    return " ".join(parts) + (" 😡" if draw[5] % 2 else "!")
 
 
 async def _dripping(content: str) -> Any:
