@@ -66,7 +66,8 @@ class SecondLook:
         if self._settings.judge:
             given = self.judged(posts)
             differs = (given.notna() & (given != posts["label"])).to_numpy(dtype=bool)
-            self.agreement = 1 - differs.sum() / given.notna().sum() if given.notna().any() else None
+            answered = int(given.notna().sum())
+            self.agreement = 1 - int(differs.sum()) / answered if answered else None
             for row in np.flatnonzero(differs):
                 found[row] = found[row] or Objection("judge", f"a blind judge gives it the label {given.iloc[row]}")
         return found

@@ -68,7 +68,7 @@ class Running:
         self.url = f"{self.address}/v1"
 
     def get(self, what: str) -> Any:
-        """`count` or `calls`."""
+        """`count`, `calls` or `answered`."""
         with urllib.request.urlopen(f"{self.address}/{what}", timeout=10) as answer:
             return json.load(answer)
 

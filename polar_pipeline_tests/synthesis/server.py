@@ -28,12 +28,14 @@ class Server:
     def __init__(self, rules: dict[str, float], delay: float, per_second: float) -> None:
         self._rules, self._delay, self._per_second, self._free_at = rules, delay, per_second, 0.0
         self.calls: list[dict[str, Any]] = []
+        self.good: list[dict[str, Any]] = []
         self.count = {"calls": 0, "charged": 0, "posts": 0}
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
                 Route("/count", self.counted, methods=["GET"]),
+                Route("/answered", self.answered, methods=["GET"]),
                 Route("/calls", self.called, methods=["GET"]),
             ]
         )
@@ -61,6 +63,10 @@ class Server:
         """The bodies of all calls."""
         return JSONResponse(self.calls)
 
+    async def answered(self, request: Request) -> Response:
+        """The bodies of those calls that got what they asked for."""
+        return JSONResponse(self.good)
+
     async def complete(self, request: Request) -> Response:
         """One call."""
         body = await request.json()
@@ -80,6 +86,8 @@ class Server:
             await asyncio.sleep(3600)
         answer = self._answer(body, fate)
         self.count["charged"] += 1
+        if fate in ("ok", "german", "duplicate", "foreign"):
+            self.good.append(body)
         if fate == "drip":
             return StreamingResponse(_dripping(json.dumps(answer)), media_type="application/json")
         if fate == "half":
@@ -115,6 +123,11 @@ class Server:
         stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
         content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
         content = content if wanted else f"post {stem}"
+        if fate == "foreign":
+            foreign = "The river was high this morning and number {} of the boats could not leave the harbour"
+            content = json.dumps({"posts": [foreign.format(self.count["posts"] + place) for place in range(size)]})
+        if fate in ("german", "duplicate"):
+            content = json.dumps({"posts": [_german(stem, place) for place in range(size)]}, ensure_ascii=False)
         task = body["messages"][-1]["content"]
         if task.endswith("Label each text."):
             content = json.dumps({"posts": ["1" if "eins" in text else "0" for text in _fenced(task)]})
@@ -126,11 +139,6 @@ class Server:
             content = json.dumps({"posts": ["\ud800"] * size})
         if fate == "nested":
             content = "[" * 200_000
-        if fate == "foreign":
-            foreign = "The river was high this morning and number {} of the boats could not leave the harbour"
-            content = json.dumps({"posts": [foreign.format(self.count["posts"] + place) for place in range(size)]})
-        if fate == "german":
-            content = json.dumps({"posts": [_german(stem, place) for place in range(size)]}, ensure_ascii=False)
         if fate == "malformed":
             content = content[:-4]
         message: dict[str, Any] = {"role": "assistant", "content": content}
