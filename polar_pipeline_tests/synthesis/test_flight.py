@@ -18,9 +18,21 @@ def test_refusals_of_one_burst_halve_it_once_and_answers_raise_it_slowly() -> No
     for _ in range(3):
         flight.answered()
     assert flight.allowed == 2
+    flight.refused(time.monotonic())
+    assert flight.allowed == 1
     for _ in range(2000):
         flight.answered()
     assert flight.allowed == 32
+
+
+def test_a_refusal_now_and_then_cuts_nothing_and_one_in_five_does() -> None:
+    flight = Flight(128)
+    for call in range(2000):
+        flight.refused(time.monotonic()) if call % 50 == 49 else flight.answered()
+    assert flight.allowed == 128
+    for call in range(1000):
+        flight.refused(time.monotonic()) if call % 5 == 4 else flight.answered()
+    assert flight.allowed < 20
 
 
 def test_what_is_left_bounds_it_until_more_is_left() -> None:
