@@ -72,7 +72,8 @@ class EndpointEmbedder:
             ledger.release(reservation, "status 401", free=True)
             raise
         if attempt.body is None:
-            ledger.release(reservation, attempt.failure, worst if attempt.charged else 0.0, attempt.free)
+            cost = ledger.held(reservation) if attempt.charged else 0.0
+            ledger.release(reservation, attempt.failure, cost, attempt.free)
             return attempt, None
         vectors, tokens = _read(attempt.body, len(texts))
         price = worst if tokens is None else embedding_dollars(tokens, self._settings)

@@ -9,7 +9,6 @@ import asyncio
 import math
 import time
 
-
 _TOLERATED = 0.1  # refusals per answer
 
 

@@ -155,7 +155,8 @@ class _Run:
             attempt = await self._call(request, reservation)
             self._learn(attempt, sent)
             if not attempt.reply:
-                self._ledger.release(reservation, attempt.failure, worst if attempt.charged else 0.0, attempt.free)
+                cost = self._ledger.held(reservation) if attempt.charged else 0.0
+                self._ledger.release(reservation, attempt.failure, cost, attempt.free)
             elif not self._ledger.settle(reservation, attempt.reply) and self._settings.max_dollars is not None:
                 self._stop(dearer(self._address))
             return attempt

@@ -131,6 +131,10 @@ class Ledger:
         self._append({"kind": "end", "reservation": reservation, "dollars": dollars, "reason": reason, "free": free})
         self._held.pop(reservation, None)
 
+    def held(self, reservation: str) -> float:
+        """Dollars that are set aside under this reservation."""
+        return self._held[reservation]
+
     def finished(self, key: str) -> bool:
         """Whether a request needs no further call."""
         return self.answers.finished(key)
