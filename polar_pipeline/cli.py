@@ -126,7 +126,7 @@ def synth() -> None:
 @PROFILE
 def synth_plan(languages: tuple[str, ...], profile: str) -> None:
     """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
-    from polar_pipeline.commands.synth import print_plan
+    from polar_pipeline.commands.synth_plan import print_plan
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)

@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
+from polar_pipeline.storage.home import Home
+from polar_pipeline.task.card import load_card
+from polar_pipeline.task.profile import Profile
 
 HEAVY = (
     "torch",
@@ -106,6 +110,25 @@ def test_the_code_version_follows_the_settings_of_its_stage(tmp_path: Path) -> N
     before, after = versions("demo"), versions(str(path))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"thresholds", "ensemble_predictions", "benchmark_report", "submission"}
+
+
+def test_what_curation_asks_of_other_stages_is_in_its_code_version(tmp_path: Path) -> None:
+    def version(**changes: Any) -> str | None:
+        profile = Profile.model_validate(
+            {"name": "x", "description": "", "data": "bundled", "languages": ["deu"]} | changes
+        )
+        project = Project(profile, load_card("polar"), Home(tmp_path))
+        return build_defs(project).resolve_asset_graph().get(dg.AssetKey("deduped_posts")).code_version
+
+    weak, asked = [{"name": "linear", "kind": "linear", "regularisation": 2.0}], {"source": "endpoint"}
+    open_gate = {"gate": False}
+    assert version(backbones=weak) != version()  # the gate trains the linear backbone
+    assert version(decision={"resamples": 10}) != version()
+    assert version(curation=open_gate, backbones=weak) == version(curation=open_gate)
+    other = {"source": "endpoint", "model": "other"}
+    assert version(curation=open_gate, synthesis=asked) == version(curation=open_gate, synthesis=other)
+    judge = {"gate": False, "judge": True}
+    assert version(curation=judge, synthesis=asked) != version(curation=judge, synthesis=other)
 
 
 def test_partitions_are_the_profiles_languages_heaviest_first(tmp_path: Path) -> None:

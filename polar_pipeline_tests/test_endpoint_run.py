@@ -1,7 +1,9 @@
 """An endpoint through the whole graph: two languages at once under one cap, nothing asked twice, the key nowhere."""
 
 import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,39 +29,78 @@ synthesis:
   timeout: 2.0
   price_prompt: 1.0
   price_completion: 1.0
-  max_dollars: 0.03
+  max_dollars: {dollars}
+curation: {{gate: false, judge: {judge}}}
 """
 
 
+def ledger_lines(home: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in home.glob("ledgers/*.jsonl") for line in path.read_text().splitlines()]
+
+
 def test_two_languages_share_a_cap_and_nothing_is_asked_twice(tmp_path: Path) -> None:
-    server = Running(tmp_path, {"429_after": 0.05, "500": 0.05, "malformed": 0.05, "refusal": 0.05}, delay=0.02)
+    rules = {"429_after": 0.05, "500": 0.05, "malformed": 0.05, "refusal": 0.05, "german": 0.8}
+    server = Running(tmp_path, rules, delay=0.02)
+    own, home = tmp_path / "own.yaml", tmp_path / "home"
     try:
-        (tmp_path / "own.yaml").write_text(PROFILE.format(url=server.url))
-        home = tmp_path / "home"
-        command = ("run", "--all", "--profile", str(tmp_path / "own.yaml"), "--jobs", "2")
-        polar(home, *command, OPENAI_API_KEY=KEY)
-        first = server.get("count")
-        lines = [json.loads(line) for path in home.glob("ledgers/*.jsonl") for line in path.read_text().splitlines()]
+        own.write_text(PROFILE.format(url=server.url, dollars=0.0055, judge="false"))
+        polar(home, "run", "--all", "--profile", str(own), "--jobs", "2", OPENAI_API_KEY=KEY)
+        lines = ledger_lines(home)
         spent = sum(line["dollars"] for line in lines if line["kind"] != "reserve")
-        assert 0 < spent <= 0.03
-        assert sum(line["kind"] == "reserve" for line in lines) == first["calls"]
+        assert 0 < spent <= 0.0055
+        first, good = server.get("calls"), server.get("answered")
+        assert sum(line["kind"] == "reserve" for line in lines) == len(first)
         for code in ("deu", "eng"):
             made = pd.read_parquet(home / "artifacts" / "synthetic_posts" / f"{code}.parquet")
             table = pd.read_parquet(home / "artifacts" / "deduped_posts" / f"{code}.parquet")
             assert len(table[table["source"] != "real"]) == len(made)
-        polar(home, "run", "--profile", str(tmp_path / "own.yaml"), "--language", "deu", OPENAI_API_KEY=KEY)
-        answered = {line["key"] for line in lines if line["kind"] == "reserve"}
-        assert server.get("count")["calls"] - first["calls"] <= len(answered)
+        own.write_text(PROFILE.format(url=server.url, dollars=1.0, judge="false"))  # room for the rest
+        polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)
+        later = server.get("calls")[len(first) :]
+        assert later and good and not any(body in good for body in later)
     finally:
         server.stop()
     leaked = [path for path in home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert leaked == []
 
 
+def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path) -> None:
+    server = Running(tmp_path, {"malformed": 0.15, "500": 0.15, "foreign": 0.15, "duplicate": 0.2, "german": 0.5})
+    home, own = tmp_path / "home", tmp_path / "own.yaml"
+    try:
+        own.write_text(PROFILE.format(url=server.url, dollars=1.0, judge="true"))
+        polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)
+    finally:
+        server.stop()
+    lines = ledger_lines(home)
+    metrics = {asset: read_metrics(home, asset) for asset in ("synthetic_posts", "deduped_posts")}
+    ends = [line for line in lines if line["kind"] != "reserve"]
+    whole = sum(line["dollars"] for line in ends)
+    posts, look = (metrics[asset]["dollars"] for asset in metrics)
+    assert posts + look == pytest.approx(whole) and min(posts, look) > 0
+    good = [line for line in ends if line["kind"] == "reply" and line["reply"]["outcome"] == "ok"]
+    assert whole > sum(line["dollars"] for line in good)  # unreadable answers are paid for too
+    assert metrics["synthetic_posts"]["calls/malformed"] > 0 and metrics["synthetic_posts"]["calls/status_500"] > 0
+    assert 0 < metrics["deduped_posts"]["judge_agreement"] < 1
+    flagged = {
+        name.rsplit("/", 1)[1] for name, value in metrics["deduped_posts"].items() if name[:4] == "flag" and value
+    }
+    assert {"language", "duplicate", "judge"} <= flagged
+    assert any(name.startswith("kept/direct/") for name in metrics["deduped_posts"])
+
+
+def read_metrics(home: Path, asset: str) -> dict[str, float]:
+    with sqlite3.connect(home / "mlflow.db") as database:
+        (run,) = database.execute(
+            "select run_uuid from tags where key='dagster.asset' and value=?", (asset,)
+        ).fetchone()
+        return dict(database.execute("select key, value from metrics where run_uuid=?", (run,)))
+
+
 def test_a_wrong_key_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     server = Running(tmp_path, {"401": 1.0})
     try:
-        (tmp_path / "own.yaml").write_text(PROFILE.format(url=server.url))
+        (tmp_path / "own.yaml").write_text(PROFILE.format(url=server.url, dollars=0.0055, judge="false"))
         done = polar(tmp_path / "home", "run", "--language", "deu", "--profile", str(tmp_path / "own.yaml"),
                      check=False, OPENAI_API_KEY=KEY)  # fmt: skip
     finally:

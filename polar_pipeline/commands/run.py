@@ -18,6 +18,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.record import read_record
+from polar_pipeline.synthesis.endpoint import check_endpoint
 from polar_pipeline.task.backbones import ImportedSettings, LoraSettings
 from polar_pipeline.task.languages import language
 from polar_pipeline.task.profile import Profile
@@ -29,6 +30,8 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     started = time.perf_counter()
     done = {code: decision for code in codes if resume and (decision := finished(project, code))}
     wanted = [code for code in codes if code not in done]
+    if wanted:
+        _check_endpoint(project)
     if done:
         click.echo(f"finished before: {', '.join(done)}")
     outcomes = _run(project, profile, wanted, processes) if wanted else []
@@ -54,6 +57,13 @@ def default_jobs(profile: Profile) -> int:
         if torch.cuda.is_available():
             return 1
     return os.cpu_count() or 1
+
+
+def _check_endpoint(project: Project) -> None:
+    """A missing key is said before the first language starts, not by each of them."""
+    profile = project.profile
+    if profile.synthesis.source == "endpoint" or profile.curation.asks_endpoint:
+        check_endpoint(profile.synthesis.base_url)
 
 
 def finished(project: Project, code: str) -> Decision | None:

@@ -1,6 +1,4 @@
-"""`polar synth`: what a plan would cost before anything is spent, and whether synthetic posts help."""
-
-from collections.abc import Callable
+"""`polar synth evaluate`: whether synthetic posts help, on the path that the assets take."""
 
 import click
 import pandas as pd
@@ -8,86 +6,72 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.curation.curate import curate
-from polar_pipeline.curation.embedding import make_embedder
-from polar_pipeline.decision.augmentation import evaluate_shares, helpful_share
+from polar_pipeline.curation.curate import REAL
+from polar_pipeline.curation.review import Review, review
+from polar_pipeline.decision.augmentation import ShareResult
+from polar_pipeline.decision.gate import Gate, gate
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import verdict
-from polar_pipeline.synthesis.ledger import Budget, Ledger
-from polar_pipeline.synthesis.make import make_posts, planned_requests
-from polar_pipeline.synthesis.prices import dollars, likely_tokens, worst_tokens
-from polar_pipeline.synthesis.request import Request
-from polar_pipeline.task.backbones import LinearSettings
+from polar_pipeline.synthesis.make import Made, make_posts
 
-_BYTES_PER_TOKEN = 3.0  # of prompts in many scripts; a rough middle, and the worst case stands beside it
-
-
-def print_plan(project: Project, codes: list[str]) -> int:
-    """Requests, tokens and dollars per language; nothing is sent. Returns the exit code."""
-    settings = project.profile.synthesis
-    table = _table("language", "requests", "answered", "posts", "tokens, likely", "$, likely", "$, at most")
-    sums = [0.0] * 6
-    for code in codes:
-        requests = planned_requests(_posts(project, code), code, project.card, settings, project.profile.seed)
-        open_requests = _unanswered(project, code, requests)
-        likely = [likely_tokens(request, _BYTES_PER_TOKEN) for request in open_requests]
-        row = [
-            len(requests),
-            len(requests) - len(open_requests),
-            sum(len(request.labels) for request in open_requests),
-            sum(map(sum, likely)),
-            sum(dollars(*tokens, settings) for tokens in likely),
-            sum(dollars(*worst_tokens(request), settings) for request in open_requests),
-        ]
-        sums = [one + other for one, other in zip(sums, row, strict=True)]
-        table.add_row(code, *_cells(row))
-    table.add_section()
-    table.add_row("all", *_cells(sums))
-    Console(width=max(Console().width, 100)).print(table)
-    cap = "no cap" if settings.max_dollars is None else f"never more than ${settings.max_dollars:.2f}"
-    click.echo(f"model {settings.model}, {cap} (synthesis.max_dollars); nothing was sent.")
-    return 0
+_COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
 
 
 def print_evaluation(project: Project, codes: list[str]) -> int:
-    """Train with and without synthetic posts, and say with an interval whether they help. Returns the exit code."""
-    settings = project.profile
-    if settings.synthesis.source == "none":
+    """Train with and without synthetic posts, and say with an interval whether they help.
+
+    Returns the exit code: 1 when a language has no post to train with.
+    """
+    profile = project.profile
+    if profile.synthesis.source == "none":
         raise InputError(
-            f"profile {settings.name!r} makes no synthetic posts: set synthesis.source to offline or endpoint."
+            f"profile {profile.name!r} makes no synthetic posts: set synthesis.source to offline or endpoint."
         )
-    own = next((entry for entry in settings.backbones if isinstance(entry, LinearSettings)), LinearSettings())
-    table = _table("language", "share", "posts", "macro-F1", "difference", "interval", "verdict")
-    for code in codes:
-        posts = _posts(project, code)
-        made = make_posts(posts, code, project.card, settings.synthesis, settings.seed, project.home.ledgers, _say)
-        embedder = make_embedder(
-            settings.curation.embedder, project.home.artifacts / "embeddings", settings.synthesis.base_url
-        )
-        curated = curate(posts, made.posts, code, settings.curation, embedder)
-        results = evaluate_shares(curated, code, project.card, settings, make_backbone(own, settings))
-        for result in results:
-            found = result.difference
-            said = verdict(found).replace("B is better", "helps").replace("A is better", "hurts")
-            table.add_row(
-                code, f"{result.share:.0%}", str(result.posts), f"{result.macro_f1:.4f}", f"{found.value:+.4f}",
-                f"{found.low:+.4f} to {found.high:+.4f}", said if result.posts else "",
-            )  # fmt: skip
-        table.add_section()
-        click.echo(f"{code}: share to train with: {helpful_share(results):.0%}")
-    Console(width=max(Console().width, 100)).print(table)
-    return 0
+    table, closing, empty = _table(), list[str](), 0
+    try:
+        for code in codes:
+            posts = _posts(project, code)
+            made = make_posts(posts, code, project.card, profile.synthesis, profile.seed, project.home.ledgers, _say)
+            found = review(posts, made.posts, code, project.card, profile, project.home, _say)
+            decided = gate(found.table, code, project.card, profile)
+            _add_rows(table, code, found.table, decided.results)
+            closing.append(_closing(project, code, made, found, decided))
+            empty += not found.usable
+    finally:  # what is known when a later language fails is worth seeing
+        Console(width=max(Console().width, 100)).print(table)
+        for line in closing:
+            click.echo(line)
+    return 1 if empty else 0
 
 
-def _unanswered(project: Project, code: str, requests: list[Request]) -> list[Request]:
-    if not (project.home.ledgers / f"{code}.jsonl").exists():
-        return requests
-    with Ledger(project.home.ledgers, code, Budget(None, None)) as ledger:
-        return [request for request in requests if not ledger.finished(request.key)]
+def _add_rows(table: Table, code: str, curated: pd.DataFrame, results: list[ShareResult]) -> None:
+    """A row per share; `share` is what was really trained on, which is less where there are too few posts."""
+    real = int(((curated["source"] == REAL) & (curated["fold"] >= 0) & curated["keep"]).sum())
+    for result in results:
+        found = result.difference
+        said = verdict(found).replace("B is better", "helps").replace("A is better", "hurts")
+        table.add_row(
+            code, f"{result.share:.0%}", f"{result.posts / (real + result.posts):.1%}", str(result.posts),
+            f"{result.macro_f1:.4f}", f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}",
+            said if result.posts else "",
+        )  # fmt: skip
+    table.add_section()
+
+
+def _closing(project: Project, code: str, made: Made, found: Review, decided: Gate) -> str:
+    """One sentence: what there was to train with, and what it was good for."""
+    settings = project.profile
+    stopped = "".join(f"; {why}" for why in (made.stopped, found.stopped) if why)
+    posts = f"{code}: {found.usable} usable of {settings.synthesis.posts} posts asked for{stopped}"
+    if not found.usable:
+        return f"{posts}; nothing to train with."
+    if decided.share == 0:
+        return f"{posts}; no share up to {settings.curation.share:.0%} helps beyond the error, so train without them."
+    best = next(result for result in decided.results if result.share == decided.share)
+    return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
 
 
 def _posts(project: Project, code: str) -> pd.DataFrame:
@@ -98,13 +82,8 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _table(*columns: str) -> Table:
+def _table() -> Table:
     table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    for column in columns:
+    for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("language", "verdict") else "right", no_wrap=True)
     return table
-
-
-def _cells(row: list[float]) -> list[str]:
-    shown: list[Callable[[float], str]] = [lambda value: f"{value:,.0f}"] * 4 + [lambda value: f"{value:,.2f}"] * 2
-    return [show(value) for show, value in zip(shown, row, strict=True)]

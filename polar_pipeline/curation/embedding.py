@@ -4,21 +4,21 @@ The default needs no weights: counts of character n-grams, hashed with random si
 count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009). Vectors are cached by the content of the text.
 """
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from polar_pipeline.corpus.duplicates import normalise
+from polar_pipeline.curation.endpoint_embedding import API, EndpointEmbedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.synthesis.endpoint import Endpoint
 
 NGRAMS = "ngrams"
-API = "api:"
-_BATCH = 256  # texts of one call of an endpoint
+_LOT = 256  # texts of one call of an endpoint
 _DIMENSIONS = 1024
 
 
@@ -72,51 +72,24 @@ class SentenceEmbedder:
         return vectors
 
 
-class EndpointEmbedder:
-    """Embeddings of an OpenAI-style endpoint: the name of its model after `api:`. Key and address as for synthesis."""
-
-    def __init__(self, name: str, base_url: str | None) -> None:
-        self.name = f"{API}{name}"
-        self._model, self._base_url = name, base_url
-
-    def embed(self, texts: list[str]) -> Floats:
-        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError when the endpoint refuses."""
-        import openai
-
-        if not os.environ.get("OPENAI_API_KEY"):
-            raise InputError(f"curation.embedder {self.name!r} needs OPENAI_API_KEY: export the endpoint's key.")
-        client = openai.OpenAI(base_url=self._base_url, max_retries=5)
-        found: list[list[float]] = []
-        try:
-            for start in range(0, len(texts), _BATCH):
-                lot = [text or " " for text in texts[start : start + _BATCH]]
-                found += [row.embedding for row in client.embeddings.create(model=self._model, input=lot).data]
-        except openai.OpenAIError as error:  # its own words may repeat the key
-            raise InputError(
-                f"curation.embedder {self.name!r}: the endpoint gave no embeddings ({type(error).__name__}): "
-                f"correct the model's name, the key or the address, or use {NGRAMS}."
-            ) from None
-        vectors = np.array(found, dtype=np.float32)
-        unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return unit
-
-
 class CachedEmbedder:
     """Another embedder, asked once per text: vectors lie in one safetensors file per set of texts that was new together."""
 
-    def __init__(self, inner: Embedder, folder: Path) -> None:
+    def __init__(self, inner: Embedder, folder: Path, lot: int | None = None) -> None:
+        """`lot` texts are asked for and written at a time, so that what was paid for is not lost; None is all."""
         self.name = inner.name
-        self._inner, self._folder = inner, folder / fingerprint(inner.name)[:16]
+        self._inner, self._folder, self._lot = inner, folder / fingerprint(inner.name)[:16], lot
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions), from the cache where it has them."""
         keys = [fingerprint(text) for text in texts]
         known = self._read(set(keys))
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        if new:
-            vectors = self._inner.embed(list(new.values()))
-            self._write(list(new), vectors)
-            known |= dict(zip(new, vectors, strict=True))
+        for start in range(0, len(new), self._lot or len(new) or 1):
+            lot = list(new)[start : start + (self._lot or len(new))]
+            vectors = self._inner.embed([new[key] for key in lot])
+            self._write(lot, vectors)
+            known |= dict(zip(lot, vectors, strict=True))
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
 
     def _read(self, wanted: set[str]) -> dict[str, Floats]:
@@ -139,9 +112,12 @@ class CachedEmbedder:
         write_atomic_with(path, lambda file: save_file({"vectors": vectors}, file, {"keys": ",".join(keys)}))
 
 
-def make_embedder(name: str, cache: Path, base_url: str | None = None) -> Embedder:
-    """The embedder of this name; `base_url` is for those of an endpoint. The default is faster than a cache would be."""
+def make_embedder(name: str, cache: Path, endpoint: Endpoint | None = None) -> Embedder:
+    """The embedder of this name; `endpoint` is for those that start with `api:`. The default is faster than a cache would be."""
     if name == NGRAMS:
         return NgramEmbedder()
-    inner = EndpointEmbedder(name.removeprefix(API), base_url) if name.startswith(API) else SentenceEmbedder(name)
-    return CachedEmbedder(inner, cache)
+    if not name.startswith(API):
+        return CachedEmbedder(SentenceEmbedder(name), cache)
+    if endpoint is None:
+        raise InputError(f"curation.embedder {name!r} needs an endpoint to ask: use {NGRAMS} here.")
+    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, lot=_LOT)

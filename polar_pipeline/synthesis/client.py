@@ -1,148 +1,131 @@
-"""The client: one call of an OpenAI-style endpoint, and what its answer means, whatever it is.
+"""The client: one call of an OpenAI-style endpoint, and how it ended, whatever happened.
 
-A wrong key or model is an error that stops everything; 429, 5xx, time-outs and lost connections are worth another try; an answer
-with status 200 is a reply, because it has been paid for, also when nothing in it can be read. What does not belong here:
-prompts, the ledger, trying again.
+429, 5xx, time-outs and lost connections are worth another try; an answer with status 200 is a reply, because it has been paid
+for. What does not belong here: prompts, what an answer means, the ledger, trying again.
 """
 
-import json
-import os
+import asyncio
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.pace import Pace
-from polar_pipeline.synthesis.prices import dollars, worst_tokens
+from polar_pipeline.synthesis.endpoint import address, key, without_key
+from polar_pipeline.synthesis.pace import Pace, remaining
+from polar_pipeline.synthesis.prices import answer_format
+from polar_pipeline.synthesis.reading import read_reply
 from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.task.profile import SynthesisSettings
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from collections.abc import Awaitable
+
+    import openai
+    from openai._legacy_response import LegacyAPIResponse
+
+UNREACHED, TOO_LATE, BROKEN = "no connection", "no answer in time", "the connection broke"
+_CONNECT = 10.0  # seconds; whatever takes longer to say hello does not listen
+# by name, because the SDK has changed the package that they come from
+_NEVER_OPENED = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "LocalProtocolError", "PoolTimeout"}
 
 
 class Attempt(NamedTuple):
     """How one call ended: with a reply, or with a failure, and whether that is worth another try."""
 
     reply: Reply | None
-    failure: str = ""
+    failure: str = ""  # one of the above, or `status 429`
+    message: str = ""  # the endpoint's own words, without the key
     again: bool = True
     wait: float = 0.0  # seconds that the endpoint asked for
     charged: bool = False  # whether the endpoint may have worked on it, and so may charge for it
+    spent: bool = False  # whether it says that the account behind the key has no money left
+    remaining: float = math.inf  # requests that the endpoint says are left in its window
+    body: str | None = None  # of an answer with status 200
+
+    @property
+    def free(self) -> bool:
+        """Refused before any work was done: counts neither as money nor as a request."""
+        return self.failure == UNREACHED or self.failure.startswith("status 4")
 
 
 class Client:
     """Calls one endpoint. The key comes from OPENAI_API_KEY, the address from the profile or OPENAI_BASE_URL."""
 
     def __init__(self, settings: SynthesisSettings, pace: Pace) -> None:
+        import openai
+
         self._settings, self._pace = settings, pace
-        self._sdk = _sdk(settings)
+        hello = min(_CONNECT, settings.timeout / 2)  # so that a silent address is told from a slow answer
+        self._sdk = openai.AsyncOpenAI(
+            api_key=key(),
+            base_url=address(settings.base_url),
+            max_retries=0,  # the rules are ours
+            timeout=openai.Timeout(None, connect=hello, pool=hello),
+        )
 
     async def close(self) -> None:
         """Let the connections go."""
         await self._sdk.close()
 
     async def call(self, request: Request) -> Attempt:
-        """Send it once. Raises InputError for a key or a model that every call would fail with."""
+        """Send it once. Raises InputError for a key that every call would fail with."""
+        attempt = await self._sent(self._sdk.chat.completions.with_raw_response.create(**_body(request)))
+        if attempt.body is None:
+            return attempt
+        return attempt._replace(reply=read_reply(request, attempt.body, self._settings))
+
+    async def embed(self, model: str, texts: list[str]) -> Attempt:
+        """Ask once for the vectors of texts; what came is in `body`. Raises InputError as `call` does."""
+        return await self._sent(
+            self._sdk.embeddings.with_raw_response.create(model=model, input=texts, encoding_format="float")
+        )
+
+    async def _sent(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> Attempt:
+        """How a call ends; the time-out is for the whole of it."""
         import openai
 
         try:
-            response = await self._sdk.chat.completions.with_raw_response.create(**_body(request))
-            text = response.text
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise InputError(_hopeless(error.status_code, self._settings)) from None
-        except openai.APIStatusError as error:
-            status = error.status_code
-            wait = self._pace.heed(error.response.headers, refused=status == 429)
-            return Attempt(None, f"status {status}", status in (408, 409, 429) or status >= 500, wait)
-        except openai.APITimeoutError:
-            return Attempt(None, "no answer in time", charged=True)
-        except openai.APIConnectionError:
-            return Attempt(None, "no connection, or it broke", charged=True)
+            async with asyncio.timeout(self._settings.timeout):
+                response = await call
+        except TimeoutError:
+            return Attempt(None, TOO_LATE, charged=True)
+        except openai.APIError as error:
+            return failed(error, self._pace)
         self._pace.heed(response.headers, refused=False)
-        return Attempt(read_reply(request, text, self._settings))
+        content = response.http_response.content.decode("utf-8", "replace")
+        return Attempt(None, remaining=remaining(response.headers), body=content)
 
 
-def read_reply(request: Request, body: str, settings: SynthesisSettings) -> Reply:
-    """What a response with status 200 says, whatever it is: never raises, because it may have been paid for."""
-    try:
-        content = json.loads(body)
-        choice = content["choices"][0]
-        message, finish = choice["message"], str(choice.get("finish_reason"))
-    except (ValueError, KeyError, IndexError, TypeError):
-        content, message, finish = {}, {}, "unreadable"
-    prompt, completion, counted = _usage(content, request)
-    texts, outcome = _texts(message, finish, len(request.labels))
-    return Reply(
-        key=request.key,
-        texts=texts,
-        outcome=outcome,
-        finish=finish,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        dollars=dollars(prompt, completion, settings),
-        counted=counted,
-    )
+def failed(error: "openai.APIError", pace: Pace) -> Attempt:
+    """What an error of the SDK means. Raises InputError for a key that is refused."""
+    import openai
+
+    if isinstance(error, openai.AuthenticationError):
+        # without the endpoint's own words: they are about the key
+        raise InputError(
+            f"the endpoint refused the key (status {error.status_code}): set OPENAI_API_KEY to a valid one."
+        )
+    if isinstance(error, openai.APIStatusError):
+        return _refused(error, pace)
+    if type(error.__cause__).__name__ in _NEVER_OPENED:
+        return Attempt(None, UNREACHED, without_key(str(error.__cause__)))
+    return Attempt(None, TOO_LATE if isinstance(error, openai.APITimeoutError) else BROKEN, charged=True)
 
 
-def _texts(message: Any, finish: str, wanted: int) -> tuple[tuple[str, ...], str]:
-    if not isinstance(message, dict):
-        return (), "malformed"
-    if message.get("refusal") or finish == "content_filter":
-        return (), "refused"
-    if finish == "length":
-        return (), "truncated"
-    try:
-        posts = json.loads(message["content"])["posts"]
-    except (ValueError, KeyError, TypeError):
-        return (), "malformed"
-    if not isinstance(posts, list) or len(posts) != wanted or not all(isinstance(post, str) for post in posts):
-        return (), "malformed"
-    return tuple(posts), "ok"
-
-
-def _usage(content: Any, request: Request) -> tuple[int, int, bool]:
-    """Tokens as the endpoint counted them; where it did not, the most that they can have been."""
-    usage = content.get("usage") if isinstance(content, dict) else None
-    if isinstance(usage, dict):
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if isinstance(prompt, int) and isinstance(completion, int) and prompt >= 0 and completion >= 0:
-            return prompt, completion, True
-    return *worst_tokens(request), False
+def _refused(error: "openai.APIStatusError", pace: Pace) -> Attempt:
+    status, headers = error.status_code, error.response.headers
+    wait = pace.heed(headers, refused=True)
+    spent = status == 402 or error.code == "insufficient_quota"
+    again = (status in (408, 409, 429) or status >= 500) and not spent
+    words = error.body.get("message") if isinstance(error.body, dict) else error.body
+    message = without_key(words if isinstance(words, str) else "")
+    return Attempt(None, f"status {status}", message, again, wait, spent=spent, remaining=remaining(headers))
 
 
 def _body(request: Request) -> dict[str, Any]:
-    size = len(request.labels)
-    posts = {"type": "array", "items": {"type": "string"}, "minItems": size, "maxItems": size}
-    schema = {"type": "object", "properties": {"posts": posts}, "required": ["posts"], "additionalProperties": False}
     return {
         "model": request.model,
         "messages": [message.model_dump() for message in request.messages],
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "posts", "strict": True, "schema": schema},
-        },
+        "response_format": answer_format(request),
     }
-
-
-def _sdk(settings: SynthesisSettings) -> "AsyncOpenAI":
-    import openai
-
-    key = os.environ.get("OPENAI_API_KEY", "")
-    if not key:
-        raise InputError(
-            "OPENAI_API_KEY is not set: export the endpoint's key (any word for a local server without one)."
-        )
-    return openai.AsyncOpenAI(
-        api_key=key,
-        base_url=settings.base_url or None,  # None: OPENAI_BASE_URL, else OpenAI's own
-        max_retries=0,  # the rules are ours
-        timeout=settings.timeout,
-    )
-
-
-def _hopeless(status: int, settings: SynthesisSettings) -> str:
-    """One sentence without the endpoint's own words, which may repeat the key."""
-    if status == 404:
-        return f"the endpoint has no model {settings.model!r} (or no chat completions): correct synthesis.model or base_url."
-    return f"the endpoint refused the key (status {status}): set OPENAI_API_KEY to one that may use {settings.model!r}."

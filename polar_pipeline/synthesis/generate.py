@@ -8,67 +8,87 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.client import Attempt, Client
+from polar_pipeline.synthesis.endpoint import Progress, address, check_endpoint
+from polar_pipeline.synthesis.flight import Flight
 from polar_pipeline.synthesis.ledger import Account, Budget, Ledger
 from polar_pipeline.synthesis.pace import Pace
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.request import Reply, Request
+from polar_pipeline.synthesis.trouble import Trouble, dearer, no_money
 from polar_pipeline.task.profile import SynthesisSettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
+_PATIENCE = 10  # time-outs without an answer to anyone, after which refusals that name a wait are no longer waited for
 _LOOK_AGAIN = 0.05  # seconds until a cap is looked at again
 _SAY_EVERY = 5.0  # seconds between two lines of progress
-
-Progress = Callable[[str], None]
 
 
 class Generated(NamedTuple):
     """Replies in the order of the requests (None for those without one), what was said on the way, and the sums."""
 
     replies: list[Reply | None]
-    outcomes: Counter[str]
-    capped: bool  # whether a cap ended it before the plan did
+    outcomes: Counter[str]  # of the requests: ok, refused, truncated, malformed, or how the last call for it failed
+    stopped: str  # what ended it before the plan did, in words; "" when nothing did
     account: Account
+    calls: Calls  # all that were ever made for these requests
 
 
 def generate(
     requests: list[Request], folder: Path, language: str, settings: SynthesisSettings, progress: Progress
 ) -> Generated:
-    """Ask everything that the ledger in `folder` does not have yet. Raises InputError for a key or model that is wrong."""
-    budget = Budget(settings.max_dollars, settings.max_requests)
-    with Ledger(folder, language, budget) as ledger:
+    """Ask everything that the ledger in `folder` does not have yet. Raises InputError when nothing can succeed."""
+    with Ledger(folder, language, Budget(settings.max_dollars, settings.max_requests)) as ledger:
         pending = deque(request for request in requests if not ledger.finished(request.key))
         known = len(requests) - len(pending)
         if known:
             progress(f"{language}: {known} of {len(requests)} requests were answered before")
-        run = _Run(pending, ledger, Pace(folder / "pace.json"), settings, lambda line: progress(f"{language}: {line}"))
+        replies = [ledger.replies.get(request.key) for request in requests]
+        succeeded = any(reply and reply.outcome == "ok" for reply in replies)
+        run = _Run(pending, ledger, folder, settings, succeeded, lambda line: progress(f"{language}: {line}"))
         if pending:
+            check_endpoint(settings.base_url)
             asyncio.run(run.all())
         replies = [ledger.replies.get(request.key) for request in requests]
-        outcomes = Counter(reply.outcome if reply else "unanswered" for reply in replies)
-        return Generated(replies, outcomes, run.capped, ledger.account())
+        outcomes = Counter(
+            reply.outcome if reply else run.failures.get(request.key, "unanswered")
+            for request, reply in zip(requests, replies, strict=True)
+        )
+        calls = ledger.answers.calls({request.key for request in requests})
+        return Generated(replies, outcomes, run.stopped, ledger.account(), calls)
 
 
 class _Run:
     """One event loop's work."""
 
     def __init__(
-        self, pending: deque[Request], ledger: Ledger, pace: Pace, settings: SynthesisSettings, progress: Progress
+        self,
+        pending: deque[Request],
+        ledger: Ledger,
+        folder: Path,
+        settings: SynthesisSettings,
+        succeeded: bool,
+        progress: Progress,
     ) -> None:
-        self._pending, self._ledger, self._pace, self._settings = pending, ledger, pace, settings
+        self._pending, self._ledger, self._settings = pending, ledger, settings
+        self._pace, self._address = Pace(folder / "pace.json"), address(settings.base_url)
+        self._trouble = Trouble(settings, self._address, len(pending), succeeded)
         self._progress, self._total = progress, len(pending)
         self._random = random.Random()  # jitter, which should differ from process to process
         self._done, self._started, self._said = 0, time.monotonic(), time.monotonic()
+        self._answered = time.monotonic()  # when anyone last was
         self._flying, self._hopeless = 0, False
-        self.capped = False
+        self.failures: dict[str, str] = {}  # request -> how its last call failed
+        self.stopped = ""
 
     async def all(self) -> None:
         """Workers until the queue is empty, a cap is reached, or one of them finds that nothing can succeed."""
+        self._flight, self._turn = Flight(self._settings.concurrency), asyncio.Lock()
         self._client = Client(self._settings, self._pace)
         try:
             async with asyncio.TaskGroup() as group:
@@ -80,32 +100,74 @@ class _Run:
             await self._client.close()
 
     async def _work(self) -> None:
-        while self._pending and not self.capped:
+        while self._pending and not self.stopped:
             await self._answer(self._pending.popleft())
             self._done += 1
             self._say()
 
     async def _answer(self, request: Request) -> None:
-        """Calls until the ledger holds an answer, at most as many as the settings allow."""
-        worst, wait = dollars(*worst_tokens(request), self._settings), _FIRST_WAIT
-        for _ in range(self._settings.attempts):
+        """Calls until the ledger holds an answer, at most as many as the settings allow.
+
+        A refusal that names a wait is no failure: a slow endpoint says in this way that it is well.
+        """
+        began, failures, backoff = time.monotonic(), 0, _FIRST_WAIT
+        attempt = await self._attempt(request)
+        while attempt and not self._ledger.finished(request.key) and not self.stopped:
+            failures += not attempt.wait
+            if not attempt.again or failures >= self._settings.attempts or self._too_long(began, attempt.wait):
+                break
+            if not attempt.reply:
+                # jitter, so that workers that were refused together do not come back together (Brooker 2015)
+                await asyncio.sleep(attempt.wait or backoff * (0.5 + self._random.random() / 2))
+                backoff = backoff if attempt.wait else min(2 * backoff, _LONGEST_WAIT)
+            attempt = await self._attempt(request)
+        if attempt and (attempt.reply or not self.stopped):
+            self._ended(request, attempt)
+
+    def _too_long(self, began: float, wait: float) -> bool:
+        """Whether a named wait would end long after anyone was last answered."""
+        since = max(began, self._answered)
+        return wait > 0 and time.monotonic() + wait - since > _PATIENCE * self._settings.timeout
+
+    def _ended(self, request: Request, attempt: Attempt) -> None:
+        if not attempt.reply:
+            self.failures[request.key] = attempt.failure
+        try:
+            if attempt.spent and not self._trouble.succeeded:
+                raise InputError(f"{no_money(self._address, attempt.failure, attempt.message)}.")
+            self._trouble.note(attempt.reply.outcome if attempt.reply else attempt.failure, attempt.message)
+        except InputError:
+            self._hopeless = attempt.free
+            raise
+        if attempt.spent:
+            self._stop(no_money(self._address, attempt.failure, attempt.message))
+
+    async def _attempt(self, request: Request) -> Attempt | None:
+        """One call, when there is room for it and money; None when there is none left."""
+        async with self._flight:
             while (pause := self._pace.wait()) > 0:
                 await asyncio.sleep(pause + 0.1 * self._random.random())
+            worst = dollars(*worst_tokens(request), self._settings)
             reservation = await self._reserve(request.key, worst)
             if reservation is None:
-                return
+                return None
+            sent = time.monotonic()
             attempt = await self._call(request, reservation)
-            if attempt.reply:
-                self._ledger.settle(reservation, attempt.reply)
-                if self._ledger.finished(request.key):
-                    return
-                continue
-            self._ledger.release(reservation, attempt.failure, worst if attempt.charged else 0.0)
-            if not attempt.again:
-                return
-            # jitter, so that workers that were refused together do not come back together (Brooker 2015)
-            await asyncio.sleep(attempt.wait or wait * (0.5 + self._random.random() / 2))
-            wait = min(2 * wait, _LONGEST_WAIT)
+            self._learn(attempt, sent)
+            if not attempt.reply:
+                cost = self._ledger.held(reservation) if attempt.charged else 0.0
+                self._ledger.release(reservation, attempt.failure, cost, attempt.free)
+            elif not self._ledger.settle(reservation, attempt.reply) and self._settings.max_dollars is not None:
+                self._stop(dearer(self._address))
+            return attempt
+
+    def _learn(self, attempt: Attempt, sent: float) -> None:
+        self._flight.left(attempt.remaining)
+        if attempt.failure == "status 429":
+            self._flight.refused(sent)
+        elif attempt.reply:
+            self._flight.answered()
+            self._answered = time.monotonic()
 
     async def _call(self, request: Request, reservation: str) -> Attempt:
         self._flying += 1
@@ -113,24 +175,40 @@ class _Run:
             return await self._client.call(request)
         except InputError:
             self._hopeless = True
-            self._ledger.release(reservation, "refused")
+            self._ledger.release(reservation, "status 401", free=True)
             raise
         except asyncio.CancelledError:
-            if self._hopeless:  # one key and one model for all, so these are refused too; otherwise nobody knows
-                self._ledger.release(reservation, "refused with the others")
+            if self._hopeless:  # refused for free, as the others were; otherwise nobody knows
+                self._ledger.release(reservation, "refused with the others", free=True)
             raise
         finally:
             self._flying -= 1
 
     async def _reserve(self, key: str, worst: float) -> str | None:
-        """A reservation, when need be after requests in flight have turned out cheaper than their worst case."""
-        while not self.capped:
-            reservation = self._ledger.reserve(key, worst)
-            if reservation is not None:
-                return reservation
-            self.capped = self._flying == 0
-            await asyncio.sleep(_LOOK_AGAIN)
+        """A reservation, when need be after requests in flight have turned out cheaper than their worst case.
+
+        Those of other processes too: given up only when what is settled leaves no room, or when nobody moves any more.
+        """
+        async with self._turn:
+            seen, since = None, time.monotonic()
+            while not self.stopped:
+                reservation = self._ledger.reserve(key, worst)
+                if reservation is not None:
+                    return reservation
+                now = self._ledger.account()
+                if now != seen or self._flying:
+                    seen, since = now, time.monotonic()
+                cap = self._ledger.hopeless(worst)
+                if time.monotonic() - since > self._settings.timeout:
+                    cap = cap or self._ledger.full(worst)
+                if cap:
+                    self._stop(f"{cap} was reached: ${now.settled:.4f} spent and ${now.open:.4f} reserved")
+                else:
+                    await asyncio.sleep(_LOOK_AGAIN)
         return None
+
+    def _stop(self, why: str) -> None:
+        self.stopped = self.stopped or why
 
     def _say(self) -> None:
         now = time.monotonic()
@@ -141,5 +219,6 @@ class _Run:
         left = (self._total - self._done) / rate
         account = self._ledger.account()
         self._progress(
-            f"{self._done} of {self._total} requests, {rate:.1f} a second, about {left:.0f} s left, ${account.settled:.4f} spent"
+            f"{self._done} of {self._total} requests, {rate:.1f} a second, about {left:.0f} s left; "
+            f"all languages: ${account.settled:.4f} spent, ${account.open:.4f} reserved"
         )

@@ -11,22 +11,22 @@ What does not belong here: sending anything.
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.answers import Answers, entry, read_answers
 from polar_pipeline.synthesis.request import Reply
-
-_READABLE_TRIES = 2  # an answer that cannot be read is asked for once more
 
 
 class Account(NamedTuple):
     """Sums over all languages of a folder."""
 
-    requests: int  # reserved, whatever became of them
-    settled: float  # dollars of replies
+    requests: int  # reserved, but for those that were refused for free
+    settled: float  # dollars of replies, and of calls that may have been charged
     open: float  # dollars reserved and not settled: in flight, or lost with a process that was killed
 
 
@@ -44,6 +44,8 @@ class _Tail:
         self._path, self._offset = path, 0
         self.requests, self.settled = 0, 0.0
         self.open: dict[str, float] = {}  # reservation -> dollars
+        self._bounds: dict[str, float] = {}  # reservation -> dollars that were thought to be the most
+        self.excess = 1.0  # what a reply cost for each dollar that it should cost at the most
 
     def read(self) -> None:
         with self._path.open("rb") as file:
@@ -52,15 +54,20 @@ class _Tail:
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._take(_entry(line, self._path))
+            self._take(entry(line, self._path))
 
-    def _take(self, entry: dict[str, Any]) -> None:
-        if entry["kind"] == "reserve":
+    def _take(self, line: dict[str, Any]) -> None:
+        if line["kind"] == "reserve":
             self.requests += 1
-            self.open[entry["reservation"]] = entry["dollars"]
-        else:
-            self.open.pop(entry["reservation"], None)
-            self.settled += entry["dollars"]
+            self.open[line["reservation"]] = line["dollars"]
+            self._bounds[line["reservation"]] = line.get("bound", line["dollars"])
+            return
+        self.open.pop(line["reservation"], None)
+        bound = self._bounds.pop(line["reservation"], 0.0)
+        self.settled += line["dollars"]
+        self.requests -= bool(line.get("free"))
+        if bound > 0:
+            self.excess = max(self.excess, line["dollars"] / bound)
 
 
 class Ledger:
@@ -74,8 +81,8 @@ class Ledger:
         self._mine = FileLock(folder / f"{language}.lock")
         self._tails: dict[Path, _Tail] = {}
         self._count = 0
-        self.replies: dict[str, Reply] = {}
-        self._tries: dict[str, int] = {}
+        self._held: dict[str, float] = {}  # this process's open reservations
+        self.answers = Answers()
 
     def __enter__(self) -> "Ledger":
         """Take the file and read every reply in it. Raises InputError when another process has it."""
@@ -85,10 +92,7 @@ class Ledger:
             raise InputError(f"{self._path} is in use by another process: wait for it to end.") from None
         self._path.touch()
         self._cut_torn_line()
-        for line in self._path.read_bytes().splitlines():
-            entry = _entry(line, self._path)
-            if entry["kind"] == "reply":
-                self._keep(Reply.model_validate(entry["reply"]))
+        self.answers = read_answers(self._path)
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         self._opened = f"{os.getpid()}-{time.time_ns()}"  # process numbers come again
         return self
@@ -100,32 +104,45 @@ class Ledger:
         self._mine.release()
 
     def reserve(self, key: str, dollars: float) -> str | None:
-        """Set `dollars` aside for a request; None when that would pass a cap. Otherwise the reservation to settle."""
+        """Set `dollars` aside for a request; None when that would pass a cap. Otherwise the reservation to settle.
+
+        Where replies cost more than was set aside for them, as much more is set aside for those that follow.
+        """
         with self._lock:
             now = self.account()
-            if self._budget.requests is not None and now.requests + 1 > self._budget.requests:
-                return None
-            if self._budget.dollars is not None and now.settled + now.open + dollars > self._budget.dollars:
+            aside = dollars * self._excess()
+            if self._full(now.requests, now.settled + now.open, aside):
                 return None
             self._count += 1
             reservation = f"{self._opened}-{self._count}-{key[:16]}"
-            self._append({"kind": "reserve", "reservation": reservation, "key": key, "dollars": dollars})
+            what = {"key": key, "dollars": aside, "bound": dollars}
+            self._append({"kind": "reserve", "reservation": reservation, **what})
+            self._held[reservation] = aside
         return reservation
 
-    def settle(self, reservation: str, reply: Reply) -> None:
-        """Write what came back, and its price in place of the reserved one."""
+    def settle(self, reservation: str, reply: Reply) -> bool:
+        """Write what came back, and its price in place of the reserved one. Returns whether that was enough."""
         content = reply.model_dump(mode="json")
         self._append({"kind": "reply", "reservation": reservation, "dollars": reply.dollars, "reply": content})
-        self._keep(reply)
+        return reply.dollars <= self._held.pop(reservation, 0.0) + 1e-12
+
+    def release(self, reservation: str, reason: str, dollars: float = 0.0, free: bool = False) -> None:
+        """Write that a request ended without a reply. `free`: refused unseen, which counts not even as a request."""
+        self._append({"kind": "end", "reservation": reservation, "dollars": dollars, "reason": reason, "free": free})
+        self._held.pop(reservation, None)
+
+    def held(self, reservation: str) -> float:
+        """Dollars that are set aside under this reservation."""
+        return self._held[reservation]
 
     def finished(self, key: str) -> bool:
-        """Whether a request needs no further call: it was answered, refused, or came back unreadable or cut off twice."""
-        reply = self.replies.get(key)
-        return reply is not None and (reply.outcome in ("ok", "refused") or self._tries[key] >= _READABLE_TRIES)
+        """Whether a request needs no further call."""
+        return self.answers.finished(key)
 
-    def release(self, reservation: str, reason: str, dollars: float = 0.0) -> None:
-        """Write that a request ended without a reply: refused by the endpoint, or not known to have reached it."""
-        self._append({"kind": "end", "reservation": reservation, "dollars": dollars, "reason": reason})
+    @property
+    def replies(self) -> dict[str, Reply]:
+        """The last reply to each request."""
+        return self.answers.replies
 
     def account(self) -> Account:
         """The sums as of now, over the files of all languages."""
@@ -133,21 +150,40 @@ class Ledger:
             self._tails.setdefault(path, _Tail(path))
         for tail in self._tails.values():
             tail.read()
-        tails = self._tails.values()
-        return Account(
-            sum(tail.requests for tail in tails),
-            sum(tail.settled for tail in tails),
-            sum(sum(tail.open.values()) for tail in tails),
-        )
+        return _sum(self._tails.values())
 
-    def _keep(self, reply: Reply) -> None:
-        self.replies[reply.key] = reply
-        self._tries[reply.key] = self._tries.get(reply.key, 0) + 1
+    def hopeless(self, dollars: float) -> str:
+        """The cap that leaves no room for a request even if nothing in flight cost anything; "" while there is hope.
 
-    def _append(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
-        if os.write(self._file, line) != len(line):
+        What another process holds may be in flight; what this language's file holds from before is lost for certain.
+        """
+        now = self.account()
+        alive = [*self._held.values()]
+        alive += [held for path, tail in self._tails.items() if path != self._path for held in tail.open.values()]
+        return self._full(now.requests - len(alive), now.settled + now.open - sum(alive), dollars * self._excess())
+
+    def full(self, dollars: float) -> str:
+        """The cap that leaves no room for a request as long as everything open counts; "" where there is room."""
+        now = self.account()
+        return self._full(now.requests, now.settled + now.open, dollars * self._excess())
+
+    def _full(self, requests: int, spent: float, dollars: float) -> str:
+        if self._budget.requests is not None and requests + 1 > self._budget.requests:
+            return f"synthesis.max_requests ({self._budget.requests})"
+        if self._budget.dollars is not None and spent + dollars > self._budget.dollars:
+            return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
+        return ""
+
+    def _excess(self) -> float:
+        return max((tail.excess for tail in self._tails.values()), default=1.0)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        # half a character, which UTF-8 cannot hold, stays the JSON escape that it came as
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        content = text.encode("utf-8", "backslashreplace") + b"\n"
+        if os.write(self._file, content) != len(content):
             raise OSError(f"{self._path}: the disk took only a part of a line")
+        self.answers.take(line)
 
     def _cut_torn_line(self) -> None:
         content = self._path.read_bytes()
@@ -156,11 +192,18 @@ class Ledger:
             os.truncate(self._path, whole)
 
 
-def _entry(line: bytes, path: Path) -> dict[str, Any]:
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        raise InputError(
-            f"{path} has a line that is not JSON ({line[:40]!r}): move the file away to begin anew."
-        ) from None
-    return entry
+def read_account(folder: Path) -> Account:
+    """The sums as of now, also while others write; takes no lock."""
+    tails = [_Tail(path) for path in folder.glob("*.jsonl")]
+    for tail in tails:
+        tail.read()
+    return _sum(tails)
+
+
+def _sum(tails: Iterable[_Tail]) -> Account:
+    tails = list(tails)
+    return Account(
+        sum(tail.requests for tail in tails),
+        sum(tail.settled for tail in tails),
+        sum(sum(tail.open.values()) for tail in tails),
+    )

@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from polar_pipeline.synthesis.generate import Progress, generate
+from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.answers import NO_CALLS, Calls
+from polar_pipeline.synthesis.endpoint import Progress
+from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.offline import perturbed_posts
 from polar_pipeline.synthesis.plan import plan, prompt_pool
 from polar_pipeline.synthesis.posts import as_table, synthetic_posts
@@ -22,8 +25,8 @@ class Made(NamedTuple):
 
     posts: pd.DataFrame
     outcomes: Counter[str]
-    capped: bool
-    dollars: float  # of this language's replies, whenever they were paid for
+    stopped: str  # what ended it before the plan did; "" when nothing did
+    calls: Calls  # that were ever made for these posts, whenever they were paid for
 
 
 def planned_requests(
@@ -47,12 +50,21 @@ def make_posts(
 ) -> Made:
     """The synthetic posts of one language; none where the profile wants none."""
     if settings.source == "none":
-        return Made(as_table([], card), Counter(), False, 0.0)
+        return Made(as_table([], card), Counter(), "", NO_CALLS)
     if settings.source == "offline":
-        return Made(perturbed_posts(posts, language, card, settings, seed), Counter(), False, 0.0)
+        return Made(perturbed_posts(posts, language, card, settings, seed), Counter(), "", NO_CALLS)
     requests = planned_requests(posts, language, card, settings, seed)
     done = generate(requests, ledgers, language, settings, progress)
-    spent = sum(reply.dollars for reply in done.replies if reply)
-    if done.capped:
-        progress(f"{language}: a cap was reached with {done.outcomes['ok']} of {len(requests)} requests answered")
-    return Made(synthetic_posts(requests, done.replies, card), done.outcomes, done.capped, spent)
+    if done.stopped:
+        progress(f"{language}: {done.stopped}; {done.outcomes['ok']} of {len(requests)} requests are answered")
+    elif not done.outcomes["ok"]:
+        raise InputError(_nothing(language, done.outcomes))
+    return Made(synthetic_posts(requests, done.replies, card), done.outcomes, done.stopped, done.calls)
+
+
+def _nothing(language: str, outcomes: Counter[str]) -> str:
+    how = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    return (
+        f"{language}: no request brought posts ({how}): change synthesis.model or base_url; refusals and unreadable "
+        f"answers are asked for again once ledgers/{language}.jsonl is moved away from the home."
+    )

@@ -6,6 +6,7 @@ and vLLM's gateways send them). Both become one moment before which nobody sends
 
 import email.utils
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -36,19 +37,32 @@ class Pace:
             return 0.0
         if changed != self._seen[0]:
             self._seen = (changed, float(json.loads(self._path.read_text(encoding="utf-8"))["not_before"]))
-        return max(self._seen[1] - time.time(), 0.0)
+        return min(max(self._seen[1] - time.time(), 0.0), _LONGEST)  # a clock that was set back holds nobody for long
 
     def heed(self, headers: Mapping[str, str], refused: bool) -> float:
-        """Take in what a response said; `refused` is whether it was a 429. Returns the seconds to wait, 0 when none were said."""
-        wait = _retry_after(headers) if refused else _spent(headers)
+        """Take in what a response said; `refused` is whether its status was an error.
+
+        Returns the seconds to wait, at most ten minutes, and 0 when none were said.
+        """
+        wait = _sane(_retry_after(headers) if refused else _spent(headers))
         if wait > 0:
-            self._hold(time.time() + min(wait, _LONGEST))
+            self._hold(time.time() + wait)
         return wait
 
     def _hold(self, until: float) -> None:
         with self._lock:
             if self.wait() < until - time.time():
                 write_atomic(self._path, json.dumps({"not_before": until}).encode("utf-8"))
+
+
+def remaining(headers: Mapping[str, str]) -> float:
+    """Requests that the endpoint says are left in its window; infinity when it does not say."""
+    left = headers.get("x-ratelimit-remaining-requests", "").strip()
+    return float(left) if left.isascii() and left.isdigit() else math.inf
+
+
+def _sane(wait: float) -> float:
+    return min(wait, _LONGEST) if math.isfinite(wait) else 0.0
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -62,7 +76,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return _number(value)
     try:
         return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -84,6 +98,7 @@ def _duration(text: str) -> float:
 
 def _number(text: str) -> float:
     try:
-        return max(float(text), 0.0)
+        number = float(text)
     except ValueError:
         return 0.0
+    return max(number, 0.0) if math.isfinite(number) else 0.0

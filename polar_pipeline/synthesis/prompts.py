@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.synthesis.endpoint import address
 from polar_pipeline.synthesis.plan import Errand
 from polar_pipeline.synthesis.request import Message, Request
 from polar_pipeline.task.card import TaskCard
@@ -57,6 +58,7 @@ def request(errand: Errand, language: Language, style: Style, card: TaskCard, se
             Message(role="system", content=_system(card)),
             Message(role="user", content=_user(errand, language, style, card)),
         ),
+        address=address(settings.base_url),
         model=settings.model,
         temperature=settings.temperature,
         # a character is at most about two tokens in the scripts that tokenizers know worst, and JSON adds some

@@ -1,5 +1,6 @@
 """A request for posts: everything that goes out, what it is for, and the key under which it is never paid for twice."""
 
+from functools import cached_property
 from typing import Literal
 
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -30,13 +31,14 @@ class Request(Record):
     shown: tuple[str, ...]
     labels: tuple[int, ...]
     messages: tuple[Message, ...]
+    address: str  # of the endpoint: what one answered uselessly may be asked of another
     model: str
     temperature: float
     max_tokens: int
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """sha256 of all of it: the same plan asks the same requests."""
+        """sha256 of all of it: the same plan asks the same requests of the same model at the same address."""
         return fingerprint(self.model_dump(mode="json"))
 
 

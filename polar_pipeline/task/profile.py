@@ -52,6 +52,7 @@ class SynthesisSettings(Settings):
     attempts: int = Field(default=6, ge=1, le=20)
     price_prompt: float = Field(default=0.15, ge=0)
     price_completion: float = Field(default=0.60, ge=0)
+    price_embedding: float = Field(default=0.02, ge=0)
     max_dollars: float | None = Field(default=10.0, ge=0)
     max_requests: int | None = Field(default=None, ge=0)
 
@@ -73,6 +74,11 @@ class CurationSettings(Settings):
     round_trip: float | None = Field(default=None, gt=0, le=1)
     judge: bool = False
     contradictions: Literal["keep", "drop"] = "keep"
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether curation costs requests: translation, the judge, or an endpoint's embeddings."""
+        return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
 
 
 class DecisionSettings(Settings):

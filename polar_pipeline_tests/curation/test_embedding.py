@@ -10,7 +10,10 @@ from sklearn.metrics.pairwise import cosine_similarity
 from polar_pipeline.curation.embedding import CachedEmbedder, NgramEmbedder, make_embedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline_tests.synthesis.made import Running
+from polar_pipeline.synthesis.endpoint import Endpoint
+from polar_pipeline.synthesis.ledger import read_account
+from polar_pipeline.task.languages import language
+from polar_pipeline_tests.synthesis import made
 
 TEXTS = [
     "Die Stadionwurst gehört verboten, und zwar sofort!",
@@ -63,25 +66,75 @@ def test_an_embedder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         make_embedder("no-such-model", tmp_path).embed(["a"])
 
 
+def test_what_was_embedded_before_a_failure_is_kept(tmp_path: Path) -> None:
+    class Breaking(Counting):
+        def embed(self, texts: list[str]) -> Floats:
+            if "stop" in texts:
+                raise InputError("no more")
+            return super().embed(texts)
+
+    inner = Breaking()
+    with pytest.raises(InputError):
+        CachedEmbedder(inner, tmp_path, lot=2).embed(["a", "bb", "ccc", "dddd", "stop"])
+    CachedEmbedder(inner, tmp_path, lot=2).embed(["a", "bb", "ccc", "dddd"])
+    assert inner.seen == ["a", "bb", "ccc", "dddd"]
+
+
+def endpoint(url: str, folder: Path, **changes: object) -> Endpoint:
+    return Endpoint(language("deu"), made.settings(base_url=url, **changes), folder / "ledgers", lambda _: None)
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+
+
 @pytest.mark.slow
-def test_an_endpoints_embeddings_are_asked_for_once_and_refusals_do_not_repeat_the_key(
+@pytest.mark.usefixtures("key")
+def test_an_endpoints_embeddings_are_asked_for_once_paid_for_and_refusals_do_not_repeat_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    server = Running(tmp_path, {})
+    server = made.Running(tmp_path, {})
     try:
-        embedder = make_embedder("api:small", tmp_path / "cache", server.url)
+        asked = endpoint(server.url, tmp_path, price_embedding=1000.0)
+        embedder = make_embedder("api:small", tmp_path / "cache", asked)
         found = embedder.embed(["abc", "abc", "a"])
         np.testing.assert_allclose(
             found, [[3, 1], [3, 1], [1, 1]] / np.linalg.norm([[3, 1], [3, 1], [1, 1]], axis=1)[:, None], rtol=1e-6
         )
-        make_embedder("api:small", tmp_path / "cache", server.url).embed(["a"])
+        make_embedder("api:small", tmp_path / "cache", asked).embed(["a"])
         assert server.get("count")["calls"] == 1
-        with pytest.raises(InputError, match="'api:large': the endpoint gave no embeddings") as caught:
-            make_embedder("api:large", tmp_path / "cache", server.url).embed(["a"])
+        account = read_account(asked.ledgers)
+        assert account.requests == 1 and account.open == 0 and account.settled == pytest.approx(0.001)  # one token
+        with pytest.raises(InputError, match="'api:large': the endpoint gave no embeddings \\(status 404") as caught:
+            make_embedder("api:large", tmp_path / "cache", asked).embed(["a"])
+        with pytest.raises(InputError, match=r"max_dollars \(\$0\.0010\) leaves no room for curation\.embedder"):
+            make_embedder("api:small", tmp_path / "cache", endpoint(server.url, tmp_path, max_dollars=0.001)).embed(
+                ["b"]
+            )
     finally:
         server.stop()
     assert "sk-very-secret" not in str(caught.value)
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(InputError, match="needs OPENAI_API_KEY"):
-        make_embedder("api:small", tmp_path / "other", None).embed(["a"])
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        make_embedder("api:small", tmp_path / "other", asked).embed(["a"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("key")
+def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polar_pipeline.curation.endpoint_embedding._FIRST_WAIT", 0.01)
+    server = made.Running(tmp_path, {"500": 0.5})
+    try:
+        found = make_embedder("api:small", tmp_path / "cache", endpoint(server.url, tmp_path, attempts=12))
+        for place in range(6):
+            found.embed(["x" * (place + 1)])
+        assert server.get("count")["calls"] > 6
+    finally:
+        server.stop()
+    gone = endpoint(f"http://127.0.0.1:{made.free_port()}/v1", tmp_path / "gone", attempts=2)
+    with pytest.raises(InputError, match="no connection"):
+        make_embedder("api:small", tmp_path / "none", gone).embed(["a"])
+    assert read_account(gone.ledgers) == (0, 0.0, 0.0)

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.curation.embedding import NgramEmbedder
-from polar_pipeline.curation.second_look import Endpoint, judged, objections_on_second_look, round_trip
+from polar_pipeline.curation.second_look import SecondLook, second_look_requests
+from polar_pipeline.synthesis.endpoint import Endpoint
 from polar_pipeline.task.languages import language
 from polar_pipeline.task.profile import CurationSettings, Profile
 from polar_pipeline_tests.synthesis import made
@@ -30,6 +31,10 @@ def endpoint(server: made.Running, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Endpoint(language("deu"), settings, tmp_path / "ledgers", lambda _: None)
 
 
+def look(endpoint: Endpoint, settings: CurationSettings | None = None) -> SecondLook:
+    return SecondLook(made.CARD, settings or CurationSettings(), NgramEmbedder(), endpoint)
+
+
 def posts() -> pd.DataFrame:
     texts = [
         "eins ist ein guter Satz über die Stadt",
@@ -44,35 +49,44 @@ def posts() -> pd.DataFrame:
 
 
 def test_what_comes_back_the_same_is_alike_and_what_does_not_is_not(endpoint: Endpoint) -> None:
-    found = round_trip(posts(), NgramEmbedder(), endpoint)
+    found = look(endpoint).round_trip(posts())
     assert found[0] == pytest.approx(1, abs=1e-5) and found[3] == pytest.approx(1, abs=1e-5)
     assert found[1] < 0.8 and found[2] < 0.8
 
 
 def test_the_judge_does_not_see_labels_and_is_paid_once(endpoint: Endpoint, server: made.Running) -> None:
     before = server.get("count")["calls"]
-    assert judged(posts(), made.CARD, endpoint).tolist() == [1, 0, 1, 0]
+    assert look(endpoint).judged(posts()).tolist() == [1, 0, 1, 0]
     flipped = posts().assign(label=1 - posts()["label"])
-    assert judged(flipped, made.CARD, endpoint).tolist() == [1, 0, 1, 0]
+    assert look(endpoint).judged(flipped).tolist() == [1, 0, 1, 0]
     assert server.get("count")["calls"] == before + 3  # a request per fold; the second time none
 
 
 def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint: Endpoint) -> None:
     settings = CurationSettings(round_trip=0.8, judge=True)
-    found = objections_on_second_look(posts(), made.CARD, settings, NgramEmbedder(), endpoint)
+    second = look(endpoint, settings)
+    found = second(posts())
     assert [objection.stage if objection else "" for objection in found] == ["", "round_trip", "judge", ""]
-    nothing = objections_on_second_look(posts(), made.CARD, CurationSettings(), NgramEmbedder(), endpoint)
-    assert nothing == [None] * 4
+    assert second.agreement == 0.75 and second.calls.dollars > 0
+    # three folds to judge, and those of translated posts there and back; what was planned is what was asked
+    assert (
+        sum(second.calls.ended.values())
+        == 3 + 2 * 3
+        == len(second_look_requests(posts(), made.CARD, settings, endpoint))
+    )
+    assert look(endpoint)(posts()) == [None] * 4
 
 
 def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:
     broke = endpoint._replace(
         settings=endpoint.settings.model_copy(update={"max_requests": 0}), ledgers=endpoint.ledgers / "other"
     )
-    assert np.isnan(round_trip(posts(), NgramEmbedder(), broke)).all()
-    assert judged(posts(), made.CARD, broke).isna().all()
+    assert np.isnan(look(broke).round_trip(posts())).all()
+    assert look(broke).judged(posts()).isna().all()
     settings = CurationSettings(round_trip=0.8, judge=True)
-    assert objections_on_second_look(posts(), made.CARD, settings, NgramEmbedder(), broke) == [None] * 4
+    second = look(broke, settings)
+    assert second(posts()) == [None] * 4
+    assert second.agreement is None and "max_requests (0)" in second.stopped
 
 
 def test_it_needs_an_endpoint() -> None:

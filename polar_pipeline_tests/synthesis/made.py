@@ -1,6 +1,7 @@
 """Posts, settings and a server for the tests of synthesis."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -30,6 +31,13 @@ def make_posts(posts: int = 200, seed: int = 0) -> pd.DataFrame:
     return frame.assign(**{name: pd.array([0] * len(frame), dtype="Int8") for name in CARD.auxiliary.columns})
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def settings(**changes: Any) -> SynthesisSettings:
     """Small and quick."""
     base: dict[str, Any] = {
@@ -42,21 +50,25 @@ def settings(**changes: Any) -> SynthesisSettings:
 class Running:
     """The misbehaving server in a process of its own."""
 
-    def __init__(self, folder: Path, rules: dict[str, float], delay: float = 0.0) -> None:
-        port = folder / "port"
-        arguments = json.dumps({"rules": rules, "delay": delay})
+    def __init__(
+        self, folder: Path, rules: dict[str, float], delay: float = 0.0, per_second: float = 0.0, port: int = 0
+    ) -> None:
+        written = folder / "port"
+        written.unlink(missing_ok=True)
+        arguments = json.dumps({"rules": rules, "delay": delay, "per_second": per_second, "port": port})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "polar_pipeline_tests.synthesis.server", str(port), arguments]
+            [sys.executable, "-m", "polar_pipeline_tests.synthesis.server", str(written), arguments]
         )
         end = time.monotonic() + 30
-        while not (port.exists() and port.read_text()):
+        while not (written.exists() and written.read_text()):
             assert time.monotonic() < end and self._process.poll() is None, "the server did not start"
             time.sleep(0.02)
-        self.address = f"http://127.0.0.1:{port.read_text()}"
+        self.port = int(written.read_text())
+        self.address = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.address}/v1"
 
     def get(self, what: str) -> Any:
-        """`count` or `calls`."""
+        """`count`, `calls` or `answered`."""
         with urllib.request.urlopen(f"{self.address}/{what}", timeout=10) as answer:
             return json.load(answer)
 

@@ -1,13 +1,16 @@
 """A chat-completions server that misbehaves as it is told, and keeps a count of all that it did.
 
 Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
-happens to them: 429, 429_after (with Retry-After), 500, hang, half, malformed, schema, refusal, length, no_usage, duplicate, 401, 404.
+happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip (a body byte by byte),
+half, malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
+duplicate, foreign (another language), german (which a filter for German lets pass). With `per_second` it refuses what is over that rate and says when to come back.
 """
 
 import asyncio
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +25,17 @@ PROMPT, COMPLETION = 100, 50  # tokens that every answer is charged
 class Server:
     """Answers calls; `rules` maps what goes wrong to the share of calls that it happens to."""
 
-    def __init__(self, rules: dict[str, float], delay: float) -> None:
-        self._rules, self._delay = rules, delay
+    def __init__(self, rules: dict[str, float], delay: float, per_second: float) -> None:
+        self._rules, self._delay, self._per_second, self._free_at = rules, delay, per_second, 0.0
         self.calls: list[dict[str, Any]] = []
+        self.good: list[dict[str, Any]] = []
         self.count = {"calls": 0, "charged": 0, "posts": 0}
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
                 Route("/count", self.counted, methods=["GET"]),
+                Route("/answered", self.answered, methods=["GET"]),
                 Route("/calls", self.called, methods=["GET"]),
             ]
         )
@@ -46,6 +51,8 @@ class Server:
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, 404)
         texts = body["input"]
         self.count["calls"] += 1
+        if (fate := self._fate(self.count["calls"])).isdigit():
+            return JSONResponse({"error": {"message": "no"}}, int(fate))
         rows = [
             {"index": place, "object": "embedding", "embedding": [len(text), 1.0]} for place, text in enumerate(texts)
         ]
@@ -56,21 +63,33 @@ class Server:
         """The bodies of all calls."""
         return JSONResponse(self.calls)
 
+    async def answered(self, request: Request) -> Response:
+        """The bodies of those calls that got what they asked for."""
+        return JSONResponse(self.good)
+
     async def complete(self, request: Request) -> Response:
         """One call."""
         body = await request.json()
         self.calls.append(body)
         self.count["calls"] += 1
         fate = self._fate(self.count["calls"])
+        if self._per_second and (wait := self._over_the_rate()):
+            return Response(status_code=429, headers={"retry-after": str(wait)})
         await asyncio.sleep(self._delay)
-        if fate in ("429", "429_after"):
-            return Response(status_code=429, headers={"retry-after": "0.2"} if fate == "429_after" else {})
+        if fate.endswith("_after"):
+            return Response(status_code=int(fate[:3]), headers={"retry-after": "0.2"})
+        if fate == "quota":
+            return JSONResponse({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
         if fate.isdigit():
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, int(fate))
         if fate == "hang":
             await asyncio.sleep(3600)
         answer = self._answer(body, fate)
         self.count["charged"] += 1
+        if fate in ("ok", "german", "duplicate", "foreign"):
+            self.good.append(body)
+        if fate == "drip":
+            return StreamingResponse(_dripping(json.dumps(answer)), media_type="application/json")
         if fate == "half":
             return StreamingResponse(
                 _half(json.dumps(answer)),
@@ -78,6 +97,15 @@ class Server:
                 headers={"content-length": str(len(json.dumps(answer)))},
             )
         return JSONResponse(answer)
+
+    def _over_the_rate(self) -> float:
+        """Seconds until the next call is taken; 0 takes this one."""
+        now = time.monotonic()
+        if now < self._free_at:
+            self.count["refused"] = self.count.get("refused", 0) + 1
+            return round(self._free_at - now, 3) + 0.001
+        self._free_at = now + 1 / self._per_second
+        return 0.0
 
     def _fate(self, number: int) -> str:
         """By the number of the call, so that a run has the same fates every time."""
@@ -95,6 +123,11 @@ class Server:
         stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
         content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
         content = content if wanted else f"post {stem}"
+        if fate == "foreign":
+            foreign = "The river was high this morning and number {} of the boats could not leave the harbour"
+            content = json.dumps({"posts": [foreign.format(self.count["posts"] + place) for place in range(size)]})
+        if fate in ("german", "duplicate"):
+            content = json.dumps({"posts": [_german(stem, place) for place in range(size)]}, ensure_ascii=False)
         task = body["messages"][-1]["content"]
         if task.endswith("Label each text."):
             content = json.dumps({"posts": ["1" if "eins" in text else "0" for text in _fenced(task)]})
@@ -102,6 +135,10 @@ class Server:
             content = json.dumps({"posts": [text.replace("treu", "anders und ganz neu") for text in _fenced(task)]})
         if fate == "schema":
             content = json.dumps({"texts": ["x"]})
+        if fate == "surrogate":
+            content = json.dumps({"posts": ["\ud800"] * size})
+        if fate == "nested":
+            content = "[" * 200_000
         if fate == "malformed":
             content = content[:-4]
         message: dict[str, Any] = {"role": "assistant", "content": content}
@@ -118,12 +155,45 @@ class Server:
             answer["usage"] = {
                 "prompt_tokens": PROMPT, "completion_tokens": COMPLETION, "total_tokens": PROMPT + COMPLETION,
             }  # fmt: skip
+        if fate == "huge":
+            answer["usage"] = {"prompt_tokens": 10**400, "completion_tokens": 1}
+        if fate == "dear":
+            answer["usage"] = {"prompt_tokens": 50_000, "completion_tokens": 50_000}
         return answer
 
 
 def _fenced(task: str) -> list[str]:
     inner = task.split("<data>\n")[1].split("\n</data>")[0]
     return [row["text"] for row in json.loads(inner)]
+
+
+def _german(stem: str, place: int) -> str:
+    """A sentence that a filter for German lets pass, another one each time."""
+    draw = hashlib.sha256(f"{stem} {place}".encode()).digest()
+    who = (
+        "Der Bürgermeister",
+        "Unsere Regierung",
+        "Die Opposition",
+        "Mein Nachbar",
+        "Der ganze Stadtrat",
+        "Diese Partei",
+    )
+    does = ("verspricht schon wieder", "fordert jetzt lautstark", "verhindert seit Jahren", "versteht einfach nicht")
+    what = ("mehr Geld für die Schulen", "neue Wohnungen am Bahnhof", "den Umbau der alten Brücke", "sichere Radwege")
+    end = (
+        "und keiner hört mehr zu",
+        "das ist doch ein Witz",
+        "und wir bezahlen es am Ende",
+        "ich kann es nicht mehr hören",
+    )
+    parts = (words[draw[at] % len(words)] for at, words in enumerate((who, does, what, end)))
+    return " ".join(parts) + (" 😡" if draw[5] % 2 else "!")
+
+
+async def _dripping(content: str) -> Any:
+    for character in content:
+        yield character.encode()
+        await asyncio.sleep(0.05)
 
 
 async def _half(content: str) -> Any:
@@ -136,8 +206,9 @@ def main() -> None:
     import uvicorn
 
     port_file, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
-    server = Server(settings.get("rules", {}), settings.get("delay", 0.0))
-    config = uvicorn.Config(server.application, host="127.0.0.1", port=0, log_level="critical", backlog=1024)
+    server = Server(settings.get("rules", {}), settings.get("delay", 0.0), settings.get("per_second", 0.0))
+    port = settings.get("port", 0)
+    config = uvicorn.Config(server.application, host="127.0.0.1", port=port, log_level="critical", backlog=1024)
     running = uvicorn.Server(config)
 
     async def serve() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.synthesis.pace import Pace
+from polar_pipeline.synthesis.pace import Pace, remaining
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,20 @@ def test_no_wait_is_longer_than_ten_minutes(tmp_path: Path) -> None:
     pace = Pace(tmp_path / "pace.json")
     pace.heed({"retry-after": "86400"}, refused=True)
     assert pace.wait() <= 600
+
+
+@pytest.mark.parametrize("said", ["inf", "nan", "1e999", "-5", "9" * 400, "99999999999999999h"])
+def test_what_is_no_time_is_not_waited_for_and_nothing_is_waited_for_longer(tmp_path: Path, said: str) -> None:
+    for headers in (
+        {"retry-after": said},
+        {"retry-after-ms": said},
+        {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": said},
+        {"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"},
+    ):
+        pace = Pace(tmp_path / "pace.json")
+        assert 0 <= pace.heed(headers, refused=True) <= 600 and 0 <= pace.wait() <= 600
+
+
+def test_what_is_left_is_understood() -> None:
+    assert remaining({"x-ratelimit-remaining-requests": "7"}) == 7
+    assert remaining({}) == remaining({"x-ratelimit-remaining-requests": "many"}) == float("inf")

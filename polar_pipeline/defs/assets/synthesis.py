@@ -1,22 +1,22 @@
 """Synthetic posts, and the posts that are trained on: real ones and those synthetic ones that curation kept."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.curation.curate import REAL, capped, curate
-from polar_pipeline.curation.embedding import make_embedder
+from polar_pipeline.curation.curate import REAL, capped
 from polar_pipeline.curation.funnel import funnel
-from polar_pipeline.curation.second_look import Endpoint, objections_on_second_look
-from polar_pipeline.decision.augmentation import evaluate_shares, helpful_share
+from polar_pipeline.curation.review import Review, review
+from polar_pipeline.decision.gate import gate
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked import StepContext, tracked_asset
-from polar_pipeline.synthesis.make import make_posts
-from polar_pipeline.task.backbones import LinearSettings
-from polar_pipeline.task.languages import language
+from polar_pipeline.synthesis.answers import Calls
+from polar_pipeline.synthesis.make import Made, make_posts
+from polar_pipeline.task.profile import Profile
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -35,69 +35,105 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
         """Posts that a model wrote or a perturbation made, each with its label, its fold and what it was made from."""
-        settings = profile.synthesis
-        made = make_posts(
-            raw_posts, context.partition_key, card, settings, profile.seed, home.ledgers, context.log.info
+        settings, say = profile.synthesis, context.log.info
+        made = make_posts(raw_posts, context.partition_key, card, settings, profile.seed, home.ledgers, say)
+        run.log(
+            params=settings.model_dump(mode="json", include={"source", "model", "posts", "temperature"}),
+            metrics={"posts": len(made.posts), **_call_metrics(made.calls)},
         )
-        params = settings.model_dump(mode="json", include={"source", "model", "posts", "temperature"})
-        run.log(params=params, metrics={"posts": len(made.posts), "dollars": made.dollars})
-        context.add_output_metadata(
-            {
-                **frame_metadata(made.posts),
-                "source": settings.source,
-                "dollars": made.dollars,
-                "stopped_at_a_cap": made.capped,
-                "requests": dg.MetadataValue.json(dict(made.outcomes)),
-            }
-        )
+        context.add_output_metadata({"source": settings.source, **_made_metadata(made)})
         return made.posts
 
     @tracked_asset(
-        **shared, kinds={"numpy", "parquet"}, code_version=project.code_version("curation", "folds", "curation")
+        **shared,
+        kinds={"numpy", "parquet"},
+        code_version=project.code_version("curation", "folds", *_settings_of_curation(profile)),
     )
     def deduped_posts(
         context: StepContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
-        embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings", profile.synthesis.base_url)
-        endpoint = Endpoint(language(context.partition_key), profile.synthesis, home.ledgers, context.log.info)
-        wanted = profile.curation.round_trip is not None or profile.curation.judge
-        curated = curate(
-            raw_posts,
-            synthetic_posts,
-            context.partition_key,
-            profile.curation,
-            embedder,
-            (lambda posts: objections_on_second_look(posts, card, profile.curation, embedder, endpoint))
-            if wanted
-            else None,
-        )
-        share = profile.curation.share
-        if profile.curation.gate and (curated["source"] != REAL).any():
-            share = _gated_share(context, curated)
-        curated = capped(curated, share)
+        language, say = context.partition_key, context.log.info
+        reviewed = review(raw_posts, synthetic_posts, language, card, profile, home, say)
+        share = _share(context, reviewed.table)
+        curated = capped(reviewed.table, share)
         survival = funnel(curated)
-        made = curated[curated["source"] != REAL]
-        stages = {f"stage_{stage}": int(count) for stage, count in made["stage"].value_counts().items() if stage}
-        run.log(metrics={"synthetic": len(made), "synthetic_kept": int(made["keep"].sum()), "share": share, **stages})
+        run.log(metrics=_survival_metrics(curated, survival, share) | _look_metrics(reviewed))
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
-                "synthetic_kept": int(made["keep"].sum()),
+                "synthetic_kept": int((curated["keep"] & (curated["source"] != REAL)).sum()),
                 "share_allowed": share,
+                **_look_metadata(reviewed),
                 **({"funnel": table(survival)} if survival else {}),
             }
         )
         return curated
 
-    def _gated_share(context: StepContext, curated: pd.DataFrame) -> float:
-        """The share that helps the cheapest backbone beyond the error, at most the profile's; 0 when none does."""
-        own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
-        results = evaluate_shares(curated, context.partition_key, card, profile, make_backbone(own, profile))
-        for result in results:
+    def _share(context: StepContext, curated: pd.DataFrame) -> float:
+        """The profile's share, or with the gate what of it helps the cheapest backbone beyond the error."""
+        if not profile.curation.gate or not (curated["source"] != REAL).any():
+            return profile.curation.share
+        found = gate(curated, context.partition_key, card, profile)
+        for result in found.results:
             context.log.info(
                 f"share {result.share:.0%}: macro-F1 {result.macro_f1:.4f}, {result.difference.value:+.4f}"
             )
-        return min(helpful_share(results), profile.curation.share)
+        return found.share
 
     return [synthetic_posts, deduped_posts]
+
+
+def _settings_of_curation(profile: Profile) -> list[str]:
+    """The gate trains and decides; the second look and an endpoint's embedder ask what the settings of synthesis name."""
+    chosen = ["curation"]
+    if profile.curation.gate:
+        chosen += ["backbones", "decision"]
+    if profile.curation.asks_endpoint:
+        chosen += ["synthesis"]
+    return chosen
+
+
+def _made_metadata(made: Made) -> dict[str, Any]:
+    return {
+        **frame_metadata(made.posts),
+        "dollars": made.calls.dollars,
+        "dollars_reserved": made.calls.reserved,
+        "stopped": made.stopped or "no",
+        "requests": dg.MetadataValue.json(dict(made.outcomes)),
+        "calls": dg.MetadataValue.json(dict(made.calls.ended)),
+    }
+
+
+def _call_metrics(calls: Calls) -> dict[str, float]:
+    counts = {f"calls/{how.replace(' ', '_')}": float(count) for how, count in calls.ended.items()}
+    return {"dollars": calls.dollars, "dollars_reserved": calls.reserved, **counts}
+
+
+def _survival_metrics(curated: pd.DataFrame, survival: list[dict[str, Any]], share: float) -> dict[str, float]:
+    """What became of the synthetic posts: in all, and by source, label and the stage that objected."""
+    made = curated[curated["source"] != REAL]
+    found: dict[str, float] = {"synthetic": len(made), "synthetic_kept": int(made["keep"].sum()), "share": share}
+    for row in survival:
+        which = f"{row['source']}/{row['label']}"
+        stages = {name: count for name, count in row.items() if name not in ("source", "label", "made", "kept")}
+        found |= {f"kept/{which}": row["kept"], **{f"flagged/{which}/{stage}": n for stage, n in stages.items()}}
+    return found
+
+
+def _look_metrics(reviewed: Review) -> dict[str, float]:
+    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
+    return (_call_metrics(reviewed.calls) if reviewed.calls.ended else {}) | agreement
+
+
+def _look_metadata(reviewed: Review) -> dict[str, Any]:
+    """What translation and judge cost and found; nothing where nobody was asked."""
+    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
+    if not reviewed.calls.ended and not reviewed.stopped:
+        return dict(agreement)
+    return {
+        "second_look_dollars": reviewed.calls.dollars,
+        "second_look_calls": dg.MetadataValue.json(dict(reviewed.calls.ended)),
+        "second_look_stopped": reviewed.stopped or "no",
+        **agreement,
+    }

@@ -1,0 +1,136 @@
+"""`polar synth plan`: what would be asked and what it would cost, before anything is sent. Takes no lock and writes nothing."""
+
+from typing import NamedTuple
+
+import click
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.curation.second_look import second_look_requests
+from polar_pipeline.defs.project import Project
+from polar_pipeline.synthesis.answers import read_answers
+from polar_pipeline.synthesis.endpoint import Endpoint
+from polar_pipeline.synthesis.ledger import read_account
+from polar_pipeline.synthesis.make import planned_requests
+from polar_pipeline.synthesis.plan import prompt_pool
+from polar_pipeline.synthesis.prices import dollars, likely_tokens, worst_tokens
+from polar_pipeline.synthesis.request import Request
+from polar_pipeline.task.languages import language
+
+_BYTES_PER_TOKEN = 3.0  # of prompts in many scripts; a rough middle, and the worst case stands beside it
+_COLUMNS = ("requests", "answered", "useless", "posts to ask for", "second look", "tokens, likely", "$, likely")
+
+
+class Row(NamedTuple):
+    """One language's plan, or the sum of several."""
+
+    requests: int = 0
+    answered: int = 0  # in the ledger already, the useless ones among them
+    useless: int = 0  # refused, unreadable or cut off: not asked again of this model at this address
+    posts: int = 0  # of the requests that are not answered
+    second_look: int = 0  # requests of judge and translation if every post came to them
+    tokens: int = 0
+    likely: float = 0.0
+    aside: float = 0.0  # what is reserved: the worst case of one call per request
+
+    def plus(self, other: "Row") -> "Row":
+        """Both together."""
+        return Row._make(one + more for one, more in zip(self, other, strict=True))
+
+
+def print_plan(project: Project, codes: list[str]) -> int:
+    """Requests, tokens and dollars per language; nothing is sent. Returns the exit code."""
+    settings = project.profile.synthesis
+    if settings.source != "endpoint":
+        what = "makes no synthetic posts" if settings.source == "none" else "perturbs real posts on this machine"
+        click.echo(
+            f"profile {project.profile.name} {what} (synthesis.source: {settings.source}): no request, $ 0. "
+            "With synthesis.source: endpoint it would ask one."
+        )
+        return 0
+    total, table = Row(), _table()
+    for code in codes:
+        row = _row(project, code)
+        total = total.plus(row)
+        table.add_row(code, *_cells(row))
+    table.add_section()
+    table.add_row("all", *_cells(total))
+    Console(width=max(Console().width, 120)).print(table)
+    for line in _remarks(project, total):
+        click.echo(line)
+    return 0
+
+
+def _row(project: Project, code: str) -> Row:
+    settings = project.profile.synthesis
+    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
+    requests = planned_requests(posts, code, project.card, settings, project.profile.seed)
+    answers = read_answers(project.home.ledgers / f"{code}.jsonl")
+    to_send = [request for request in requests if not answers.finished(request.key)]
+    look = _second_look(project, code, posts, requests)
+    likely = [likely_tokens(request, _BYTES_PER_TOKEN) for request in to_send + look]
+    return Row(
+        requests=len(requests),
+        answered=len(requests) - len(to_send),
+        useless=sum(answers.useless(request.key) for request in requests),
+        posts=sum(len(request.labels) for request in to_send),
+        second_look=len(look),
+        tokens=sum(map(sum, likely)),
+        likely=sum(dollars(*tokens, settings) for tokens in likely),
+        aside=sum(dollars(*worst_tokens(request), settings) for request in to_send + look),
+    )
+
+
+def _second_look(project: Project, code: str, posts: pd.DataFrame, requests: list[Request]) -> list[Request]:
+    """What judge and translation would be asked about the plan's posts, if those were as long as the real ones."""
+    texts = prompt_pool(posts)["text"].tolist()
+    wanted = [
+        {"id": f"{request.number}_{place}", "fold": request.fold, "source": request.strategy}
+        for request in requests
+        for place in range(len(request.labels))
+    ]
+    expected = pd.DataFrame(wanted).assign(text=[texts[place % len(texts)] for place in range(len(wanted))])
+    endpoint = Endpoint(language(code), project.profile.synthesis, project.home.ledgers, lambda _: None)
+    return second_look_requests(expected, project.card, project.profile.curation, endpoint)
+
+
+def _remarks(project: Project, total: Row) -> list[str]:
+    """What the table does not say: retries, what a useless answer needs, and whether a cap would end it."""
+    settings = project.profile.synthesis
+    now = read_account(project.home.ledgers)
+    spent = f"${now.settled:.4f} spent and ${now.open:.4f} reserved before"
+    lines = [
+        f"model {settings.model}; nothing was sent. `$, set aside` is the worst case of one call per request; an answer that "
+        f"cannot be read is asked for twice, and a time-out counts in full each of {settings.attempts} times."
+    ]
+    if total.useless:
+        lines.append(
+            f"{total.useless} answers are useless and not asked for again: change synthesis.model or base_url, "
+            f"or move {project.home.ledgers}/CODE.jsonl away, which forgets the good ones too."
+        )
+    calls = total.requests - total.answered + total.second_look
+    if settings.max_requests is not None and now.requests + calls > settings.max_requests:
+        left = max(settings.max_requests - now.requests, 0)
+        lines.append(f"synthesis.max_requests ({settings.max_requests}) would stop it after {left} more requests.")
+    if settings.max_dollars is None:
+        lines.append(f"no cap in dollars (synthesis.max_dollars); {spent}.")
+    elif now.settled + now.open + total.likely > settings.max_dollars:
+        lines.append(f"synthesis.max_dollars (${settings.max_dollars:.4f}) would probably stop it; {spent}.")
+    else:
+        lines.append(f"never more than ${settings.max_dollars:.4f} (synthesis.max_dollars); {spent}.")
+    return lines
+
+
+def _table() -> Table:
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
+    for column in ("language", *_COLUMNS, "$, set aside"):
+        table.add_column(column, justify="left" if column == "language" else "right", no_wrap=True)
+    return table
+
+
+def _cells(row: Row) -> list[str]:
+    return [*(f"{count:,}" for count in row[:6]), f"{row.likely:,.4f}", f"{row.aside:,.4f}"]
