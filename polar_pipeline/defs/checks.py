@@ -15,7 +15,7 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
 from polar_pipeline.curation.curate import leaked_parents
 from polar_pipeline.decision.ensemble import decided_rows
-from polar_pipeline.decision.gates import unsound
+from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError

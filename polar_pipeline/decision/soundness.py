@@ -1,7 +1,7 @@
-"""Gates: what is so wrong with a freshly trained model that nothing should be decided with it.
+"""Soundness: what is so wrong with a freshly trained model that nothing should be decided with it.
 
-Screening leaves a broken model out and goes on with the others; a gate stops, because the one who trained it should know. Labels of
-dev, where it is outside the folds, are looked at here and only here: a gate can stop a language, it chooses nothing.
+Screening leaves a broken model out and goes on with the others; this stops, because the one who trained it should know. Labels of
+dev, where it is outside the folds, are looked at here and only here: they can stop a language, and choose nothing.
 """
 
 import numpy as np
