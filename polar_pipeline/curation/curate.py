@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
+from polar_pipeline.corpus.posts import REAL as REAL
 from polar_pipeline.curation.cleaning import clean
 from polar_pipeline.curation.dedup import duplicates
 from polar_pipeline.curation.embedding import Embedder
@@ -18,7 +19,6 @@ from polar_pipeline.curation.filters import Objection, objections, reference
 from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.profile import CurationSettings
 
-REAL = "real"
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
 STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
 STAGES += ["share", "contradiction"]
@@ -94,19 +94,6 @@ def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = table[table["keep"] | (table["source"] == REAL)]
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
-
-
-def leaked_parents(table: pd.DataFrame) -> str:
-    """What is wrong with the folds of synthetic posts, or nothing: each is of train, and of the fold of its real parent."""
-    real = table[(table["source"] == REAL) & (table["split"] == "train")]
-    made = table[table["source"] != REAL]
-    folds = made["parent_id"].map(dict(zip(real["id"], real["fold"], strict=True)))
-    wrong = made[(folds.notna() & (folds != made["fold"])) | (made["split"] != "train") | (made["fold"] < 0)]
-    return (
-        f"{len(wrong)} synthetic posts, first {wrong['id'].iloc[0]}, are not in the fold of their parent"
-        if len(wrong)
-        else ""
-    )
 
 
 def _filter(table: pd.DataFrame, made: Mask, language: str, verdicts: _Verdicts) -> None:

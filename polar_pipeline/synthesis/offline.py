@@ -9,7 +9,7 @@ import pandas as pd
 import regex
 
 from polar_pipeline.synthesis.plan import prompt_pool, wanted_labels
-from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.synthesis.posts import as_table, ids
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.profile import SynthesisSettings
 
@@ -41,6 +41,7 @@ def perturbed_posts(
                 "source": SOURCE,
                 "parent_id": real["id"],
                 "request": "",
+                "shown": ids((str(real["id"]),)),
             }
         )
     return as_table(rows, card)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.request import STRATEGIES, Strategy
 from polar_pipeline.task.card import TaskCard
@@ -49,7 +50,7 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
 
 def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
     """The posts that may stand in a prompt: real, labelled rows of train that are in a fold. Sorted by id."""
-    allowed = (posts["split"] == "train") & (posts["fold"] >= 0) & posts["label"].notna() & (posts["source"] == "real")
+    allowed = (posts["split"] == "train") & (posts["fold"] >= 0) & posts["label"].notna() & (posts["source"] == REAL)
     pool = posts[allowed].sort_values("id").reset_index(drop=True)
     if pool.empty or pool["label"].nunique() < 2:
         raise InputError(

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_backbones, leaked_parents
+from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_backbones
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.synthesis.posts import as_table
@@ -132,12 +132,3 @@ def test_the_funnel_counts_every_row_once() -> None:
     for row in rows:
         taken = sum(int(str(value)) for name, value in row.items() if name not in ("source", "label", "made"))
         assert taken == row["made"]
-
-
-def test_a_planted_leak_is_seen() -> None:
-    posts = real_posts()
-    made = synthetic(GOOD).assign(parent_id="deu_0003", fold=pd.array([3], dtype="Int8"))
-    assert posts.loc[3, "fold"] == 3
-    assert leaked_parents(pd.concat([posts, made])) == ""
-    for leak in ({"fold": pd.array([2], dtype="Int8")}, {"split": "dev"}, {"fold": pd.array([-1], dtype="Int8")}):
-        assert leaked_parents(pd.concat([posts, made.assign(**leak)])).startswith("1 synthetic posts, first deu_syn_0,")
