@@ -132,3 +132,29 @@ def test_the_funnel_counts_every_row_once() -> None:
     for row in rows:
         taken = sum(int(str(value)) for name, value in row.items() if name not in ("source", "label", "made"))
         assert taken == row["made"]
+
+
+def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
+    sources = ["direct"] * 50 + ["rewrite"] * 30 + ["contrast"] * 20
+    rows = [
+        {"id": f"s{i}", "text": f"Text {i}", "label": i % 2, "split": "train", "fold": i % 5, "source": source,
+         "parent_id": f"pair{i // 2}" if source == "contrast" else "", "request": "k"}
+        for i, source in enumerate(sources)
+    ]  # fmt: skip
+    table = pd.concat([real_posts(), as_table(rows, CARD)], ignore_index=True)
+    table = table.assign(keep=True, stage="", reason="")
+    kept_before: set[str] = set()
+    for share, most in ((0.1, 13), (0.2, 30), (0.3, 51)):
+        kept = capped(table, share)[lambda table: table["keep"] & (table["source"] != REAL)]
+        assert most - 1 <= len(kept) <= most
+        assert (
+            abs(
+                kept["source"].value_counts() / len(kept) - pd.Series({"direct": 0.5, "rewrite": 0.3, "contrast": 0.2})
+            ).max()
+            < 0.1
+        )
+        assert abs(float(kept["label"].mean()) - 0.5) < 0.1
+        assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
+        assert kept_before <= set(kept["id"])
+        kept_before = set(kept["id"])
+    assert capped(table, 0.0)["keep"].sum() == len(real_posts())
