@@ -86,7 +86,7 @@ def capped(table: pd.DataFrame, share: float) -> pd.DataFrame:
     trained = int((~made & (table["fold"] >= 0).to_numpy() & table["keep"].to_numpy(dtype=bool)).sum())
     kept = table[made & table["keep"].to_numpy(dtype=bool)]
     order = _evenly(kept)
-    surplus = order[_whole_pairs(kept.loc[order], int(trained * share / (1 - share))) :]
+    surplus = order[_whole_pairs(kept.loc[order], _allowed(trained, share)) :]
     stage, reason, keep = (table[name].copy() for name in ("stage", "reason", "keep"))
     stage[surplus], reason[surplus], keep[surplus] = "share", f"more than {share:.0%} synthetic posts", False
     return table.assign(keep=keep, stage=stage, reason=reason)
@@ -110,6 +110,11 @@ def _evenly(kept: pd.DataFrame) -> "pd.Index[int]":
     groups = first.groupby("stratum")["unit"]
     places = (groups.cumcount() + 0.5) / groups.transform("size")
     return kept.index[np.argsort(units.map(dict(zip(first["unit"], places, strict=True))), kind="stable")]
+
+
+def _allowed(real: int, share: float) -> int:
+    """The most synthetic posts beside so many real ones; a share that a number of posts had gives that number again."""
+    return int(real * share / (1 - share) + 1e-6)
 
 
 def _whole_pairs(ordered: pd.DataFrame, allowed: int) -> int:

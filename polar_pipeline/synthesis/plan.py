@@ -66,10 +66,9 @@ def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
 
 def counts(settings: SynthesisSettings) -> tuple[int, int, int]:
     """Posts by strategy: direct, rewrite, contrast; contrastive ones come in pairs."""
-    direct, rewrite, contrast = settings.shares
-    whole = direct + rewrite + contrast
-    pairs = 2 * int(settings.posts * contrast / whole / 2)
-    rewritten = min(round(settings.posts * rewrite / whole), settings.posts - pairs)
+    _, rewrite, contrast = settings.shares
+    pairs = 2 * int(settings.posts * contrast / 2)
+    rewritten = min(round(settings.posts * rewrite), settings.posts - pairs)
     return settings.posts - rewritten - pairs, rewritten, pairs
 
 

@@ -49,6 +49,8 @@ def test_pairs_are_opposite_in_label() -> None:
 def test_as_many_posts_as_wanted_are_asked_for(
     posts: int, shares: tuple[float, float, float], per_request: int
 ) -> None:
+    whole = sum(shares)
+    shares = (shares[0] / whole, shares[1] / whole, shares[2] / whole)
     chosen = made.settings(posts=posts, shares=shares, posts_per_request=per_request)
     direct, rewrite, pairs = counts(chosen)
     assert direct + rewrite + pairs == posts and min(direct, rewrite) >= 0 and pairs % 2 == 0
