@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
 from polar_pipeline.corpus.posts import REAL as REAL
-from polar_pipeline.curation.cleaning import clean
+from polar_pipeline.curation.cleaning import clean_replies
 from polar_pipeline.curation.dedup import duplicates
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection, objections, reference
@@ -54,7 +54,9 @@ def curate(
 
     `look_again`, where given, gets the synthetic posts that no other stage objects to, and may object.
     """
-    cleaned = synthetic.assign(text=pd.Series([clean(text) for text in synthetic["text"]], dtype="str"))
+    cleaned = synthetic.reset_index(drop=True)
+    texts = clean_replies(cleaned["text"].tolist(), cleaned["request"].fillna("").tolist())
+    cleaned = cleaned.assign(text=pd.Series(texts, dtype="str"))
     table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
     made = (table["source"] != REAL).to_numpy(dtype=bool)
     verdicts = _Verdicts(len(table))
