@@ -16,6 +16,7 @@ from polar_pipeline.curation.cleaning import clean_replies
 from polar_pipeline.curation.dedup import duplicates
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection, objections, reference
+from polar_pipeline.curation.overlap import share_of_words, word_copies
 from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.profile import CurationSettings
 
@@ -140,14 +141,17 @@ def _deduplicate(table: pd.DataFrame, made: Mask, threshold: float, embedder: Em
     """Against all real posts, dev and test too: a copy of a test post is leakage. Then synthetic posts among themselves."""
     rows = np.flatnonzero(verdicts.keep)
     texts = table["text"].iloc[rows].tolist()
-    keys = [normalise(text) for text in texts]
-    found = duplicates(keys, embedder.embed(texts), threshold, protected=int((~made[rows]).sum()))
+    keys, protected = [normalise(text) for text in texts], int((~made[rows]).sum())
+    found = duplicates(keys, embedder.embed(texts), threshold, protected)
+    shared = word_copies(texts, share_of_words(threshold), protected)
+    like = np.where(found.like >= 0, found.like, shared.like)
+    similarity = np.where(found.like >= 0, found.similarity, shared.similarity)
     ids, splits = table["id"].to_numpy(), table["split"].to_numpy()
-    for place in np.flatnonzero(found.like >= 0):
-        row, other = int(rows[place]), int(rows[found.like[place]])
+    for place in np.flatnonzero(like >= 0):
+        row, other = int(rows[place]), int(rows[like[place]])
         what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
         verdicts.object(row, "duplicate", f"like {what}")
-        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
+        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(similarity[place])
 
 
 def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:

@@ -70,7 +70,7 @@ def test_each_stage_objects_to_its_own() -> None:
         "kurz",
         "Сегодня в городе снова ничего не сделали, и все говорят о погоде.",
         "Yesterday everybody in the park was talking about the city and nobody did anything again.",
-        "Hier ist ein Beitrag über die Stadt, in der wieder keiner etwas getan hat.",
+        "Hier ist ein Beitrag über die Stadt, die nichts tut: wieder hat keiner was getan.",
         "Es tut mir leid, aber ich kann keinen Beitrag über die Stadt schreiben.",
         "Die Stadt <table class='x'> hat wieder einmal nichts getan und alle reden",
         "Die Stadt hat wieder nichts getan, und alle reden im Park über das,",
