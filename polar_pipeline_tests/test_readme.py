@@ -106,7 +106,8 @@ def test_the_lines_that_the_synthetic_recipe_changes_are_in_the_profile_that_it_
     lines = re.findall(r"```yaml\n(.*?)```", recipe, re.DOTALL)[0].splitlines()
     for line in lines:
         key, _, value = line.split("#")[0].rstrip().partition(":")
-        assert (copied := re.sub(rf"(?m)^{key}:.*$", f"{key}:{value}", copied, count=1)).count(f"\n{key}:{value}\n")
+        copied, changes = re.subn(rf"(?m)^{key}:.*$", f"{key}:{value}", copied, count=1)
+        assert changes == 1, line
     changed = yaml.safe_load(copied)
     profile = Profile.model_validate(changed)
     assert profile.synthesis.source == "endpoint" and profile.curation.gate and profile.curation.near_duplicate == 0.9
