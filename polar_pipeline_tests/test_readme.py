@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from polar_pipeline.task.profile import Profile
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +21,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) 
 AS_THEY_STAND = ["polar data check", "polar run --all --resume", "dg check defs"]
 AS_THEY_STAND += [line for line in COMMANDS if line.startswith(("printf ", "polar predict "))]
 AS_THEY_STAND += ["cp polar_pipeline/profiles/demo.yaml my.yaml", "polar run --all --profile my.yaml"]
-AS_THEY_STAND += ["polar synth plan --language deu", "polar synth evaluate --language deu"]
+AS_THEY_STAND += [f"polar synth {what} --profile my.yaml --language deu" for what in ("plan", "evaluate")]
 AS_THEY_STAND += ["POLAR_HOME=.polar-other polar run --all --profile my.yaml", "polar compare .polar .polar-other"]
 ON_REAL_DATA = ["polar run --language deu --language swa --jobs 2", "polar run --all --profile cpu"]
 # run by another test: where
@@ -32,6 +34,7 @@ ELSEWHERE = {
     "polar data fetch": "test_cli, and corpus/test_release.py against a server that misbehaves",
     "export POLAR_DATA_DIR=/path/to/release": "every test on real data",
     "polar ui": "defs/test_ui.py",
+    "export OPENAI_API_KEY=your-key": "test_endpoint_run.py, against a server that misbehaves",
 }
 
 
@@ -95,6 +98,19 @@ def test_make_run(checkout: Path) -> None:
 @pytest.mark.parametrize("target", ["run", "test", "lint", "bench", "ui"])
 def test_make_knows(target: str) -> None:
     assert run(f"make --dry-run {target}", ROOT).stdout
+
+
+def test_the_lines_that_the_synthetic_recipe_changes_are_in_the_profile_that_it_copies() -> None:
+    recipe = README.partition("### Train on synthetic posts too")[2].partition("### ")[0]
+    copied = (ROOT / "polar_pipeline" / "profiles" / "demo.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"```yaml\n(.*?)```", recipe, re.DOTALL)[0].splitlines()
+    for line in lines:
+        key, _, value = line.split("#")[0].rstrip().partition(":")
+        copied, changes = re.subn(rf"(?m)^{key}:.*$", f"{key}:{value}", copied, count=1)
+        assert changes == 1, line
+    changed = yaml.safe_load(copied)
+    profile = Profile.model_validate(changed)
+    assert profile.synthesis.source == "endpoint" and profile.curation.gate and profile.curation.near_duplicate == 0.9
 
 
 def test_links_and_pictures_are_there() -> None:

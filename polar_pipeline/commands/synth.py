@@ -8,7 +8,6 @@ from rich.table import Table
 
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.curation.curate import REAL
 from polar_pipeline.curation.review import Review, review
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import Gate, gate
@@ -37,7 +36,7 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
             made = make_posts(posts, code, project.card, profile.synthesis, profile.seed, project.home.ledgers, _say)
             found = review(posts, made.posts, code, project.card, profile, project.home, _say)
             decided = gate(found.table, code, project.card, profile)
-            _add_rows(table, code, found.table, decided.results)
+            _add_rows(table, code, decided.results)
             closing.append(_closing(project, code, made, found, decided))
             empty += not found.usable
     finally:  # what is known when a later language fails is worth seeing
@@ -47,14 +46,13 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     return 1 if empty else 0
 
 
-def _add_rows(table: Table, code: str, curated: pd.DataFrame, results: list[ShareResult]) -> None:
+def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
     """A row per share; `share` is what was really trained on, which is less where there are too few posts."""
-    real = int(((curated["source"] == REAL) & (curated["fold"] >= 0) & curated["keep"]).sum())
     for result in results:
         found = result.difference
         said = verdict(found).replace("B is better", "helps").replace("A is better", "hurts")
         table.add_row(
-            code, f"{result.share:.0%}", f"{result.posts / (real + result.posts):.1%}", str(result.posts),
+            code, f"{result.asked:.0%}", f"{result.share:.1%}", str(result.posts),
             f"{result.macro_f1:.4f}", f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}",
             said if result.posts else "",
         )  # fmt: skip

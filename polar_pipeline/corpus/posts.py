@@ -1,7 +1,7 @@
 """The posts table: read from the files of a release, checked, and the same for every stage that follows.
 
 Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds are
-assigned), `source` ("real" here), `parent_id` (the real post that a synthetic one was made from; missing here), then one
+assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here), then one
 Int8 column per auxiliary label of the task card. What does not belong here: labels of test, which `report.sealed` reads.
 """
 
@@ -15,6 +15,7 @@ from polar_pipeline.corpus.schema import LABELS, SPLITS, enforce, file_schema, t
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
 
+REAL = "real"  # the source of posts that people wrote; synthetic ones name how they were made
 CANARY_COLUMN = "canary"
 # shorter marks (a flag, a number) would be found in innocent texts
 SHORTEST_CANARY = 8
@@ -79,7 +80,7 @@ def _posts(rows: Rows, language: str, split: str, card: TaskCard) -> pd.DataFram
     posts["label"] = missing if sealed else labels_of(frame[card.label.column])
     posts["split"] = pd.Series(split, index=frame.index, dtype="str")
     posts["fold"] = pd.Series(-1, index=frame.index, dtype="Int8")
-    posts["source"] = pd.Series("real", index=frame.index, dtype="str")
+    posts["source"] = pd.Series(REAL, index=frame.index, dtype="str")
     posts["parent_id"] = pd.Series(None, index=frame.index, dtype="str")
     for name in card.auxiliary.columns:
         posts[name] = missing if sealed or name not in frame else labels_of(frame[name])

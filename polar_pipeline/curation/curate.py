@@ -11,14 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
-from polar_pipeline.curation.cleaning import clean
+from polar_pipeline.corpus.posts import REAL as REAL
+from polar_pipeline.curation.cleaning import clean_replies
 from polar_pipeline.curation.dedup import duplicates
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection, objections, reference
+from polar_pipeline.curation.overlap import share_of_words, word_copies
 from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.profile import CurationSettings
 
-REAL = "real"
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
 STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
 STAGES += ["share", "contradiction"]
@@ -54,7 +55,9 @@ def curate(
 
     `look_again`, where given, gets the synthetic posts that no other stage objects to, and may object.
     """
-    cleaned = synthetic.assign(text=pd.Series([clean(text) for text in synthetic["text"]], dtype="str"))
+    cleaned = synthetic.reset_index(drop=True)
+    texts = clean_replies(cleaned["text"].tolist(), cleaned["request"].fillna("").tolist())
+    cleaned = cleaned.assign(text=pd.Series(texts, dtype="str"))
     table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
     made = (table["source"] != REAL).to_numpy(dtype=bool)
     verdicts = _Verdicts(len(table))
@@ -78,13 +81,18 @@ def curate(
 
 
 def capped(table: pd.DataFrame, share: float) -> pd.DataFrame:
-    """The curated table with at most this share of synthetic posts among those trained on, the first of the plan."""
+    """The curated table with at most this share of synthetic posts among those trained on, of all sources and labels alike.
+
+    Pairs stay together. What a smaller share keeps, a larger one keeps too.
+    """
     made = (table["source"] != REAL).to_numpy(dtype=bool)
     trained = int((~made & (table["fold"] >= 0).to_numpy() & table["keep"].to_numpy(dtype=bool)).sum())
-    surplus = np.flatnonzero(made & table["keep"].to_numpy(dtype=bool))[int(trained * share / (1 - share)) :]
-    stage, reason, keep = (table[name].to_numpy().copy() for name in ("stage", "reason", "keep"))
+    kept = table[made & table["keep"].to_numpy(dtype=bool)]
+    order = _evenly(kept)
+    surplus = order[_whole_pairs(kept.loc[order], _allowed(trained, share)) :]
+    stage, reason, keep = (table[name].copy() for name in ("stage", "reason", "keep"))
     stage[surplus], reason[surplus], keep[surplus] = "share", f"more than {share:.0%} synthetic posts", False
-    return table.assign(keep=keep, stage=pd.Series(stage, dtype="str"), reason=pd.Series(reason, dtype="str"))
+    return table.assign(keep=keep, stage=stage, reason=reason)
 
 
 def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,17 +104,29 @@ def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
 
 
-def leaked_parents(table: pd.DataFrame) -> str:
-    """What is wrong with the folds of synthetic posts, or nothing: each is of train, and of the fold of its real parent."""
-    real = table[(table["source"] == REAL) & (table["split"] == "train")]
-    made = table[table["source"] != REAL]
-    folds = made["parent_id"].map(dict(zip(real["id"], real["fold"], strict=True)))
-    wrong = made[(folds.notna() & (folds != made["fold"])) | (made["split"] != "train") | (made["fold"] < 0)]
-    return (
-        f"{len(wrong)} synthetic posts, first {wrong['id'].iloc[0]}, are not in the fold of their parent"
-        if len(wrong)
-        else ""
-    )
+def _evenly(kept: pd.DataFrame) -> "pd.Index[int]":
+    """Rows in such an order that any first part has sources and labels in about the shares that the whole has, pairs side by side."""
+    paired = kept["source"] == "contrast"
+    units = kept["parent_id"].where(paired, kept["id"])
+    strata = kept["source"] + kept["label"].astype(str).where(~paired, "")
+    first = pd.DataFrame({"unit": units, "stratum": strata}).drop_duplicates("unit")
+    groups = first.groupby("stratum")["unit"]
+    places = (groups.cumcount() + 0.5) / groups.transform("size")
+    return kept.index[np.argsort(units.map(dict(zip(first["unit"], places, strict=True))), kind="stable")]
+
+
+def _allowed(real: int, share: float) -> int:
+    """The most synthetic posts beside so many real ones; a share that a number of posts had gives that number again."""
+    return int(real * share / (1 - share) + 1e-6)
+
+
+def _whole_pairs(ordered: pd.DataFrame, allowed: int) -> int:
+    """How many of the rows may be kept: as many as allowed, one less where that would part a pair."""
+    if not 0 < allowed < len(ordered):
+        return min(max(allowed, 0), len(ordered))
+    last, following = ordered.iloc[allowed - 1], ordered.iloc[allowed]
+    parts = last["source"] == "contrast" == following["source"] and last["parent_id"] == following["parent_id"]
+    return allowed - int(parts)
 
 
 def _filter(table: pd.DataFrame, made: Mask, language: str, verdicts: _Verdicts) -> None:
@@ -121,14 +141,17 @@ def _deduplicate(table: pd.DataFrame, made: Mask, threshold: float, embedder: Em
     """Against all real posts, dev and test too: a copy of a test post is leakage. Then synthetic posts among themselves."""
     rows = np.flatnonzero(verdicts.keep)
     texts = table["text"].iloc[rows].tolist()
-    keys = [normalise(text) for text in texts]
-    found = duplicates(keys, embedder.embed(texts), threshold, protected=int((~made[rows]).sum()))
+    keys, protected = [normalise(text) for text in texts], int((~made[rows]).sum())
+    found = duplicates(keys, embedder.embed(texts), threshold, protected)
+    shared = word_copies(texts, share_of_words(threshold), protected)
+    like = np.where(found.like >= 0, found.like, shared.like)
+    similarity = np.where(found.like >= 0, found.similarity, shared.similarity)
     ids, splits = table["id"].to_numpy(), table["split"].to_numpy()
-    for place in np.flatnonzero(found.like >= 0):
-        row, other = int(rows[place]), int(rows[found.like[place]])
+    for place in np.flatnonzero(like >= 0):
+        row, other = int(rows[place]), int(rows[like[place]])
         what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
         verdicts.object(row, "duplicate", f"like {what}")
-        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
+        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(similarity[place])
 
 
 def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:

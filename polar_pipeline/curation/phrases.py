@@ -1,12 +1,30 @@
-"""What models say and posts do not: phrases of self-description, meta-talk and refusal, per language."""
+"""What models say and posts do not: talk about themselves and the task, and refusals, per language.
+
+Three signs: a phrase that is enough alone; "here is the post:" at the start, in whatever words; "cannot", "write" and "post" near
+each other. Whole words, where the script has spaces: "as an ai" is not in "as an aide".
+"""
 
 import functools
 import unicodedata
 from importlib import resources
+from typing import Any, NamedTuple
 
+import regex
 import yaml
 
 EVERYWHERE = "eng"  # models fall back to English in whatever language they are asked to write
+_LETTER = r"[\p{L}\p{M}\p{N}]"
+_UNSPACED = r"[\p{Script=Han}\p{Script=Khmer}\p{Script=Myanmar}]"  # scripts that put no spaces between words
+_START = 120  # characters in which an introduction stands
+_NEAR = 90  # characters within which a refusal says all that it has to
+
+
+class _Signs(NamedTuple):
+    """Compiled: phrases, an introduction, and the three parts of a refusal."""
+
+    says: Any
+    opens: Any
+    refuses: tuple[Any, ...]
 
 
 def flat(text: str) -> str:
@@ -17,13 +35,64 @@ def flat(text: str) -> str:
 
 @functools.cache
 def phrases(language: str) -> tuple[str, ...]:
-    """The phrases that are looked for in posts of a language, flat."""
-    text = (resources.files("polar_pipeline.curation") / "phrases.yaml").read_text(encoding="utf-8")
-    known: dict[str, list[str]] = yaml.safe_load(text)
-    return tuple(dict.fromkeys(flat(phrase) for phrase in [*known[EVERYWHERE], *known.get(language, [])]))
+    """The phrases that are enough alone in posts of a language, flat."""
+    lists = _lists()
+    found = [*lists[EVERYWHERE]["says"], *lists.get(language, {}).get("says", [])]
+    return tuple(dict.fromkeys(flat(phrase) for phrase in found))
 
 
 def found_phrase(text: str, language: str) -> str:
-    """The first phrase that a text holds, or nothing."""
+    """The first sign of a model's own words in a text, or nothing."""
     content = flat(text)
-    return next((phrase for phrase in phrases(language) if phrase in content), "")
+    for signs in _signs(language):
+        if found := signs.says.search(content) or signs.opens.match(content[:_START]):
+            return str(found[0])
+        cannot, *others = signs.refuses
+        for match in cannot.finditer(content):
+            around = content[max(match.start() - _NEAR, 0) : match.end() + _NEAR]
+            if all(part.search(around) for part in others):
+                return str(match[0])
+    return ""
+
+
+@functools.cache
+def _signs(language: str) -> tuple[_Signs, ...]:
+    lists = _lists()
+    return tuple(_compiled(lists[code]) for code in dict.fromkeys([EVERYWHERE, language]) if code in lists)
+
+
+def _compiled(lists: dict[str, list[str]]) -> _Signs:
+    here, post = _any(lists["here"]), _any(lists["post"])
+    return _Signs(
+        _any(lists["says"]),
+        # at most a greeting before it, and a colon after it; which of both comes first is a matter of grammar
+        regex.compile(
+            rf"(?:\W*\w+\W+){{0,3}}?(?:{here.pattern}.{{0,60}}?{post.pattern}|{post.pattern}.{{0,60}}?{here.pattern})"
+            r".{0,60}?[:\uff1a\u2014]"
+        ),
+        (_any(lists["cannot"]), _any(lists["make"], whole=False), _any(lists["post"])),
+    )
+
+
+def _any(found: list[str], *, whole: bool = True) -> Any:
+    """Any of the phrases: as whole words, or as beginnings of words; anywhere in scripts without spaces."""
+    parts = [_bounded(flat(phrase), whole) for phrase in sorted(found, key=len, reverse=True)]
+    return regex.compile(f"(?:{'|'.join(parts)})")
+
+
+def _bounded(phrase: str, whole: bool) -> str:
+    before = rf"(?<!{_LETTER})" if _spaced(phrase[0]) else ""
+    after = rf"(?!{_LETTER})" if whole and _spaced(phrase[-1]) else ""
+    return f"{before}{regex.escape(phrase)}{after}"
+
+
+def _spaced(character: str) -> bool:
+    """Whether a letter next to this one belongs to the same word."""
+    return bool(regex.match(_LETTER, character)) and not regex.match(_UNSPACED, character)
+
+
+@functools.cache
+def _lists() -> dict[str, dict[str, list[str]]]:
+    text = (resources.files("polar_pipeline.curation") / "phrases.yaml").read_text(encoding="utf-8")
+    read: dict[str, dict[str, list[str]]] = yaml.safe_load(text)
+    return read

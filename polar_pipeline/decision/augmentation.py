@@ -25,8 +25,12 @@ _RESAMPLES = 2000
 
 
 class ShareResult(NamedTuple):
-    """Training with this share of synthetic posts: how many they are, nested macro-F1, and the difference to none."""
+    """Training with this share of synthetic posts: how many they are, nested macro-F1, and the difference to none.
 
+    `share` is the one reached; where posts run out it is below the one `asked` for.
+    """
+
+    asked: float
     share: float
     posts: int
     macro_f1: float
@@ -39,15 +43,16 @@ def evaluate_shares(
     """One result per share that there are posts for, none first. `curated` is what `curate` returned."""
     results: list[ShareResult] = []
     without: Ints = np.zeros(0, dtype=np.int64)
-    for share in SHARES:
-        table = for_backbones(capped(curated, share))
-        made = int((table["source"] != REAL).sum())
+    for asked in SHARES:
+        table = for_backbones(capped(curated, asked))
+        trained = table[table["keep"] & (table["fold"] >= 0)]
+        made = int((trained["source"] != REAL).sum())
         if results and made == results[-1].posts:
-            continue  # there are no more
+            continue  # there are no more, or too few real posts for another one
         labels, predictions = _decided(table, language, card, profile, backbone)
         without = predictions if not results else without
         difference = paired_interval(labels, predictions, without, _RESAMPLES, profile.seed)
-        results.append(ShareResult(share, made, macro_f1(labels, predictions), difference))
+        results.append(ShareResult(asked, made / len(trained), made, macro_f1(labels, predictions), difference))
     return results
 
 

@@ -13,7 +13,7 @@ from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
-from polar_pipeline.curation.curate import leaked_parents
+from polar_pipeline.curation.leaks import leaks
 from polar_pipeline.decision.ensemble import decided_rows
 from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.defs.partitions import language_partitions
@@ -57,14 +57,14 @@ def deduped_posts_checks(project: Project) -> dg.AssetChecksDefinition:
             project,
             "deduped_posts",
             {
-                "folds_of_parents": "A synthetic post is of train, and in the fold of the real post that it was made from."
+                "folds_of_parents": "A synthetic post is of train, and so are the real posts that it was made from or was shown, all of its fold."
             },
             blocking=True,
         ),
         ins={"posts": dg.AssetIn("deduped_posts")},
     )
     def checks(context: dg.AssetCheckExecutionContext, posts: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
-        yield _result("deduped_posts", "folds_of_parents", leaked_parents(posts))
+        yield _result("deduped_posts", "folds_of_parents", leaks(posts))
 
     return checks
 

@@ -14,7 +14,7 @@ from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.profile import DEFAULT_PROFILE, Profile, load_profile
 
 # Raised when a stage's results change though no setting did, so that Dagster shows what is out of date.
-STAGE_VERSIONS = {"corpus": 1, "synthesis": 1, "curation": 1, "backbones": 1, "decision": 1, "report": 1}
+STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 1, "report": 1}
 
 
 @dataclass(frozen=True)

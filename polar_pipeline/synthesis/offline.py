@@ -9,7 +9,7 @@ import pandas as pd
 import regex
 
 from polar_pipeline.synthesis.plan import prompt_pool, wanted_labels
-from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.synthesis.posts import as_table, ids
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.profile import SynthesisSettings
 
@@ -26,10 +26,13 @@ def perturbed_posts(
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
     labels = wanted_labels(pool["label"].to_numpy(dtype=int), settings.posts, settings.positive_share)
-    by_label = {label: np.flatnonzero(pool["label"] == label) for label in (0, 1)}
+    decks = {label: generator.permutation(np.flatnonzero(pool["label"] == label)) for label in (0, 1)}
+    dealt = {0: 0, 1: 0}  # each post once before any comes twice
     rows: list[dict[str, object]] = []
     for number, label in enumerate(labels):
-        real = pool.iloc[int(generator.choice(by_label[int(label)]))]
+        deck = decks[int(label)]
+        real = pool.iloc[int(deck[dealt[int(label)] % len(deck)])]
+        dealt[int(label)] += 1
         text = perturb(str(real["text"]), generator)
         rows.append(
             {
@@ -41,6 +44,7 @@ def perturbed_posts(
                 "source": SOURCE,
                 "parent_id": real["id"],
                 "request": "",
+                "shown": ids((str(real["id"]),)),
             }
         )
     return as_table(rows, card)

@@ -1,15 +1,18 @@
 """Replies into posts: the table that curation reads, with every text that was asked for and where it came from.
 
 Columns: those of the posts table (`source` is "direct", "rewrite", "contrast" or "perturbed"; `parent_id` the real post it was
-made from, for a pair one made-up id that both share; `fold` that of the posts shown) and `request`, the key in the ledger.
+made from, for a pair one made-up id that both share; `fold` that of the posts shown), `request`, the key in the ledger, and
+`shown`, a JSON list of the ids of all real posts that the request showed: what a leak is looked for in.
 """
+
+import json
 
 import pandas as pd
 
 from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.task.card import TaskCard
 
-COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request"]
+COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request", "shown"]
 
 
 def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: TaskCard) -> pd.DataFrame:
@@ -24,6 +27,7 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
             "source": request.strategy,
             "parent_id": _parent(request, place),
             "request": reply.key,
+            "shown": ids(request.shown),
         }
         for request, reply in zip(requests, replies, strict=True)
         if reply is not None
@@ -32,10 +36,15 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
     return as_table(rows, card)
 
 
+def ids(shown: tuple[str, ...]) -> str:
+    """Ids as one cell of the column `shown`."""
+    return json.dumps(shown, ensure_ascii=False)
+
+
 def as_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
     """Rows with the types of the posts table; auxiliary labels are missing."""
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame = frame.astype({"id": str, "text": str, "split": str, "source": str, "parent_id": str, "request": str})
+    frame = frame.astype({name: str for name in COLUMNS if name not in ("label", "fold")})
     frame = frame.astype({"label": "Int8", "fold": "Int8"})
     return frame.assign(**{name: pd.array([pd.NA] * len(frame), dtype="Int8") for name in card.auxiliary.columns})
 

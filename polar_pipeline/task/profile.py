@@ -59,8 +59,11 @@ class SynthesisSettings(Settings):
     @field_validator("shares")
     @classmethod
     def _some_share(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(value) < 0 or sum(value) <= 0:
-            raise ValueError("the three shares (direct, rewrite, contrast) should be at least 0, and one above it")
+        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError(
+                "the three shares (direct, rewrite, contrast) should be at least 0 and sum to 1, "
+                f"these sum to {sum(value):g}: correct them"
+            )
         return value
 
 

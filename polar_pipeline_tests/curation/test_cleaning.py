@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.curation.cleaning import clean, has_markup
+from polar_pipeline.curation.cleaning import clean, clean_replies, has_markup
 
 
 @pytest.mark.parametrize(
@@ -12,8 +12,13 @@ from polar_pipeline.curation.cleaning import clean, has_markup
     [
         ('"Alles wie immer."', "Alles wie immer."),
         ("„Alles wie immer.“", "Alles wie immer."),
-        ("1. Alles wie immer.", "Alles wie immer."),
-        ('Post 3: "1) Alles wie immer."', "Alles wie immer."),
+        ('Post 3: "Alles wie immer."', "Alles wie immer."),
+        ("1. Mai ist Feiertag", "1. Mai ist Feiertag"),
+        ("- 5 Grad, und keiner heizt", "- 5 Grad, und keiner heizt"),
+        ('"<<b>b>x"', "x"),
+        ("a <b und c> d", "a <b und c> d"),
+        ("<p class='x' id=y>Alles<br/></p>", "Alles"),
+        ("So ein f**k und b**ch", "So ein f**k und b**ch"),
         ("**Alles** wie immer", "Alles wie immer"),
         ("<p>Alles wie immer</p>", "Alles wie immer"),
         ("a\u0000b\u0007c", "abc"),
@@ -33,6 +38,36 @@ def test_exact_cases(text: str, cleaned: str) -> None:
 @given(st.text(max_size=60))
 def test_twice_is_once(text: str) -> None:
     assert clean(clean(text)) == clean(text)
+
+
+MARKUP = st.lists(
+    st.sampled_from(
+        ["<b>", "</b>", "<", ">", "b", '"', "**", "__", "Post 1: ", "1. ", "- ", " ", "\n", "```", "'", "x"]
+    )
+)
+
+
+@given(MARKUP.map("".join))
+def test_twice_is_once_of_markup_too(text: str) -> None:
+    assert clean(clean(text)) == clean(text)
+
+
+@given(st.lists(MARKUP.map("".join), max_size=3))
+def test_replies_twice_are_once(texts: list[str]) -> None:
+    once = clean_replies(texts, ["k"] * len(texts))
+    assert clean_replies(once, ["k"] * len(texts)) == once
+
+
+def test_numbers_go_where_the_whole_reply_is_a_list() -> None:
+    assert clean_replies(["1. Alles", '"2. wie immer"', "3. hier"], ["k"] * 3) == ["Alles", "wie immer", "hier"]
+    assert clean_replies(["- Alles", "- wie immer"], ["k"] * 2) == ["Alles", "wie immer"]
+    for texts in (["1. Mai ist Feiertag", "Alles wie immer"], ["1. Mai ist Feiertag", "1. Juni auch"], ["1. Mai"]):
+        assert clean_replies(texts, ["k"] * len(texts)) == texts
+    assert (
+        clean_replies(["1. Mai", "2. Mai"], ["k", "l"])
+        == clean_replies(["1. Mai", "2. Mai"], ["", ""])
+        == ["1. Mai", "2. Mai"]
+    )
 
 
 def test_markup_that_is_left_is_noticed() -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_backbones, leaked_parents
+from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_backbones
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.synthesis.posts import as_table
@@ -70,7 +70,7 @@ def test_each_stage_objects_to_its_own() -> None:
         "kurz",
         "Сегодня в городе снова ничего не сделали, и все говорят о погоде.",
         "Yesterday everybody in the park was talking about the city and nobody did anything again.",
-        "Hier ist ein Beitrag über die Stadt, in der wieder keiner etwas getan hat.",
+        "Hier ist ein Beitrag über die Stadt, die nichts tut: wieder hat keiner was getan.",
         "Es tut mir leid, aber ich kann keinen Beitrag über die Stadt schreiben.",
         "Die Stadt <table class='x'> hat wieder einmal nichts getan und alle reden",
         "Die Stadt hat wieder nichts getan, und alle reden im Park über das,",
@@ -134,10 +134,27 @@ def test_the_funnel_counts_every_row_once() -> None:
         assert taken == row["made"]
 
 
-def test_a_planted_leak_is_seen() -> None:
-    posts = real_posts()
-    made = synthetic(GOOD).assign(parent_id="deu_0003", fold=pd.array([3], dtype="Int8"))
-    assert posts.loc[3, "fold"] == 3
-    assert leaked_parents(pd.concat([posts, made])) == ""
-    for leak in ({"fold": pd.array([2], dtype="Int8")}, {"split": "dev"}, {"fold": pd.array([-1], dtype="Int8")}):
-        assert leaked_parents(pd.concat([posts, made.assign(**leak)])).startswith("1 synthetic posts, first deu_syn_0,")
+def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
+    sources = ["direct"] * 50 + ["rewrite"] * 30 + ["contrast"] * 20
+    rows = [
+        {"id": f"s{i}", "text": f"Text {i}", "label": i % 2, "split": "train", "fold": i % 5, "source": source,
+         "parent_id": f"pair{i // 2}" if source == "contrast" else "", "request": "k"}
+        for i, source in enumerate(sources)
+    ]  # fmt: skip
+    table = pd.concat([real_posts(), as_table(rows, CARD)], ignore_index=True)
+    table = table.assign(keep=True, stage="", reason="")
+    kept_before: set[str] = set()
+    for share, most in ((0.1, 13), (0.2, 30), (0.3, 51)):
+        kept = capped(table, share)[lambda table: table["keep"] & (table["source"] != REAL)]
+        assert most - 1 <= len(kept) <= most
+        assert (
+            abs(
+                kept["source"].value_counts() / len(kept) - pd.Series({"direct": 0.5, "rewrite": 0.3, "contrast": 0.2})
+            ).max()
+            < 0.1
+        )
+        assert abs(float(kept["label"].mean()) - 0.5) < 0.1
+        assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
+        assert kept_before <= set(kept["id"])
+        kept_before = set(kept["id"])
+    assert capped(table, 0.0)["keep"].sum() == len(real_posts())

@@ -7,7 +7,7 @@ from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
-from polar_pipeline.curation.curate import REAL, VERDICT
+from polar_pipeline.curation.curate import REAL, VERDICT, capped
 from polar_pipeline.decision.augmentation import ShareResult, evaluate_shares, helpful_share
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.synthesis.posts import as_table
@@ -41,7 +41,8 @@ def curated(good: bool) -> pd.DataFrame:
 
 def test_good_posts_help_and_noise_does_not() -> None:
     good, noise = (evaluate_shares(curated(kind), "deu", CARD, PROFILE, BACKBONE) for kind in (True, False))
-    assert [result.share for result in good] == [0.0, 0.1, 0.2, 0.3, 0.5]
+    assert [result.asked for result in good] == [0.0, 0.1, 0.2, 0.3, 0.5]
+    assert np.allclose([result.share for result in good], [0.0, 0.1, 0.2, 0.3, 0.5], atol=0.01)
     assert [result.posts for result in good] == [0, 11, 25, 42, 100]
     assert tuple(good[0].difference) == (0, 0, 0) and good[0].macro_f1 == noise[0].macro_f1
     assert good[-1].difference.value > noise[-1].difference.value
@@ -50,7 +51,7 @@ def test_good_posts_help_and_noise_does_not() -> None:
 
 def test_only_what_helps_beyond_the_error_is_taken() -> None:
     def result(share: float, value: float, low: float) -> ShareResult:
-        return ShareResult(share, 1, 0.7 + value, Interval(value, low, value + 0.1))
+        return ShareResult(share, share, 1, 0.7 + value, Interval(value, low, value + 0.1))
 
     assert helpful_share([result(0, 0, 0), result(0.1, 0.02, -0.01)]) == 0
     assert helpful_share([result(0, 0, 0), result(0.1, 0.02, 0.01), result(0.3, 0.03, 0.001)]) == 0.3
@@ -61,3 +62,15 @@ def test_without_synthetic_posts_there_is_one_result() -> None:
     table = curated(True)
     found = evaluate_shares(table[table["source"] == REAL], "deu", CARD, PROFILE, BACKBONE)
     assert [(item.share, item.posts) for item in found] == [(0.0, 0)]
+
+
+def test_where_posts_run_out_the_share_is_the_one_reached_and_no_set_comes_twice() -> None:
+    table = curated(True)
+    few = table[(table["source"] == REAL) | table["id"].isin([f"s{place}" for place in range(13)])]
+    few = few.reset_index(drop=True)
+    found = evaluate_shares(few, "deu", CARD, PROFILE, BACKBONE)
+    trained = int((few["fold"] >= 0).sum())
+    assert [(item.asked, item.posts) for item in found] == [(0.0, 0), (0.1, 11), (0.2, 13)]
+    assert found[-1].share == 13 / trained
+    for result in found:
+        assert int((capped(few, result.share)[lambda kept: kept["keep"]]["source"] != REAL).sum()) == result.posts

@@ -17,7 +17,8 @@ def test_a_share_above_the_profiles_is_measured_and_not_chosen(
 ) -> None:
     gains = {0.0: 0.0, 0.1: -0.01, 0.2: 0.01, 0.3: 0.005, 0.5: 0.02}
     results = [
-        ShareResult(share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001)) for share, gain in gains.items()
+        ShareResult(share, share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001))
+        for share, gain in gains.items()
     ]
     monkeypatch.setattr(module, "evaluate_shares", lambda *_: results)
     profile = Profile(name="x", description="", curation=CurationSettings(share=most))

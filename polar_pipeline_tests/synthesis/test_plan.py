@@ -49,6 +49,8 @@ def test_pairs_are_opposite_in_label() -> None:
 def test_as_many_posts_as_wanted_are_asked_for(
     posts: int, shares: tuple[float, float, float], per_request: int
 ) -> None:
+    whole = sum(shares)
+    shares = (shares[0] / whole, shares[1] / whole, shares[2] / whole)
     chosen = made.settings(posts=posts, shares=shares, posts_per_request=per_request)
     direct, rewrite, pairs = counts(chosen)
     assert direct + rewrite + pairs == posts and min(direct, rewrite) >= 0 and pairs % 2 == 0
@@ -84,3 +86,36 @@ def test_the_same_posts_in_any_order_make_the_same_plan() -> None:
 def test_posts_of_one_label_are_refused() -> None:
     with pytest.raises(InputError, match="no training posts of both labels"):
         plan(POSTS.assign(label=1), made.CARD, made.settings(), 0)
+
+
+def test_any_part_of_a_plan_has_all_strategies_in_their_shares_and_each_all_folds() -> None:
+    errands = plan(POSTS, made.CARD, made.settings(posts=600), 0)
+    for part in (errands[:20], errands[40:60], errands[-20:]):
+        found = [sum(errand.strategy == strategy for errand in part) for strategy in ("direct", "rewrite", "contrast")]
+        assert np.allclose(found, [10, 6, 4], atol=1)
+    for strategy in ("direct", "rewrite", "contrast"):
+        assert {errand.fold for errand in errands if errand.strategy == strategy} == set(range(5))
+
+
+def test_posts_to_rewrite_differ_within_a_request_and_are_used_about_equally_often() -> None:
+    errands = plan(POSTS, made.CARD, made.settings(posts=450, shares=(0, 1, 0)), 0)
+    assert all(errand.shown["id"].is_unique for errand in errands)
+    used = (
+        pd.concat([errand.shown for errand in errands])["id"]
+        .value_counts()
+        .reindex(POSTS["id"].iloc[:200], fill_value=0)
+    )
+    for label in (0, 1):
+        mine = used[(POSTS["label"].iloc[:200] == label).to_numpy(dtype=bool)]
+        assert mine.max() - mine.min() <= 2  # folds of the test are not stratified by label
+
+
+def test_a_fold_without_a_label_is_passed_over_and_nothing_to_rewrite_is_one_sentence() -> None:
+    lacking = POSTS.assign(label=POSTS["label"].where((POSTS["fold"] != 2) | (POSTS["split"] != "train"), 0))
+    errands = plan(lacking, made.CARD, made.settings(shares=(0, 1, 0)), 0)
+    assert errands and all((errand.fold != 2) or 1 not in errand.labels for errand in errands)
+    few = POSTS[(POSTS["label"] == 0).fillna(False) | (POSTS.index < 6)]
+    with pytest.raises(
+        InputError, match=r"^a request to rewrite wants \d different training posts labelled 1 of one fold"
+    ):
+        plan(few, made.CARD, made.settings(shares=(0, 1, 0), posts_per_request=8), 0)

@@ -61,6 +61,10 @@ def test_a_bundled_profile_says_everything(name: str) -> None:
             ("strategy: simplex", "strategy: simplx"),
             "decision.strategy .simplx. is none of equal, simplex, ridge, linear",
         ),
+        (
+            ("shares: [0.5, 0.3, 0.2]", "shares: [5, 3, 2]"),
+            "`synthesis.shares` .* sum to 1, these sum to 10: correct them",
+        ),
         (("final: retrain", "final: retrain\n    learning_rate: 1"), "learning_rate` is unknown"),
     ],
 )

@@ -1,0 +1,65 @@
+"""Other languages are told from the own one by words, letters and an identifier, as far as its real posts allow."""
+
+import numpy as np
+import pytest
+
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.curation.language import Accepted, accepted, foreign
+from polar_pipeline.curation.letters import Letters
+from polar_pipeline.curation.words import Words, little_words
+from polar_pipeline.task.card import load_card
+from polar_pipeline.task.languages import LANGUAGES, language
+
+CARD = load_card("polar")
+POSTS = {code: read_posts(bundled_folder(), code, CARD)["text"].tolist() for code in ("deu", "eng", "hin")}
+PUNJABI = ["اسیں ساریاں نوں دسیا سی کہ ایہہ گل ٹھیک نئیں اے", "اوہ بندہ کل ساڈے کول آیا سی تے کجھ نئیں کیتا"]
+URDU = ["ہم نے سب کو بتایا تھا کہ یہ بات ٹھیک نہیں ہے", "وہ آدمی کل ہمارے پاس آیا تھا اور اس نے کچھ نہیں کیا"]
+HINDI = ["हम ने सब को बताया था कि यह बात ठीक नहीं है", "वह आदमी कल हमारे पास आया था और उस ने कुछ नहीं किया"]
+NEPALI = ["यो कुरा पनि ठीक छैन भने हामी अब के गर्ने हो र", "त्यो मान्छे मेरो लागि आएको थियो तर उनले केही गरेका छैन"]
+
+
+def flagged(texts: list[str], known: Accepted) -> list[bool]:
+    return [bool(foreign(text, script, known)) for text, script in zip(texts, dominant_scripts(texts), strict=True)]
+
+
+def test_real_posts_that_were_not_learned_from_pass() -> None:
+    for code, texts in POSTS.items():
+        assert np.mean(flagged(texts[1::2], accepted(language(code), texts[::2]))) < 0.03
+
+
+def test_another_language_of_the_same_script_is_seen() -> None:
+    assert np.mean(flagged(POSTS["eng"], accepted(language("deu"), POSTS["deu"]))) > 0.95
+    assert np.mean(flagged(POSTS["deu"], accepted(language("eng"), POSTS["eng"]))) > 0.95
+
+
+def test_what_many_real_posts_are_written_in_is_no_fault() -> None:
+    english = POSTS["eng"]
+    mixed = POSTS["deu"] + english[: len(english) // 2]
+    assert np.mean(flagged(english[len(english) // 2 :], accepted(language("deu"), mixed))) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("code", "own", "others"),
+    [("urd", URDU, PUNJABI), ("pan", PUNJABI, URDU), ("hin", HINDI, NEPALI), ("nep", NEPALI, HINDI)],
+)
+def test_little_words_tell_neighbours_apart(code: str, own: list[str], others: list[str]) -> None:
+    found = Words(language(code), own * 20, frozenset(language(code).scripts), frozenset({language(code).iso639_1}))
+    assert max(found.evidence(text)[0] for text in own) < 0 < min(found.evidence(text)[0] for text in others)
+
+
+def test_a_post_is_no_witness_for_itself() -> None:
+    strange = "Zyx wvu tsr qpo nml kji hgf edc"
+    letters = Letters([*POSTS["deu"], strange])
+    assert letters.evidence(strange, counted=True) > 0 > letters.evidence(strange)
+    words = Words(language("deu"), [*POSTS["deu"], "the of and to is"], frozenset({"Latin"}), frozenset({"de"}))
+    assert words.evidence("the of and to is", counted=True)[0] > words.evidence("the of and to is")[0]
+
+
+def test_lists_are_there_for_all_languages_that_share_a_script() -> None:
+    by_script: dict[str, list[str]] = {}
+    for entry in LANGUAGES.values():
+        by_script.setdefault(entry.scripts[0], []).append(entry.iso639_1)
+    for script, codes in by_script.items():
+        assert len(codes) == 1 or set(codes) <= set(little_words()[script])
