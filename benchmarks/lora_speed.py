@@ -181,9 +181,9 @@ def peer(base: BaseModel, rows: Rows, batch: int, padded: bool, settings: LoraSe
 
     lora = LoraConfig(task_type="SEQ_CLS", r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear")
     model = get_peft_model(base.model, lora)
-    cuda = base.device == "cuda"
+    cuda, half = base.device == "cuda", base.dtype == torch.bfloat16
     arguments = TrainingArguments(
-        output_dir=tempfile.gettempdir(), num_train_epochs=2, per_device_train_batch_size=batch, use_cpu=not cuda, bf16=cuda,
+        output_dir=tempfile.gettempdir(), num_train_epochs=2, per_device_train_batch_size=batch, use_cpu=not cuda, bf16=half,
         learning_rate=settings.learning_rate, optim="adamw_torch_fused", save_strategy="no", logging_strategy="no",
         report_to=[], disable_tqdm=True, remove_unused_columns=False, gradient_checkpointing=recompute,
     )  # fmt: skip
