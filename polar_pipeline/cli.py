@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 something broke, 2 the input or a setting is wrong (one sentence says which), 130 interrupted.
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -51,20 +50,25 @@ def polar() -> None:
 @LANGUAGES
 @click.option("--all", "everything", is_flag=True, help="All languages of the profile.")
 @PROFILE
-@click.option("--jobs", type=click.IntRange(min=1), default=None, help="Languages at a time; default: one per core.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Languages at a time; default: one per core, and one where models are trained on a GPU.",
+)
 @click.option(
     "--resume", is_flag=True, help="Skip languages that these settings and posts have been decided for already."
 )
 def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, resume: bool) -> None:
     """Materialize languages, then the report and the submission."""
-    from polar_pipeline.commands.run import run_pipeline
+    from polar_pipeline.commands.run import default_jobs, run_pipeline
     from polar_pipeline.defs.project import Project
 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     project = Project.load(profile)
     codes = project.profile.codes if everything else project.check_languages(languages)
-    sys.exit(run_pipeline(project, profile, codes, jobs or os.cpu_count() or 1, resume))
+    sys.exit(run_pipeline(project, profile, codes, jobs or default_jobs(project.profile), resume))
 
 
 @polar.command()

@@ -19,6 +19,8 @@ ASSETS = [  # of one language in the demo
     "deduped_posts",
     "linear_adapter",
     "linear_dev_probabilities",
+    "tiny_gemma_adapter",
+    "tiny_gemma_dev_probabilities",
     "thresholds",
     "ensemble_predictions",
 ]

@@ -39,8 +39,17 @@ def test_the_graph(project: Project) -> None:
         "deduped_posts": ["raw_posts", "synthetic_posts"],
         "linear_adapter": ["deduped_posts"],
         "linear_dev_probabilities": ["deduped_posts", "linear_adapter"],
-        "thresholds": ["corpus_audit", "linear_adapter", "linear_dev_probabilities", "raw_posts"],
-        "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds"],
+        "tiny_gemma_adapter": ["deduped_posts"],
+        "tiny_gemma_dev_probabilities": ["deduped_posts", "tiny_gemma_adapter"],
+        "thresholds": [
+            "corpus_audit",
+            "linear_adapter",
+            "linear_dev_probabilities",
+            "raw_posts",
+            "tiny_gemma_adapter",
+            "tiny_gemma_dev_probabilities",
+        ],
+        "ensemble_predictions": ["linear_dev_probabilities", "raw_posts", "thresholds", "tiny_gemma_dev_probabilities"],
         "benchmark_report": ["corpus_audit", "deduped_posts", "ensemble_predictions", "raw_posts", "thresholds"],
         "submission": ["ensemble_predictions", "raw_posts", "thresholds"],
     }
@@ -48,7 +57,7 @@ def test_the_graph(project: Project) -> None:
 
 def test_every_asset_is_described_grouped_owned_and_versioned(project: Project) -> None:
     graph = build_defs(project).resolve_asset_graph()
-    groups = {"corpus": 2, "synthesis": 2, "backbones": 2, "decision": 2, "evidence": 2}
+    groups = {"corpus": 2, "synthesis": 2, "backbones": 4, "decision": 2, "evidence": 2}
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description and node.owners and node.kinds and node.code_version, key
@@ -59,7 +68,12 @@ def test_every_asset_is_described_grouped_owned_and_versioned(project: Project) 
 
 def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
     repository = build_defs(project).get_repository_def()
-    assert {job for job in repository.job_names if not job.startswith("__")} == {"language_pipeline", "report"}
+    assert {job for job in repository.job_names if not job.startswith("__")} == {
+        "language_pipeline",
+        "report",
+        "prepare_posts",
+        "train_adapters",
+    }
     (schedule,) = repository.schedule_defs
     assert (schedule.name, schedule.cron_schedule, schedule.default_status.value) == (
         "weekly_retraining",
@@ -74,7 +88,8 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
     assert checks == {
         "raw_posts:schema_and_ids", "raw_posts:both_classes", "raw_posts:no_canary",
         "deduped_posts:folds_of_parents",
-        "linear_dev_probabilities:complete", "linear_dev_probabilities:finite", "linear_dev_probabilities:not_constant",
+        *(f"{name}_dev_probabilities:{check}" for name in ("linear", "tiny_gemma")
+          for check in ("complete", "finite", "not_constant", "sound")),
         "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:twins",
     }  # fmt: skip
 

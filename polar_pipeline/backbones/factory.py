@@ -5,6 +5,7 @@ from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LoraSettings
 from polar_pipeline.task.profile import Profile
 
@@ -14,5 +15,6 @@ def make_backbone(settings: BackboneSettings, profile: Profile, bases: Bases | N
     if isinstance(settings, ImportedSettings):
         return ImportedBackbone(settings)
     if isinstance(settings, LoraSettings):
-        return LoraBackbone(settings, profile.seed, profile.folds.count, bases or Bases())
+        make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+        return make(settings, profile.seed, profile.folds.count, bases or Bases())
     return LinearBackbone(settings, profile.seed, profile.folds.count)

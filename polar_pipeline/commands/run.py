@@ -1,5 +1,6 @@
 """`polar run`: one line per language as it finishes, the table at the end, and where everything lies."""
 
+import os
 import time
 
 import click
@@ -17,8 +18,9 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.record import read_record
-from polar_pipeline.task.backbones import ImportedSettings
+from polar_pipeline.task.backbones import ImportedSettings, LoraSettings
 from polar_pipeline.task.languages import language
+from polar_pipeline.task.profile import Profile
 
 
 def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
@@ -42,6 +44,16 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     if not failed:
         return 0
     return 2 if all(outcome.bad_input for outcome in failed) else 1
+
+
+def default_jobs(profile: Profile) -> int:
+    """Languages at a time: one per core; one alone where a GPU is used, because each process would load the models again."""
+    if any(isinstance(entry, LoraSettings) and entry.device != "cpu" for entry in profile.backbones):
+        import torch
+
+        if torch.cuda.is_available():
+            return 1
+    return os.cpu_count() or 1
 
 
 def finished(project: Project, code: str) -> Decision | None:

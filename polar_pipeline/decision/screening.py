@@ -19,12 +19,13 @@ _FLAT = 1e-6  # a standard deviation of logits that says nothing
 _SHRUNK = 0.1  # of the spread that the fold models have: retraining changes it by less than a third
 _ONE_CLASS = 0.995  # share of posts in one class, where the folds put less than 0.99 there
 _APART = 1 / 3  # of the folds' agreement with other models; sound models keep 0.9, and 0.59 under strong shift
+_BEYOND = 2.0  # standard errors from which a figure is more than chance
 _ERRORS = 4.0  # standard errors beyond which a figure is not bad luck
 
 Mask = np.typing.NDArray[np.bool_]
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Which posts are looked at: those with out-of-fold scores and labels, and those of the final models."""
 
     inside: Mask
@@ -39,12 +40,12 @@ def screen(
 
     Raises InputError when no model is left.
     """
-    rows = _rows(posts, transductive)
+    rows = rows_of(posts, transductive)
     excluded = [
         Excluded(backbone=member.backbone, seed=seed, reason=reason)
         for member in members
         for place, seed in enumerate(member.seeds)
-        if (reason := _alone(member.logits[:, place], rows))
+        if (reason := fault(member.logits[:, place], rows))
     ]
     kept = _without(members, excluded)
     while (apart := _furthest_apart(kept, rows)) is not None:
@@ -59,13 +60,13 @@ def screen(
     return kept, tuple(excluded)
 
 
-def _rows(posts: pd.DataFrame, transductive: bool) -> _Rows:
+def rows_of(posts: pd.DataFrame, transductive: bool) -> Rows:
     """Where there are no folds, the labelled dev posts are what decisions are made on, and nothing can be held beside it."""
     folded = (posts["fold"] >= 0).to_numpy(dtype=bool)
     labelled = posts["label"].notna().to_numpy(dtype=bool)
     inside = folded if folded.any() else labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
     final = ~folded & ((posts["split"] != "test").to_numpy(dtype=bool) | transductive) & folded.any()
-    return _Rows(inside, final, posts["label"][inside].to_numpy(dtype=int))
+    return Rows(inside, final, posts["label"][inside].to_numpy(dtype=int))
 
 
 def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[MemberScores]:
@@ -79,7 +80,7 @@ def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[Memb
     return kept
 
 
-def _alone(logits: Floats, rows: _Rows) -> str:
+def fault(logits: Floats, rows: Rows) -> str:
     """What is wrong with a model by its own scores, or nothing."""
     inside, final = logits[rows.inside], logits[rows.final]
     if inside.std() <= _FLAT:
@@ -92,7 +93,12 @@ def _alone(logits: Floats, rows: _Rows) -> str:
     spread = float(final.std() / inside.std())
     if spread < _SHRUNK:
         return f"the final model's logits spread {spread:.1%} as far as its folds'"
-    return _one_class(inside, final, rows.labels)
+    return _one_class(inside, final, rows.labels) if knows(rank, rows.labels) else ""
+
+
+def knows(rank: float, labels: Ints) -> bool:
+    """Whether folds with this AUC do better than chance: a final model cannot lose what they do not have."""
+    return rank > 0.5 + _BEYOND * _auc_error(labels)
 
 
 def _auc_error(labels: Ints) -> float:
@@ -112,7 +118,7 @@ def _one_class(inside: Floats, final: Floats, labels: Ints) -> str:
     return ""
 
 
-def _furthest_apart(members: list[MemberScores], rows: _Rows) -> Excluded | None:
+def _furthest_apart(members: list[MemberScores], rows: Rows) -> Excluded | None:
     """The final model that agrees least with the other models, if its folds agreed with theirs; ties go by name.
 
     Agreement is the rank correlation with the mean rank of the others. Needs three models: of two that disagree, nobody

@@ -9,12 +9,14 @@ from upath import UPath
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.backbones import backbone_assets
 from polar_pipeline.defs.assets.corpus import corpus_assets
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
+from polar_pipeline.defs.assets.pooled import pooled_asset
 from polar_pipeline.defs.assets.synthesis import synthesis_assets
 from polar_pipeline.defs.checks import audit_checks, deduped_posts_checks, raw_posts_checks, scores_checks
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
@@ -23,6 +25,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.schedules import weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
+from polar_pipeline.task.backbones import LoraSettings
 
 
 def build_defs(
@@ -44,6 +47,11 @@ def build_defs(
                 for backbone, settings in zip(backbones, profile.backbones, strict=True)
                 for asset in backbone_assets(project, backbone, settings, keep_bases)
             ),
+            *(
+                pooled_asset(project, backbone, settings)
+                for backbone, settings in zip(backbones, profile.backbones, strict=True)
+                if isinstance(backbone, PooledBackbone) and isinstance(settings, LoraSettings)
+            ),
             *decision_assets(project),
             *evidence_assets(project),
         ],
@@ -51,7 +59,10 @@ def build_defs(
             raw_posts_checks(project),
             audit_checks(project),
             deduped_posts_checks(project),
-            *(scores_checks(project, backbone) for backbone in backbones),
+            *(
+                scores_checks(project, backbone, settings)
+                for backbone, settings in zip(backbones, profile.backbones, strict=True)
+            ),
         ],
         jobs=[language_job, report_job, *others],
         schedules=[weekly_retraining(project, language_job)],

@@ -15,9 +15,11 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
 from polar_pipeline.curation.curate import leaked_parents
 from polar_pipeline.decision.ensemble import decided_rows
+from polar_pipeline.decision.gates import unsound
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+from polar_pipeline.task.backbones import BackboneSettings, LoraSettings
 
 
 def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:
@@ -67,13 +69,18 @@ def deduped_posts_checks(project: Project) -> dg.AssetChecksDefinition:
     return checks
 
 
-def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinition:
-    """Blocking: every post has exactly one finite score a seed. A warning: constant scores, which the decision leaves out."""
+def scores_checks(project: Project, backbone: Backbone, settings: BackboneSettings) -> dg.AssetChecksDefinition:
+    """Blocking: every post has exactly one finite score a seed, and models that were trained here are sound.
+
+    A warning where they were imported, or constant: the decision leaves broken models out.
+    """
     asset = f"{backbone.name}_dev_probabilities"
+    trained = isinstance(settings, LoraSettings)
     descriptions = {
         "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
         "finite": "No score is NaN or infinite.",
         "not_constant": "The out-of-fold scores differ from post to post.",
+        "sound": "No final model collapsed, was inverted, puts all posts into one class or falls far below its folds on dev.",
     }
 
     @dg.multi_asset_check(
@@ -99,6 +106,9 @@ def scores_checks(project: Project, backbone: Backbone) -> dg.AssetChecksDefinit
         yield _result(
             asset, "not_constant", f"standard deviation of the logits is {spread:.2g}" if flat else "", warn=True
         )
+        # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
+        broken = unsound(posts, scores, context.partition_key, project.profile.decision.transductive) if whole else []
+        yield _result(asset, "sound", "; ".join(broken), warn=not trained)
 
     return checks
 

@@ -17,13 +17,14 @@ import dagster as dg
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
-from polar_pipeline.defs.jobs import LANGUAGE_JOB, REPORT_JOB
+from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.errors import InputError
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -52,13 +53,41 @@ def run_languages(project: Project, profile: str, codes: list[str], processes: i
     for run_id in killed:
         make_tracker(project).close_killed(run_id)
     with ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_run_language, profile, code) for code in codes]
         try:
-            for future in as_completed(futures):
+            failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []
+            yield from failed
+            if project.profile.trains_in_turn and not failed:
+                _adapters_first(project, profile, codes, pool)
+            for future in as_completed([] if failed else [pool.submit(_run_language, profile, code) for code in codes]):
                 yield future.result()
         except BaseException:  # Ctrl-C too: what has not started is dropped, what runs is let finish
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _pooled_first(project: Project, profile: str, pool: ProcessPoolExecutor) -> list[Outcome]:
+    """Prepare the posts of all languages and train what is trained on all of them. Returns what failed."""
+    prepared = [pool.submit(_run_job, profile, PREPARE_JOB, code) for code in project.profile.codes]
+    failed = [outcome for future in as_completed(prepared) if (outcome := future.result()).error]
+    if failed:
+        return failed
+    outcome = pool.submit(_run_job, profile, POOLED_JOB, None).result()
+    return [outcome] if outcome.error else []
+
+
+def _adapters_first(project: Project, profile: str, codes: list[str], pool: ProcessPoolExecutor) -> None:
+    """Train the adapters of all `codes` of one base, then those of the next, so that each base is loaded once.
+
+    What fails here fails again, and is told, when its language is run; what succeeds is found there.
+    """
+    for future in as_completed([pool.submit(_run_job, profile, PREPARE_JOB, code) for code in codes]):
+        future.result()
+    places = sorted(project.profile.codes.index(code) for code in codes)
+    # Dagster knows ranges of partitions, so each unbroken run of languages is one
+    breaks = [place for place in range(1, len(places)) if places[place] != places[place - 1] + 1]
+    for first, after in zip([0, *breaks], [*breaks, len(places)], strict=True):
+        ends = project.profile.codes[places[first]], project.profile.codes[places[after - 1]]
+        pool.submit(_run_job, profile, ADAPTERS_JOB, None, ends).result()
 
 
 def run_report(project: Project) -> Outcome:
@@ -68,7 +97,11 @@ def run_report(project: Project) -> Outcome:
 
 
 def _run_language(profile: str, code: str) -> Outcome:
-    return _execute(_definitions(profile), LANGUAGE_JOB, code)
+    return _run_job(profile, LANGUAGE_JOB, code)
+
+
+def _run_job(profile: str, job: str, code: str | None, ends: tuple[str, str] | None = None) -> Outcome:
+    return _execute(_definitions(profile), job, code, ends)
 
 
 @functools.cache
@@ -83,23 +116,32 @@ def _instance(folder: str) -> dg.DagsterInstance:
     return open_instance(Path(folder))
 
 
-def _execute(defs: dg.Definitions, name: str, code: str | None) -> Outcome:
+def _execute(defs: dg.Definitions, name: str, code: str | None, ends: tuple[str, str] | None = None) -> Outcome:
+    """Run a job for one language, for the range of languages between `ends`, or for none."""
     job = defs.resolve_job_def(name)
+    many = dict(zip(_RANGE, ends, strict=True)) if ends else {}
     result = job.execute_in_process(
         run_config=_QUIET,
         instance=_instance(os.environ["DAGSTER_HOME"]),
         partition_key=code,
         raise_on_error=False,
-        tags=owner_tags(),
+        tags=owner_tags() | many,
     )
     if not result.success:
         error, bad_input = _error(result)
         return Outcome(name, code, result.run_id, error=error, bad_input=bad_input)
-    decision = result.output_for_node("thresholds") if code else None
+    decision = result.output_for_node("thresholds") if name == LANGUAGE_JOB else None
     return Outcome(name, code, result.run_id, decision=decision)
 
 
 def _error(result: dg.ExecuteInProcessResult) -> tuple[str, bool]:
+    refused = [
+        f"{check.asset_key.to_user_string()} fails the check {check.check_name}: {check.description}"
+        for check in result.get_asset_check_evaluations()
+        if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    if refused:
+        return "; ".join(refused), True
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

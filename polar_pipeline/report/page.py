@@ -18,6 +18,7 @@ from polar_pipeline.report.parts import WANTED, parts, place, wanted_labels
 from polar_pipeline.report.plots import curve_svg, overview_svg, reliability_svg
 from polar_pipeline.report.reference import Reference, load_reference
 from polar_pipeline.report.scrutiny import DevTuned
+from polar_pipeline.task.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.profile import Profile
 
@@ -78,6 +79,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         card=card,
         profile=profile,
         made_up=made_up,
+        untrained=[entry.name for entry in profile.backbones if isinstance(entry, LoraSettings) and entry.untrained],
         versions={"polar_pipeline": __version__} | {name: metadata.version(name) for name in PACKAGES},
     )
     return page

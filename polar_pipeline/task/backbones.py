@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from polar_pipeline.task.settings import Settings
 
+TINY = "tiny:"  # a model that is built in place, such as tiny:gemma3
+
 
 class LinearSettings(Settings):
     """The backbone that needs no pretrained weights."""
@@ -70,6 +72,11 @@ class LoraSettings(Settings):
     together: int = Field(default=1, ge=1, le=64)
     scope: Literal["language", "pooled"] = "language"
     checkpoint_seconds: float = Field(default=60.0, ge=0)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the base is a tiny model with random weights, which only shows the path."""
+        return self.model.startswith(TINY)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "LoraSettings":

@@ -183,6 +183,21 @@ class Profile(Settings):
         )
 
     @property
+    def trains_pooled(self) -> bool:
+        """Whether some backbone is trained here on all languages together."""
+        return any(isinstance(entry, LoraSettings) and entry.scope == "pooled" for entry in self.backbones)
+
+    @property
+    def trains_in_turn(self) -> bool:
+        """Whether adapters of all languages should be trained before anything else, one base after the other: those that need a GPU."""
+        return any(
+            isinstance(entry, LoraSettings)
+            and entry.scope == "language"
+            and (entry.device != "cpu" or entry.together > 1)
+            for entry in self.backbones
+        )
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of all settings but name and description, which change no number."""
         return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}))

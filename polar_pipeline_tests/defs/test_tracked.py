@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import Step, TrackedRun
 
@@ -124,3 +124,60 @@ def test_partition_and_named_inputs_reach_the_body(partition: str) -> None:
     assert dg.materialize([up, other, asset], partition_key=partition, resources=resources).success
     assert recorder.steps[0][0].name == f"thing[{partition}]"
     assert seen == {"up": 20, "other_scores": 20}
+
+
+class Kept(dg.IOManager):
+    def __init__(self) -> None:
+        self.values: object = None
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        self.values = obj
+
+    def load_input(self, context: dg.InputContext) -> object:
+        return {key: key.upper() for key in context.asset_partition_keys}
+
+
+def run_range(body: Any) -> tuple[dg.ExecuteInProcessResult, Recorder, Kept]:
+    """Three languages in one run, as a backfill in a single run does it."""
+    recorder, kept, languages = Recorder(), Kept(), dg.StaticPartitionsDefinition(["deu", "eng", "hin"])
+    upstream = dg.AssetSpec("posts", partitions_def=languages)
+    asset = tracked_asset(name="thing", partitions_def=languages)(body)
+    tags = {"dagster/asset_partition_range_start": "deu", "dagster/asset_partition_range_end": "hin"}
+    resources = {"tracker": recorder, "io_manager": kept}
+    result = dg.materialize([upstream, asset], resources=resources, tags=tags, raise_on_error=False)
+    return result, recorder, kept
+
+
+def test_a_run_over_languages_tracks_each_and_gives_each_its_own_metadata() -> None:
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        context.add_output_metadata({"posts": posts})
+        return f"{context.partition_key}:{posts}:{context.last}"
+
+    result, recorder, kept = run_range(body)
+    assert result.success
+    assert kept.values == {"deu": "deu:DEU:False", "eng": "eng:ENG:False", "hin": "hin:HIN:True"}
+    assert [(step.partition, status) for step, status, _ in recorder.steps] == [
+        ("deu", "FINISHED"), ("eng", "FINISHED"), ("hin", "FINISHED"),
+    ]  # fmt: skip
+    events = {event.partition: event.metadata for event in result.asset_materializations_for_node("thing")}
+    assert {key: metadata["posts"].value for key, metadata in events.items()} == {
+        "deu": "DEU",
+        "eng": "ENG",
+        "hin": "HIN",
+    }
+    assert all(metadata["mlflow_url"] == dg.MetadataValue.url("http://x/1") for metadata in events.values())
+
+
+def test_one_bad_language_is_named_after_the_others_are_done() -> None:
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        if context.partition_key == "eng":
+            raise InputError("no posts: add some.")
+        return posts
+
+    result, recorder, _ = run_range(body)
+    assert not result.success
+    assert [(step.partition, status) for step, status, _ in recorder.steps] == [
+        ("deu", "FINISHED"), ("eng", "FAILED"), ("hin", "FINISHED"),
+    ]  # fmt: skip
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "1 of 3 languages failed (eng: no posts: add some.)" in str(failure.step_failure_data.user_failure_data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.head import draw_head
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import canonical_json
 from polar_pipeline.task.backbones import LoraSettings
@@ -31,6 +32,7 @@ class Slot:
         self._peft: Any = None
         self._name, self._count = "", 0
         self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
+        self._linear = _linear_layers(base.trunk)
 
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
@@ -47,13 +49,7 @@ class Slot:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             self._add(self._config())
-            for parameter in self._head_parameters().values():
-                drawn = torch.empty(parameter.shape, dtype=torch.float32)
-                if parameter.ndim > 1:
-                    torch.nn.init.normal_(drawn, std=0.02)
-                else:
-                    torch.nn.init.zeros_(drawn)
-                parameter.data = drawn.to(parameter.device)
+        draw_head(self._head_parameters(), seed)
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
@@ -73,9 +69,8 @@ class Slot:
         config = self._peft.peft_config[self._name].to_dict()
         config |= {"inference_mode": True, "base_model_name_or_path": self._settings.model}
         config |= {"revision": self._settings.revision, "modules_to_save": [self.base.head]}
-        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
-        return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(plain)}
+        return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: canonical_json(config)}
 
     def load(self, folder: Path) -> None:
         """Put in the adapter that lies in `folder`. Raises InputError when its files are no adapter of this base."""
@@ -90,6 +85,7 @@ class Slot:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
+        config.base_model_name_or_path = None  # PEFT warns when it is not the folder that the base was read from
         self._add(config)
         for parameter in self._head_parameters().values():
             parameter.data = parameter.data.float()
@@ -128,15 +124,29 @@ class Slot:
         from peft import LoraConfig
 
         chosen = self._settings
-        targets = chosen.target_modules
         return LoraConfig(
             task_type="SEQ_CLS",
             r=chosen.rank,
             lora_alpha=chosen.alpha,
             lora_dropout=chosen.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=self._targets(),
             modules_to_save=[self.base.head],
         )
+
+    def _targets(self) -> str:
+        """A pattern of the layers below the head that get an adapter.
+
+        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and keeps names in a set, whose order changes from
+        process to process. Raises InputError for a name that no linear layer has.
+        """
+        chosen = self._settings.target_modules
+        names = self._linear if isinstance(chosen, str) else sorted(chosen)
+        if unknown := [name for name in names if name not in self._linear]:
+            raise InputError(
+                f"backbone {self._settings.name!r}: target_modules {', '.join(unknown)} are no linear layers of {self.base.name!r}, "
+                f"use all-linear or some of {', '.join(self._linear)}."
+            )
+        return rf"{self.base.model.base_model_prefix}\..*\.({'|'.join(names)})"
 
     def _head_parameters(self) -> dict[str, Any]:
         marks = (f".{self.base.head}.", f"modules_to_save.{self._name}.")
@@ -148,6 +158,15 @@ class Slot:
         from peft import get_peft_model_state_dict
 
         return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
+
+
+def _linear_layers(trunk: Any) -> list[str]:
+    """Last names of the linear layers, sorted."""
+    import torch
+
+    return sorted(
+        {name.rpartition(".")[2] for name, module in trunk.named_modules() if isinstance(module, torch.nn.Linear)}
+    )
 
 
 def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:

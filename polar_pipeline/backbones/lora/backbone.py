@@ -12,9 +12,8 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
 from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
-from polar_pipeline.backbones.lora.adapter import Slot
-from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.hot import read_hot, write_hot
+from polar_pipeline.backbones.lora.bases import Bases, Place
+from polar_pipeline.backbones.lora.final import FinalModels
 from polar_pipeline.backbones.lora.language import Language, Model
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
@@ -48,7 +47,7 @@ class LoraBackbone:
         }
         self.parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
         self._settings, self._seed, self._bases = settings, seed, bases
-        self._config = fingerprint(self.parameters)
+        self.config = fingerprint(self.parameters)
 
     def speaks(self, language: str) -> bool:
         """Whether the profile wants this backbone for the language."""
@@ -58,61 +57,64 @@ class LoraBackbone:
         """Give the base's memory back."""
         self._bases.release()
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+    def train(
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress,
+        notes: dict[str, Any] | None = None,
+    ) -> AdapterRef:
         """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds while it is there.
 
-        Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
+        `notes` are kept with the adapter. Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
         """
         data = training_fingerprint(posts, card)
         if not self.speaks(language):
-            return self._save(root, {"seeds": np.zeros(0, dtype=np.int64)}, {}, language, data, {})
+            nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
+            return self._save(root, nothing, {"base": ""}, language, data, {})
         slot = self._bases.slot(self._settings, root)
-        work = Work(root, self.name, language, fingerprint([self._config, data, slot.base.identity]))
+        work = Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))
         ref = _kept(work, root)
         if ref is None:
             prepared = Language(posts, slot.base, self._settings, language, self._seed)
             for model in prepared.models():
                 self._train_model(slot, model, work, progress)
-            ref = self._assemble(prepared, work, slot, root, language, data)
+            ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
+            # before it counts as done it has to be what it was, read from disk
+            FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts), prepared, progress)
             work.close(ref)
         else:
             progress(f"{language}: trained before, nothing to do")
-        self._score_rest(ref, posts, root, progress)
         return ref
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
         tensors, _ = load_adapter(root, ref)
-        rest = self._score_rest(ref, posts, root, Progress())
-        posts = scored_posts(real_posts(posts))
-        inside = (posts["fold"] >= 0).to_numpy()
-        tables = []
-        for place, seed in enumerate(tensors["seeds"].tolist()):
-            logits: Floats = np.zeros(len(posts))
-            logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
-            tables.append(scores_table(posts, logits, backbone=self.name, seed=seed, language=ref.language))
-        nothing = scores_table(posts.iloc[:0], np.zeros(0), backbone=self.name, seed=0, language=ref.language)
-        return pd.concat(tables, ignore_index=True) if tables else nothing
+        rest = FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts))
+        return score_tables(posts, tensors, rest, self.name, ref.language)
 
     def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
-        _, meta = load_adapter(root, ref)
-        slot = self._slot_of(meta, root, ref)
-        rows = slot.base.tokens(texts)
-        found = [self._final(slot, root / ref.path, meta, seed, rows) for seed in seeds]
-        mean: Floats = np.mean(found, axis=0)
+        models = FinalModels(ref, root, self._settings, self._bases)
+        found = models.logits(texts)
+        mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
         return mean
 
-    def _train_model(self, slot: Slot, model: Model, work: Work, progress: Progress) -> None:
+    def _train_model(self, slot: Place, model: Model, work: Work, progress: Progress) -> None:
         if work.logits(model.key) is not None:
             progress(f"{model.fit.title}: trained before")
             return
         train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
-        work.finish(model.key, slot.files(), self._tokens_scored(slot, model.judged.tokens))
+        logits = score_tokens(slot.base, model.judged.tokens, self._settings.token_budget)
+        work.finish(model.key, slot.files(), logits)
 
-    def _assemble(self, prepared: Language, work: Work, slot: Slot, root: Path, language: str, data: str) -> AdapterRef:
+    def _assemble(
+        self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str, notes: dict[str, Any]
+    ) -> AdapterRef:
         """One folder of what the language's models are, and of what the folds' gave the rows that they held out."""
         seeds, models = self._settings.seeds, prepared.models()
         out_of_fold = np.zeros((len(seeds), len(prepared.rows.labels)))
@@ -132,70 +134,40 @@ class LoraBackbone:
             str(seed): sorted({part.partition("/")[0] for part in parts if part.split("/")[0].endswith(f"seed-{seed}")})
             for seed in seeds
         }
-        meta = {"settings": self.parameters, "base": slot.base.identity, "dtype": str(slot.base.dtype), "final": keys}
+        meta = {
+            "settings": self.parameters,
+            "base": slot.base.identity,
+            "dtype": str(slot.base.dtype),
+            "final": keys,
+            "notes": notes,
+        }
         return self._save(root, tensors, meta, language, data, parts)
 
     def _save(
         self, root: Path, tensors: Tensors, meta: dict[str, Any], language: str, data: str, parts: dict[str, bytes]
     ) -> AdapterRef:
         return save_adapter(
-            root, tensors, meta, backbone=self.name, language=language, config=self._config, posts=data, parts=parts
+            root, tensors, meta, backbone=self.name, language=language, config=self.config, posts=data, parts=parts
         )
 
-    def _score_rest(self, ref: AdapterRef, posts: pd.DataFrame, root: Path, progress: Progress) -> Floats:
-        """Logits (seeds, posts outside folds) of the final models, from disk; kept, because training has the base at hand."""
-        real = scored_posts(real_posts(posts))
-        texts = real.loc[(real["fold"] < 0).to_numpy(), "text"].tolist()
-        tensors, meta = load_adapter(root, ref)
-        if not texts or not len(tensors["seeds"]):
-            return np.zeros((len(tensors["seeds"]), len(texts)))
-        kept = read_hot(root, ref, texts)
-        if kept is not None:
-            return kept
-        slot = self._slot_of(meta, root, ref)
-        self._probe(slot, ref, posts, tensors, meta, root)
-        rows = slot.base.tokens(texts)
-        found = np.stack([self._final(slot, root / ref.path, meta, int(seed), rows) for seed in tensors["seeds"]])
-        write_hot(root, ref, texts, found)
-        progress(f"{ref.language}: {found.size} posts outside folds scored")
-        return found
 
-    def _probe(
-        self, slot: Slot, ref: AdapterRef, posts: pd.DataFrame, tensors: Tensors, meta: dict[str, Any], root: Path
-    ) -> None:
-        """Refuse an adapter that from disk is not what it was in training. Raises InputError."""
-        prepared = Language(posts, slot.base, self._settings, ref.language, self._seed)
-        rows = prepared.rows.take(prepared.probe).tokens
-        for name in [name for name in tensors if name.startswith("probe.")]:
-            slot.load(verify_adapter(root, ref) / name.removeprefix("probe."))
-            gap = float(np.abs(self._tokens_scored(slot, rows) - tensors[name]).max())
-            if not gap <= _SAME[meta["dtype"]]:
-                raise InputError(
-                    f"adapter {ref.path} gives logits that differ by {gap:.2g} from those in training: it was not saved as it was, "
-                    f"or the base is another; remove it and materialize {ref.backbone}_adapter for {ref.language} again."
-                )
+def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:
+    """The scores table of all real posts: `tensors` has seeds and out_of_fold, `rest` (seeds, posts outside folds)."""
+    posts = scored_posts(real_posts(posts))
+    inside = (posts["fold"] >= 0).to_numpy()
+    tables = [scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)]
+    for place, seed in enumerate(tensors["seeds"].tolist()):
+        logits: Floats = np.zeros(len(posts))
+        logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
+        tables.append(scores_table(posts, logits, backbone=backbone, seed=seed, language=language))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
-    def _slot_of(self, meta: dict[str, Any], root: Path, ref: AdapterRef) -> Slot:
-        """The base that the adapter was trained on. Raises InputError when it is another by now."""
-        slot = self._bases.slot(self._settings, root)
-        if meta["base"] != slot.base.identity:
-            raise InputError(
-                f"adapter {ref.path} was trained on other weights of {self._settings.model!r} ({meta['base'][:12]}) than are there now "
-                f"({slot.base.identity[:12]}): name that revision, or materialize {ref.backbone}_adapter for {ref.language} again."
-            )
-        return slot
 
-    def _final(self, slot: Slot, folder: Path, meta: dict[str, Any], seed: int, rows: list[Any]) -> Floats:
-        """Logits of one seed's final model, or the mean of its folds' models."""
-        found = []
-        for key in meta["final"][str(seed)]:
-            slot.load(folder / key)
-            found.append(self._tokens_scored(slot, rows))
-        mean: Floats = np.mean(found, axis=0)
-        return mean
-
-    def _tokens_scored(self, slot: Slot, rows: list[Any]) -> Floats:
-        return score_tokens(slot.base, rows, self._settings.token_budget)
+def texts_outside(posts: pd.DataFrame) -> list[str]:
+    """Texts of the real posts outside folds that need scores."""
+    real = scored_posts(real_posts(posts))
+    texts: list[str] = real.loc[(real["fold"] < 0).to_numpy(), "text"].tolist()
+    return texts
 
 
 def _kept(work: Work, root: Path) -> AdapterRef | None:

@@ -52,6 +52,12 @@ class Language:
         return inside
 
     @property
+    def folds_of_folded(self) -> Ints:
+        """The folds of those rows."""
+        folds: Ints = self._folds[self.folded]
+        return folds
+
+    @property
     def probe(self) -> Ints:
         """Numbers of the rows that every final model scores before and after it was written: of dev, else the first."""
         rows = np.flatnonzero(self._dev & self._real)

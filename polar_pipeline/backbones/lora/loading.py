@@ -11,7 +11,7 @@ from typing import Any
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.memory import refuse_too_large
-from polar_pipeline.backbones.lora.tiny import PREFIX, tiny_checkpoint
+from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import LoraSettings
@@ -24,11 +24,11 @@ _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
 _HEADER = 1 << 16
 
 
-def load_base(settings: LoraSettings, root: Path) -> BaseModel:
+def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseModel:
     """The frozen base model of `settings` on its device, with a fresh head; tiny ones are built under `root` first.
 
     Raises InputError that says what is missing and what to do: a model that is not there or gated, of another
-    architecture, with other weights than its configuration asks for, or too large for the memory.
+    architecture, with other weights than its configuration asks for; TooLarge when it does not fit into memory `room` times.
     """
     import torch
 
@@ -40,14 +40,14 @@ def load_base(settings: LoraSettings, root: Path) -> BaseModel:
         # its backward pass gives NaN on Hopper for some lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
-    place = str(tiny_checkpoint(settings.model, root)) if settings.model.startswith(PREFIX) else settings.model
+    place = str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
     config, tokenizer = _config(place, settings), _tokenizer(place, settings)
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
         raise InputError(
             f"backbone {settings.name!r}: four_bit is for Gemma 3 and Qwen3, not for {config.model_type}: set it to false, encoders are small."
         )
-    refuse_too_large(model_class, config, settings, device, dtype)
+    refuse_too_large(model_class, config, settings, device, dtype, room)
     model = _weights(model_class, place, config, settings, device, dtype)
     head = next(name for name in _HEADS if hasattr(model, name))
     model.requires_grad_(False)

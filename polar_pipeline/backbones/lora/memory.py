@@ -25,6 +25,10 @@ def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> i
     return int(rest * dtype.itemsize + small * (_FOUR_BIT if four_bit else dtype.itemsize))
 
 
+class TooLarge(InputError):
+    """A model does not fit into what memory is free now."""
+
+
 def free_bytes(device: str) -> int:
     """Memory that is free on the GPU, or in the machine."""
     import psutil
@@ -33,12 +37,14 @@ def free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else int(psutil.virtual_memory().available)
 
 
-def refuse_too_large(model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any) -> None:
-    """Raises InputError when the weights alone do not fit into free memory."""
+def refuse_too_large(
+    model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, room: float = 1.0
+) -> None:
+    """Raises TooLarge when the weights do not fit into free memory `room` times; 1 leaves nothing for activations."""
     needed, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
-    if needed > free:
+    if needed * room > free:
         remedy = "" if settings.four_bit else "set four_bit to true, "
-        raise InputError(
+        raise TooLarge(
             f"model {settings.model!r} of backbone {settings.name!r} needs {needed / 2**30:.1f} GiB for its weights and {device} has "
             f"{free / 2**30:.1f} GiB free: {remedy}name a smaller model, or end what else uses the memory."
         )

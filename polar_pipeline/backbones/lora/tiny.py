@@ -10,8 +10,8 @@ from typing import Any
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import write_folder_atomic
+from polar_pipeline.task.backbones import TINY
 
-PREFIX = "tiny:"
 VERSION = 1  # raised when the same name and seed give other weights
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
@@ -36,9 +36,9 @@ def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
 
     Raises InputError for a name that is none.
     """
-    shape = name.removeprefix(PREFIX)
+    shape = name.removeprefix(TINY)
     if shape not in _MODELS:
-        known = ", ".join(PREFIX + shape for shape in _MODELS)
+        known = ", ".join(TINY + shape for shape in _MODELS)
         raise InputError(
             f"model {name!r} is no tiny model: use one of {known}, a folder, or the name of one on the hub."
         )

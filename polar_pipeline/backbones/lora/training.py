@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.bases import Place
 from polar_pipeline.backbones.lora.batches import Step, plan
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint, write_checkpoint
 from polar_pipeline.backbones.lora.dropout import own_dropout
@@ -43,7 +43,7 @@ def schedule(rows: Rows, settings: LoraSettings, seed: int) -> list[Step]:
     return parts
 
 
-def train_adapter(slot: Slot, fit: Fit, settings: LoraSettings, checkpoint: Path, progress: Progress) -> None:
+def train_adapter(slot: Place, fit: Fit, settings: LoraSettings, checkpoint: Path, progress: Progress) -> None:
     """Leave the trained adapter of `fit` in `slot`; `checkpoint` is the file to go on from, and is removed by nobody here.
 
     Raises InputError when memory does not suffice for half the token budget either, or gradients stay not finite.
@@ -54,7 +54,7 @@ def train_adapter(slot: Slot, fit: Fit, settings: LoraSettings, checkpoint: Path
 class _Training:
     """The state of one training between steps."""
 
-    def __init__(self, slot: Slot, fit: Fit, settings: LoraSettings, checkpoint: Path, progress: Progress) -> None:
+    def __init__(self, slot: Place, fit: Fit, settings: LoraSettings, checkpoint: Path, progress: Progress) -> None:
         self._slot, self._base, self._fit, self._settings = slot, slot.base, fit, settings
         self._checkpoint, self._progress = checkpoint, progress
         self._steps = schedule(fit.rows, settings, fit.seed)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.metadata import frame_metadata
 from polar_pipeline.defs.owners import OWNERS
@@ -37,16 +38,20 @@ def backbone_assets(
         **shared,
         **_training_needs(settings),
         name=f"{name}_adapter",
+        ins={"pooled": dg.AssetIn(f"{name}_pooled_adapter")} if isinstance(backbone, PooledBackbone) else {},
         description=f"What backbone `{name}` scores one language with: fitted models, or imported scores, in a content-addressed folder.",
         kinds={"safetensors"},
         io_manager_key="adapter_refs",
         retry_policy=RETRY,
     )
-    def adapter(context: StepContext, deduped_posts: pd.DataFrame, run: TrackedRun) -> AdapterRef:
+    def adapter(context: StepContext, deduped_posts: pd.DataFrame, run: TrackedRun, **pooled: AdapterRef) -> AdapterRef:
         posts, progress = for_backbones(deduped_posts), Progress(context.log.info, run.measure)
         started = time.perf_counter()
         try:
-            ref = backbone.train(context.partition_key, posts, card, root, progress)
+            if isinstance(backbone, PooledBackbone):
+                ref = backbone.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
+            else:
+                ref = backbone.train(context.partition_key, posts, card, root, progress)
         finally:
             if not keep and context.last:
                 backbone.release()
@@ -72,7 +77,7 @@ def backbone_assets(
         ins={"ref": dg.AssetIn(f"{name}_adapter")},
         kinds={"pandas", "parquet"},
         io_manager_key="tables",
-        pool=_training_needs(settings).get("pool"),
+        pool=pool_of(settings),
     )
     def dev_probabilities(
         context: StepContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
@@ -91,12 +96,14 @@ def backbone_assets(
     return [adapter, dev_probabilities]
 
 
-def _training_needs(settings: BackboneSettings) -> dict[str, object]:
-    """What Dagster has to know of a backbone that loads a model: one step at a time on the GPU, and a backfill in one run.
+def pool_of(settings: BackboneSettings) -> str | None:
+    """The pool of steps that use a GPU: one at a time."""
+    return GPU_POOL if isinstance(settings, LoraSettings) and settings.device != "cpu" else None
 
-    One run loads the base once for all its languages.
-    """
-    if not isinstance(settings, LoraSettings):
-        return {}
-    pool = {} if settings.device == "cpu" else {"pool": GPU_POOL}
-    return {**pool, "backfill_policy": dg.BackfillPolicy.single_run()}
+
+def _training_needs(settings: BackboneSettings) -> dict[str, object]:
+    """What Dagster has to know of a training: one step at a time on the GPU, and a backfill in one run, which loads the base once."""
+    needs: dict[str, object] = {"pool": pool_of(settings)}
+    if isinstance(settings, LoraSettings) and settings.scope == "language":
+        needs["backfill_policy"] = dg.BackfillPolicy.single_run()
+    return needs

@@ -1,0 +1,114 @@
+"""One adapter for all languages: what one language's posts teach serves the others. Each post says its language first.
+
+A language's own adapter is then a reference to the pooled one and its share of the out-of-fold logits. What does not belong
+here: training, which is that of any language.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
+from polar_pipeline.backbones.base import Progress, training_fingerprint
+from polar_pipeline.backbones.lora.backbone import LoraBackbone, score_tables, texts_outside
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.final import FinalModels
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language as registered
+
+ALL = "all"  # the language of the pooled adapter
+
+
+class PooledBackbone:
+    """A pretrained model with one adapter for all languages of the profile."""
+
+    def __init__(self, settings: LoraSettings, seed: int, folds: int, bases: Bases) -> None:
+        self._inner = LoraBackbone(settings, seed, folds, bases)
+        self._settings, self._bases, self._seed = settings, bases, seed
+        self.name, self.parameters, self.config = settings.name, self._inner.parameters, self._inner.config
+
+    def speaks(self, language: str) -> bool:
+        """Whether the language is among those that are trained on."""
+        return self._inner.speaks(language)
+
+    def release(self) -> None:
+        """Give the base's memory back."""
+        self._bases.release()
+
+    def train_all(self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+        """Train one adapter on the posts of all languages that it should speak."""
+        spoken = {code: posts[code] for code in sorted(posts) if self.speaks(code)}
+        tagged = [table.assign(text=[tag(code, text) for text in table["text"]]) for code, table in spoken.items()]
+        notes = {
+            code: {"posts": training_fingerprint(table, card), "folded": _folded(table)}
+            for code, table in spoken.items()
+        }
+        return self._inner.train(ALL, pd.concat(tagged, ignore_index=True), card, root, progress, notes)
+
+    def share(
+        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, pooled: AdapterRef, progress: Progress
+    ) -> AdapterRef:
+        """A language's adapter: the pooled one, and its out-of-fold logits of this language.
+
+        Raises InputError when the pooled one was trained with other settings or on other posts of the language.
+        """
+        if not self.speaks(language):
+            return self._inner.train(language, posts, card, root, progress)
+        data = training_fingerprint(posts, card)
+        models = FinalModels(pooled, root, self._settings, self._bases)
+        note = models.meta["notes"].get(language)
+        if pooled.config_fingerprint != self.config or note is None or note["posts"] != data:
+            raise InputError(
+                f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: materialize it again first."
+            )
+        before = sum(other["folded"] for code, other in models.meta["notes"].items() if code < language)
+        mine = models.tensors["out_of_fold"][:, before : before + note["folded"]]
+        models.logits([tag(language, text) for text in texts_outside(posts)], progress=progress)
+        return save_adapter(
+            root,
+            {"seeds": models.tensors["seeds"], "out_of_fold": mine},
+            {"settings": self.parameters, "pooled": pooled.model_dump(mode="json")},
+            backbone=self.name,
+            language=language,
+            config=self.config,
+            posts=data,
+        )
+
+    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:  # noqa: ARG002
+        """Not possible for one language alone. Raises InputError."""
+        raise InputError(
+            f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."
+        )
+
+    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+        """As from an adapter of the language's own."""
+        expected = training_fingerprint(posts, card)
+        check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
+        tensors, meta = load_adapter(root, ref)
+        if not len(tensors["seeds"]):
+            return score_tables(posts.iloc[:0], tensors, tensors["out_of_fold"][:, :0], self.name, ref.language)
+        rest = self._pooled(meta, root).logits([tag(ref.language, text) for text in texts_outside(posts)])
+        return score_tables(posts, tensors, rest, self.name, ref.language)
+
+    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) of new texts over the final models of `seeds`."""
+        models = self._pooled(load_adapter(root, ref)[1], root)
+        found = models.logits([tag(ref.language, text) for text in texts])
+        mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
+        return mean
+
+    def _pooled(self, meta: dict[str, object], root: Path) -> FinalModels:
+        return FinalModels(AdapterRef.model_validate(meta["pooled"]), root, self._settings, self._bases)
+
+
+def tag(language: str, text: str) -> str:
+    """The text after the English name of its language."""
+    return f"[{registered(language).name}] {text}"
+
+
+def _folded(posts: pd.DataFrame) -> int:
+    """How many out-of-fold logits a language has."""
+    return int(((posts["fold"] >= 0) & (posts["source"] == "real")).sum())

@@ -1,0 +1,102 @@
+"""One adapter for all languages: each takes its own share of the logits, and refuses one that saw other posts."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polar_pipeline.backbones.base import Progress, training_fingerprint
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.task.card import load_card
+from polar_pipeline.task.profile import FoldSettings
+
+CARD = load_card("polar")
+SETTINGS = {"model": "tiny:gemma3", "device": "cpu", "epochs": 1, "max_length": 24, "token_budget": 1024, "rank": 2}
+
+
+def backbone(**changes: object) -> PooledBackbone:
+    settings = LoraSettings(name="pooled", kind="lora", scope="pooled", **(SETTINGS | changes))
+    return PooledBackbone(settings, 1, 2, Bases())
+
+
+@pytest.fixture(scope="module")
+def posts() -> dict[str, pd.DataFrame]:
+    def some(code: str) -> pd.DataFrame:
+        table = read_posts(bundled_folder(), code, CARD)
+        few = table.groupby("split", sort=False).head(24).reset_index(drop=True)
+        return assign_folds(few, FoldSettings(count=2), 1)
+
+    return {code: some(code) for code in ("eng", "deu")}
+
+
+@pytest.fixture(scope="module")
+def trained(posts: dict[str, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> tuple[PooledBackbone, Path]:
+    root, model = tmp_path_factory.mktemp("pooled"), backbone()
+    model.train_all(posts, CARD, root, Progress())
+    return model, root
+
+
+def test_every_language_gets_its_own_logits(
+    trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
+) -> None:
+    model, root = trained
+    pooled = model.train_all(posts, CARD, root, Progress())  # trained before, so it is found again
+    for code, table in posts.items():
+        ref = model.share(code, table, CARD, root, pooled, Progress())
+        assert (ref.language, ref.posts_fingerprint) == (code, training_fingerprint(table, CARD))
+        scores = model.score(ref, table, CARD, root)
+        assert scores["id"].tolist() == table["id"].tolist()
+        assert scores["logit"].std() > 0
+        outside = (table["fold"] < 0).to_numpy()
+        again = model.logits(ref, table.loc[outside, "text"].tolist(), root, (0,))
+        np.testing.assert_allclose(again, scores["logit"].to_numpy()[outside], atol=1e-6)
+
+
+def test_a_fold_is_held_out_in_all_languages_at_once(posts: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    flipped = {
+        code: table.assign(label=table["label"].where(table["fold"] != 1, 1 - table["label"]))
+        for code, table in posts.items()
+    }
+    found = []
+    for place, tables in enumerate((posts, flipped)):
+        model, root = backbone(), tmp_path / str(place)
+        pooled = model.train_all(tables, CARD, root, Progress())
+        ref = model.share("deu", tables["deu"], CARD, root, pooled, Progress())
+        found.append(model.score(ref, tables["deu"], CARD, root)["logit"].to_numpy())
+    held_out = (posts["deu"]["fold"] == 1).to_numpy()
+    np.testing.assert_array_equal(found[0][held_out], found[1][held_out])
+    assert (found[0][~held_out] != found[1][~held_out]).all()
+
+
+def test_other_posts_or_settings_need_another_pooled_adapter(
+    trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
+) -> None:
+    model, root = trained
+    pooled = model.train_all(posts, CARD, root, Progress())
+    changed = posts["deu"].assign(text=posts["deu"]["text"] + "!")
+    with pytest.raises(
+        InputError, match="pooled_pooled_adapter was trained with other settings or on other posts of deu"
+    ):
+        model.share("deu", changed, CARD, root, pooled, Progress())
+    with pytest.raises(InputError, match="other settings"):
+        backbone(rank=4).share("deu", posts["deu"], CARD, root, pooled, Progress())
+    with pytest.raises(InputError, match="trained on all languages together"):
+        model.train("deu", posts["deu"], CARD, root, Progress())
+
+
+def test_a_language_that_is_left_out_has_no_scores(posts: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+    model = backbone(languages=("eng",))
+    pooled = model.train_all(posts, CARD, tmp_path, Progress())
+    ref = model.share("deu", posts["deu"], CARD, tmp_path, pooled, Progress())
+    assert model.score(ref, posts["deu"], CARD, tmp_path).empty
+
+
+def test_the_tag_is_the_name_of_the_language() -> None:
+    assert tag("deu", "Hallo") == "[German] Hallo"
