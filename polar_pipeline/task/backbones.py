@@ -86,6 +86,10 @@ class LoraSettings(Settings):
             raise ValueError("four_bit weights cannot be trained themselves: set tuning to lora, or four_bit to false")
         if self.together > 1 and (self.tuning == "full" or self.scope == "pooled"):
             raise ValueError("together trains adapters of several languages: set tuning to lora and scope to language")
+        if self.together > 1 and (self.dropout or self.patience is not None):
+            raise ValueError(
+                "together trains without dropout and without early stopping: set dropout to 0 and patience to null"
+            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds should differ, these do not: {', '.join(map(str, self.seeds))}")
         return self

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.bases import Place
 from polar_pipeline.backbones.lora.batches import Step, plan
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint, write_checkpoint
+from polar_pipeline.backbones.lora.dropout import own_dropout
 from polar_pipeline.backbones.lora.loss import row_losses
 from polar_pipeline.backbones.lora.memory import should_recompute
 from polar_pipeline.backbones.lora.optimizer import Optimizer
@@ -61,7 +63,7 @@ class _Training:
         self._position, self._parts = 0, 1  # next step; parts that each batch is cut into
         self._best, self._best_loss, self._without = dict[str, Any](), float("inf"), 0
         self._lengths = fit.rows.lengths
-        self._pace = _Pace([int(self._lengths[np.concatenate(step.batches)].sum()) for step in self._steps])
+        self._pace = Pace([int(self._lengths[np.concatenate(step.batches)].sum()) for step in self._steps])
 
     def run(self) -> None:
         import torch
@@ -75,9 +77,10 @@ class _Training:
                 self._base.model.activation_checkpointing_enable({"use_reentrant": False})
             self._base.model.train()
             try:
-                while self._position < len(self._steps):
-                    if self._advance():
-                        break
+                with own_dropout(self._base.model, self._settings):
+                    while self._position < len(self._steps):
+                        if self._advance():
+                            break
             finally:
                 if recompute:
                     self._base.model.activation_checkpointing_disable()
@@ -143,16 +146,9 @@ class _Training:
 
     def _end_epoch(self) -> bool:
         """Measure what is watched; with patience, keep the best and say whether it has run out."""
-        watch = self._fit.watch
-        if watch is None or not len(watch.labels):
+        loss = measured(self._base, self._fit, self._fit.key, self._settings, self._position, self._progress)
+        if loss is None:
             return False
-        logits = score_tokens(self._base, watch.tokens, self._settings.token_budget)
-        loss = float(np.mean(np.logaddexp(0, np.where(watch.labels == 1, -logits, logits))))
-        f1 = macro_f1(watch.labels, (logits >= 0).astype(int))
-        self._progress.measure(self._position, {f"{self._fit.key}/dev_loss": loss, f"{self._fit.key}/dev_macro_f1": f1})
-        self._progress(
-            f"{self._fit.title}: loss {loss:.3f} and macro-F1 {f1:.3f} on {len(watch.labels)} posts held out"
-        )
         if self._settings.patience is None:
             return False
         if loss < self._best_loss:
@@ -202,7 +198,22 @@ class _Training:
         self._progress(f"{self._fit.title}: goes on after step {self._position} of {len(self._steps)}")
 
 
-class _Pace:
+def measured(
+    base: BaseModel, fit: Fit, name: str, settings: LoraSettings, step: int, progress: Progress
+) -> float | None:
+    """The loss of the adapter in place on the rows that are watched; it and macro-F1 go to `progress`. None where none are watched."""
+    watch = fit.watch
+    if watch is None or not len(watch.labels):
+        return None
+    logits = score_tokens(base, watch.tokens, settings.token_budget)
+    loss = float(np.mean(np.logaddexp(0, np.where(watch.labels == 1, -logits, logits))))
+    f1 = macro_f1(watch.labels, (logits >= 0).astype(int))
+    progress.measure(step, {f"{name}/dev_loss": loss, f"{name}/dev_macro_f1": f1})
+    progress(f"{fit.title}: loss {loss:.3f} and macro-F1 {f1:.3f} on {len(watch.labels)} posts held out")
+    return loss
+
+
+class Pace:
     """Tokens a second, and the time left."""
 
     def __init__(self, tokens: list[int]) -> None:
@@ -241,5 +252,6 @@ class _Pace:
         return True
 
     def __str__(self) -> str:
+        """The rate, and the time left."""
         left = f", about {self._ahead / self.rate:.0f} s left" if self._ahead and self.rate else ""
         return f"{self.rate:,.0f} tokens/s{left}"
