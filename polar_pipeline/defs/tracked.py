@@ -42,8 +42,13 @@ class StepContext:
             self._context.add_output_metadata(metadata)
 
 
-def tracked_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`@dg.asset(**settings)` for a body `(context, <upstream>..., run) -> value`."""
+def tracked_asset(
+    before: Callable[..., None] | None = None, **settings: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`@dg.asset(**settings)` for a body `(context, <upstream>..., run) -> value`.
+
+    `before` is called `(log, <upstream by language>...)` once in a run over several languages, before the body is.
+    """
 
     def decorate(body: Callable[..., Any]) -> dg.AssetsDefinition:
         @functools.wraps(body)
@@ -51,6 +56,8 @@ def tracked_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDe
             partitioned = context.has_partition_key or context.has_partition_key_range
             keys = list(context.partition_keys) if partitioned else []
             if len(keys) > 1:
+                if before:
+                    before(context.log, **inputs)
                 yield dg.Output(_each(body, context, keys, inputs))
                 return
             key = keys[0] if keys else None

@@ -4,6 +4,7 @@ Models that are done lie under `work`, so that a language that was interrupted g
 is written when all are done. What does not belong here: the loop over steps, and what a batch is.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
 from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.bases import Bases, Place
 from polar_pipeline.backbones.lora.final import FinalModels
+from polar_pipeline.backbones.lora.joint import train_adapters
 from polar_pipeline.backbones.lora.language import Language, Model
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
@@ -75,12 +78,11 @@ class LoraBackbone:
             nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
             return self._save(root, nothing, {"base": ""}, language, data, {})
         slot = self._bases.slot(self._settings, root)
-        work = Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))
+        work = self._work(slot, root, language, data)
         ref = _kept(work, root)
         if ref is None:
             prepared = Language(posts, slot.base, self._settings, language, self._seed)
-            for model in prepared.models():
-                self._train_model(slot, model, work, progress)
+            self._train_models(slot, [(model, work) for model in prepared.models()], progress)
             ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
             # before it counts as done it has to be what it was, read from disk
             FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts), prepared, progress)
@@ -104,13 +106,51 @@ class LoraBackbone:
         mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
         return mean
 
-    def _train_model(self, slot: Place, model: Model, work: Work, progress: Progress) -> None:
-        if work.logits(model.key) is not None:
-            progress(f"{model.fit.title}: trained before")
-            return
-        train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
-        logits = score_tokens(slot.base, model.judged.tokens, self._settings.token_budget)
-        work.finish(model.key, slot.files(), logits)
+    def train_together(self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress) -> None:
+        """Train models of several languages in one step each, where one language has fewer than `together`.
+
+        They are left where `train` finds them. What one language gets depends on the others by rounding alone.
+        """
+        jobs: list[list[tuple[Model, Work]]] = []
+        for language, table in posts.items():
+            slot = self._bases.slot(self._settings, root)
+            work = self._work(slot, root, language, training_fingerprint(table, card))
+            if self.speaks(language) and _kept(work, root) is None:
+                prepared = Language(table, slot.base, self._settings, language, self._seed)
+                jobs.append([(model, work) for model in prepared.models()])
+        if jobs and len(jobs[0]) < self._settings.together:
+            self._train_models(slot, [job for models in zip(*jobs, strict=True) for job in models], progress)
+
+    def _train_models(self, slot: Place, jobs: list[tuple[Model, Work]], progress: Progress) -> None:
+        """Train what is not finished, so many at once as the settings say; groups are the same whatever is finished."""
+        size = self._settings.together
+        for group in (jobs[start : start + size] for start in range(0, len(jobs), size)):
+            if all(work.logits(model.key) is not None for model, work in group):
+                progress(f"{', '.join(model.fit.title for model, _ in group)}: trained before")
+            elif len(group) > 1 and isinstance(slot, Slot):
+                self._train_group(slot, group, progress)
+            else:
+                ((model, work),) = group
+                train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
+                self._finish(slot, model, work, slot.files())
+
+    def _train_group(self, slot: Slot, group: list[tuple[Model, Work]], progress: Progress) -> None:
+        first, work = group[0]
+        checkpoint = work.checkpoint(f"{first.key}-and-{len(group) - 1}")
+        found = train_adapters(slot, [model.fit for model, _ in group], self._settings, checkpoint, progress)
+        for (model, work), files in zip(group, found, strict=True):
+            with tempfile.TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    (Path(folder) / name).write_bytes(content)
+                slot.load(Path(folder))
+            self._finish(slot, model, work, files)
+        checkpoint.unlink(missing_ok=True)
+
+    def _finish(self, slot: Place, model: Model, work: Work, files: dict[str, bytes]) -> None:
+        work.finish(model.key, files, score_tokens(slot.base, model.judged.tokens, self._settings.token_budget))
+
+    def _work(self, slot: Place, root: Path, language: str, data: str) -> Work:
+        return Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))
 
     def _assemble(
         self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str, notes: dict[str, Any]

@@ -1,12 +1,14 @@
 """Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post."""
 
 import time
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.metadata import frame_metadata
@@ -27,14 +29,21 @@ def backbone_assets(
 ) -> list[dg.AssetsDefinition]:
     """`<backbone>_adapter` and `<backbone>_dev_probabilities`. `keep`: whether a base model stays loaded between steps."""
     card, name, root = project.card, backbone.name, project.home.artifacts / "adapters"
-    shared = {
+    shared: dict[str, Any] = {
         "partitions_def": language_partitions(project.profile),
         "group_name": "backbones",
         "owners": OWNERS,
         "code_version": project.code_version("backbones", "folds", "backbones"),
     }
 
+    def together(log: dg.DagsterLogManager, deduped_posts: dict[str, pd.DataFrame]) -> None:
+        """Models of several languages in one step, where the settings want it."""
+        if isinstance(backbone, LoraBackbone) and isinstance(settings, LoraSettings) and settings.together > 1:
+            posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
+            backbone.train_together(posts, card, root, Progress(log.info))
+
     @tracked_asset(
+        before=together,
         **shared,
         **_training_needs(settings),
         name=f"{name}_adapter",
@@ -101,9 +110,9 @@ def pool_of(settings: BackboneSettings) -> str | None:
     return GPU_POOL if isinstance(settings, LoraSettings) and settings.device != "cpu" else None
 
 
-def _training_needs(settings: BackboneSettings) -> dict[str, object]:
+def _training_needs(settings: BackboneSettings) -> dict[str, Any]:
     """What Dagster has to know of a training: one step at a time on the GPU, and a backfill in one run, which loads the base once."""
-    needs: dict[str, object] = {"pool": pool_of(settings)}
+    needs: dict[str, Any] = {"pool": pool_of(settings)}
     if isinstance(settings, LoraSettings) and settings.scope == "language":
         needs["backfill_policy"] = dg.BackfillPolicy.single_run()
     return needs

@@ -26,7 +26,7 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
     score_ins = {f"{name}_scores": dg.AssetIn(f"{name}_dev_probabilities") for name in names}
     ref_ins = {f"{name}_ref": dg.AssetIn(f"{name}_adapter") for name in names}
     settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
-    shared = {
+    shared: dict[str, Any] = {
         "partitions_def": language_partitions(profile),
         "group_name": "decision",
         "owners": OWNERS,

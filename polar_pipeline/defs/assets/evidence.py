@@ -1,5 +1,7 @@
 """Across languages: the report and the submission. They take whatever languages are there and name those that are not."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 
@@ -25,7 +27,7 @@ Tables = dict[str, pd.DataFrame]
 def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
     """`benchmark_report` and `submission`."""
     profile, card, home = project.profile, project.card, project.home
-    shared = {
+    shared: dict[str, Any] = {
         "group_name": "evidence",
         "owners": OWNERS,
         "code_version": project.code_version("report", *type(profile).model_fields),

@@ -23,7 +23,7 @@ from polar_pipeline.tracking.base import TrackedRun
 def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
     """`synthetic_posts` and `deduped_posts`."""
     profile, card, home = project.profile, project.card, project.home
-    shared = {
+    shared: dict[str, Any] = {
         "partitions_def": language_partitions(profile),
         "group_name": "synthesis",
         "owners": OWNERS,
