@@ -1,5 +1,7 @@
 """Raw data as assets: the posts of each language with their folds, and the audit of what they look like."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 
@@ -18,7 +20,7 @@ from polar_pipeline.tracking.base import TrackedRun
 def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
     """`raw_posts` and `corpus_audit`."""
     profile, card = project.profile, project.card
-    shared = {"partitions_def": language_partitions(profile), "group_name": "corpus", "owners": OWNERS}
+    shared: dict[str, Any] = {"partitions_def": language_partitions(profile), "group_name": "corpus", "owners": OWNERS}
 
     @tracked_asset(
         **shared,
