@@ -31,6 +31,7 @@ class Slot:
         self._peft: Any = None
         self._name, self._count = "", 0
         self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
+        self._linear = _linear_names(base)
 
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
@@ -134,7 +135,7 @@ class Slot:
             r=chosen.rank,
             lora_alpha=chosen.alpha,
             lora_dropout=chosen.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            target_modules=self._linear if targets == "all-linear" else list(targets),
             modules_to_save=[self.base.head],
         )
 
@@ -148,6 +149,14 @@ class Slot:
         from peft import get_peft_model_state_dict
 
         return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
+
+
+def _linear_names(base: BaseModel) -> list[str]:
+    """What `all-linear` is in a base without an adapter; in one with an adapter, PEFT would name the head of the adapter before."""
+    import torch
+
+    linear = (name for name, module in base.trunk.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:
