@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
+_PREFIX = "base_model.model."  # before every name in PEFT's files
+
 State = dict[str, "Tensor"]
 
 
@@ -31,7 +33,7 @@ class Slot:
         self._peft: Any = None
         self._name, self._count = "", 0
         self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
-        self._linear = _linear_names(base)
+        self._linear = _linear_layers(base)
 
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
@@ -91,15 +93,16 @@ class Slot:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
-        self._add(config)
-        for parameter in self._head_parameters().values():
-            parameter.data = parameter.data.float()
-        wanted = set(self._keys())
-        if wanted != set(state):
-            some = ", ".join(sorted(wanted ^ set(state))[:2])
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        wanted = self._shapes(config)
+        if found != wanted:  # said before anything is put in, so that the slot stays as it is
+            some = ", ".join(sorted({name for name, _ in wanted.items() ^ found.items()})[:2])
             raise InputError(
                 f"the adapter in {folder} is of another base or other target modules ({some}): train it again."
             )
+        self._add(config)
+        for parameter in self._head_parameters().values():
+            parameter.data = parameter.data.float()
         set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
 
     def empty(self) -> None:
@@ -115,6 +118,7 @@ class Slot:
         before, self._name, self._count = self._name, f"a{self._count}", self._count + 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what PEFT asks transformers by an old name
+            warnings.simplefilter("ignore", UserWarning)  # that a tiny base lies elsewhere than its name says
             if self._peft is None:
                 self._peft = get_peft_model(
                     self.base.model, config, adapter_name=self._name, autocast_adapter_dtype=False
@@ -135,7 +139,10 @@ class Slot:
             r=chosen.rank,
             lora_alpha=chosen.alpha,
             lora_dropout=chosen.dropout,
-            target_modules=self._linear if targets == "all-linear" else list(targets),
+            # PEFT's own `all-linear` would name the head of the adapter before
+            target_modules=sorted({name.rpartition(".")[2] for name in self._linear})
+            if targets == "all-linear"
+            else list(targets),
             modules_to_save=[self.base.head],
         )
 
@@ -145,24 +152,32 @@ class Slot:
             name: parameter for name, parameter in self._peft.named_parameters() if all(mark in name for mark in marks)
         }
 
-    def _keys(self) -> list[str]:
-        from peft import get_peft_model_state_dict
+    def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """What an adapter of this base with `config` holds, by the names in its file."""
+        found = {f"{_PREFIX}{self.base.head}.{name}": tuple(value.shape) for name, value in self._head.items()}
+        for name, (inputs, outputs) in self._linear.items():
+            if any(f".{name}".endswith(f".{target}") for target in config.target_modules):
+                found[f"{_PREFIX}{name}.lora_A.weight"] = (config.r, inputs)
+                found[f"{_PREFIX}{name}.lora_B.weight"] = (outputs, config.r)
+        return found
 
-        return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
 
-
-def _linear_names(base: BaseModel) -> list[str]:
-    """What `all-linear` is in a base without an adapter; in one with an adapter, PEFT would name the head of the adapter before."""
+def _linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the linear layers below the head, by name, in a base without an adapter."""
     import torch
 
-    linear = (name for name, module in base.trunk.named_modules() if isinstance(module, torch.nn.Linear))
-    return sorted({name.rpartition(".")[2] for name in linear})
+    return {
+        f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
+        for name, module in base.trunk.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
 
 
 def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:
     """What this version of PEFT knows; the type of adapter is checked here, because any is written under the same name."""
-    if saved.get("peft_type") != "LORA":
-        raise ValueError(f"peft_type is {saved.get('peft_type')!r}, not 'LORA'")
+    kind = saved.get("peft_type") if isinstance(saved, dict) else None
+    if kind != "LORA":
+        raise ValueError(f"peft_type is {kind!r}, not 'LORA'")
     import dataclasses
 
     names = {field.name for field in dataclasses.fields(config) if field.init}

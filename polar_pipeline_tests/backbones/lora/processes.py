@@ -16,8 +16,8 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora import training, work
 from polar_pipeline.backbones.lora import backbone as backbone_module
+from polar_pipeline.backbones.lora import training, work
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases

@@ -6,7 +6,14 @@ import torch
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
 
-TEXTS = ["a", "", "Ein Satz, der kurz ist.", "länger " * 6, "z" * 62, "🎉" * 40]  # the last ones are longer than the window of 32
+TEXTS = [
+    "a",
+    "",
+    "Ein Satz, der kurz ist.",
+    "länger " * 6,
+    "z" * 62,
+    "🎉" * 40,
+]  # the last ones are longer than the window of 32
 
 
 def plain(base: BaseModel, text: str) -> float:

@@ -1,5 +1,7 @@
 """Batches hold every row once, keep to the budget and waste little."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +27,7 @@ def test_every_row_is_in_one_batch_and_no_batch_is_above_the_budget(lengths: np.
 @given(LENGTHS, st.integers(8, 200))
 def test_batches_are_as_full_as_rows_in_order_of_length_allow(lengths: np.ndarray, budget: int) -> None:
     batches = by_length(lengths, budget)
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in itertools.pairwise(batches):
         assert lengths[batch].max() <= lengths[following].min()
         assert (len(batch) + 1) * lengths[following[0]] > budget
 
@@ -41,7 +43,9 @@ def test_a_plan_visits_every_row_once_an_epoch(
         assert sorted(rows_of(steps[start:end])) == list(range(len(lengths)))
         assert [len(step.batches) for step in steps[start : end - 1]] == [accumulate] * (end - start - 1)
         assert 1 <= len(steps[end - 1].batches) <= accumulate
-    assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= budget for step in steps for batch in step.batches)
+    assert all(
+        len(batch) == 1 or len(batch) * lengths[batch].max() <= budget for step in steps for batch in step.batches
+    )
 
 
 def test_exact_batches() -> None:
@@ -68,7 +72,6 @@ def test_rows_of_one_length_do_not_always_share_a_batch() -> None:
 
 def test_languages_of_one_seed_have_batches_of_like_length_at_the_same_time() -> None:
     """Bands are visited in an order that the seed alone gives, which is what training several languages in one step relies on."""
-
 
     def means(language: int, seed: int) -> list[float]:
         lengths = np.random.default_rng(language).integers(5, 200, 2000)

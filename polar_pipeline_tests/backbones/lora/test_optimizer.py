@@ -1,5 +1,6 @@
 """Schedules, small updates in bfloat16, and steps that are not finite."""
 
+import itertools
 import math
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_rate_rises_and_then_follows_its_schedule(schedule: str, last: float) 
     # 3 steps of 12 are the first fifth or more; the fourth has the whole rate
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     falling = rates[3:]
-    assert all(earlier >= later for earlier, later in zip(falling, falling[1:], strict=False))
+    assert all(earlier >= later for earlier, later in itertools.pairwise(falling))
     assert all(0 < value <= 1 for value in rates)
     long = settings(schedule=schedule, warm_up=0.0)
     assert rate(0, 10, long) == 1 and rate(9, 10, long) == pytest.approx(last)
