@@ -6,6 +6,7 @@ unloading and wrapping again would hand a trained head to the next language. Wha
 
 import copy
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
+_PREFIX = "base_model.model."  # before every name in PEFT's files
+
 State = dict[str, "Tensor"]
 
 
@@ -32,7 +35,7 @@ class Slot:
         self._peft: Any = None
         self._name, self._count = "", 0
         self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
-        self._linear = _linear_layers(base.trunk)
+        self._linear = _linear_layers(base)
 
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
@@ -85,16 +88,21 @@ class Slot:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
+        if not isinstance(config.target_modules, str):
+            raise InputError(
+                f"the adapter in {folder} was not trained here: its target_modules are no pattern; train it again."
+            )
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        wanted = self._shapes(config)
+        if found != wanted:  # said before anything is put in, so that the slot stays as it is
+            some = ", ".join(sorted({name for name, _ in wanted.items() ^ found.items()})[:2])
+            raise InputError(
+                f"the adapter in {folder} is of another base or other target modules ({some}): train it again."
+            )
         config.base_model_name_or_path = None  # PEFT warns when it is not the folder that the base was read from
         self._add(config)
         for parameter in self._head_parameters().values():
             parameter.data = parameter.data.float()
-        wanted = set(self._keys())
-        if wanted != set(state):
-            some = ", ".join(sorted(wanted ^ set(state))[:2])
-            raise InputError(
-                f"the adapter in {folder} is of another base or other target modules ({some}): train it again."
-            )
         set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
 
     def empty(self) -> None:
@@ -139,12 +147,12 @@ class Slot:
         PEFT's own `all-linear` takes an earlier adapter's head for a layer, and keeps names in a set, whose order changes from
         process to process. Raises InputError for a name that no linear layer has.
         """
-        chosen = self._settings.target_modules
-        names = self._linear if isinstance(chosen, str) else sorted(chosen)
-        if unknown := [name for name in names if name not in self._linear]:
+        chosen, linear = self._settings.target_modules, sorted({name.rpartition(".")[2] for name in self._linear})
+        names = linear if isinstance(chosen, str) else sorted(chosen)
+        if unknown := [name for name in names if name not in linear]:
             raise InputError(
                 f"backbone {self._settings.name!r}: target_modules {', '.join(unknown)} are no linear layers of {self.base.name!r}, "
-                f"use all-linear or some of {', '.join(self._linear)}."
+                f"use all-linear or some of {', '.join(linear)}."
             )
         return rf"{self.base.model.base_model_prefix}\..*\.({'|'.join(names)})"
 
@@ -154,25 +162,32 @@ class Slot:
             name: parameter for name, parameter in self._peft.named_parameters() if all(mark in name for mark in marks)
         }
 
-    def _keys(self) -> list[str]:
-        from peft import get_peft_model_state_dict
+    def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """What an adapter of this base with `config` holds, by the names in its file; its target modules are a pattern, as `_targets` gives it."""
+        found = {f"{_PREFIX}{self.base.head}.{name}": tuple(value.shape) for name, value in self._head.items()}
+        for name, (inputs, outputs) in self._linear.items():
+            if re.fullmatch(config.target_modules, name):
+                found[f"{_PREFIX}{name}.lora_A.weight"] = (config.r, inputs)
+                found[f"{_PREFIX}{name}.lora_B.weight"] = (outputs, config.r)
+        return found
 
-        return list(get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False))
 
-
-def _linear_layers(trunk: Any) -> list[str]:
-    """Last names of the linear layers, sorted."""
+def _linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the linear layers below the head, by name, in a base without an adapter."""
     import torch
 
-    return sorted(
-        {name.rpartition(".")[2] for name, module in trunk.named_modules() if isinstance(module, torch.nn.Linear)}
-    )
+    return {
+        f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
+        for name, module in base.trunk.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
 
 
 def _known(saved: dict[str, Any], config: Any) -> dict[str, Any]:
     """What this version of PEFT knows; the type of adapter is checked here, because any is written under the same name."""
-    if saved.get("peft_type") != "LORA":
-        raise ValueError(f"peft_type is {saved.get('peft_type')!r}, not 'LORA'")
+    kind = saved.get("peft_type") if isinstance(saved, dict) else None
+    if kind != "LORA":
+        raise ValueError(f"peft_type is {kind!r}, not 'LORA'")
     import dataclasses
 
     names = {field.name for field in dataclasses.fields(config) if field.init}

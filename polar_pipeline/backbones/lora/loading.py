@@ -109,7 +109,9 @@ def identity(place: str, config: Any) -> str:
 def _config(place: str, settings: LoraSettings) -> Any:
     from transformers import AutoConfig
 
-    config = _fetched(lambda: AutoConfig.from_pretrained(place, revision=settings.revision), settings)
+    config = _fetched(
+        lambda: AutoConfig.from_pretrained(place, revision=settings.revision, trust_remote_code=False), settings
+    )
     commit = getattr(config, "_commit_hash", None)
     text = config.get_text_config()
     text.num_labels = 1
@@ -121,7 +123,9 @@ def _config(place: str, settings: LoraSettings) -> Any:
 def _tokenizer(place: str, settings: LoraSettings) -> Any:
     from transformers import AutoTokenizer
 
-    found = _fetched(lambda: AutoTokenizer.from_pretrained(place, revision=settings.revision), settings)
+    found = _fetched(
+        lambda: AutoTokenizer.from_pretrained(place, revision=settings.revision, trust_remote_code=False), settings
+    )
     if not found.is_fast:
         raise InputError(f"model {settings.model!r} has no fast tokenizer (tokenizer.json): add one to its folder.")
     return found

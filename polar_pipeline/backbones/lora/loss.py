@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 def row_losses(logits: "Tensor", labels: "Tensor", settings: LoraSettings) -> "Tensor":
     """Losses (rows,) of float32 logits (rows,) and labels 0/1 (rows,). Focal: (1 - p)^gamma times cross-entropy (Lin et al. 2017, eq. 4)."""
-    from torch.nn.functional import binary_cross_entropy_with_logits
+    from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
     losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
     if settings.loss == "focal":
-        losses = losses * (1 - (-losses).exp()) ** settings.focal_gamma
+        # as a power of 1 - p, its gradient would be NaN where a row is certain and gamma below 1
+        losses = losses * (settings.focal_gamma * logsigmoid(logits * (1 - 2 * labels))).exp()
     return losses
 
 

@@ -70,17 +70,17 @@ class _Training:
 
         devices = [torch.cuda.current_device()] if self._base.device == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # dropout draws from the global generator
+            # measuring draws from it too where there is dropout, so it comes before the seed
+            recompute = should_recompute(self._base, self._settings)
             torch.manual_seed(self._fit.seed)
             self._resume()
-            recompute = should_recompute(self._base, self._settings)
             if recompute:
                 self._base.model.activation_checkpointing_enable({"use_reentrant": False})
             self._base.model.train()
             try:
                 with own_dropout(self._base.model, self._settings):
-                    while self._position < len(self._steps):
-                        if self._advance():
-                            break
+                    while self._position < len(self._steps) and not self._ran_out:
+                        self._advance()
             finally:
                 if recompute:
                     self._base.model.activation_checkpointing_disable()
@@ -88,8 +88,13 @@ class _Training:
         if self._best:
             self._put(self._best)
 
-    def _advance(self) -> bool:
-        """One step, and what follows it. Returns whether training ends here for want of progress on dev."""
+    @property
+    def _ran_out(self) -> bool:
+        """Whether training ends for want of progress on dev; a killed one must not go on past it, so it is asked before each step."""
+        return self._settings.patience is not None and self._without >= self._settings.patience
+
+    def _advance(self) -> None:
+        """One step, and what follows it."""
         step, number = self._steps[self._position], self._position
         loss = self._step(step, number)
         self._position += 1
@@ -100,10 +105,10 @@ class _Training:
             self._progress(
                 f"{self._fit.title}: step {self._position} of {len(self._steps)}, loss {loss:.3f}, {self._pace}"
             )
-        ended = step.ends_epoch and self._end_epoch()
+        if step.ends_epoch:
+            self._end_epoch()
         if self._pace.checkpoint_due(self._settings.checkpoint_seconds):
             self._save()
-        return ended
 
     def _step(self, step: Step, number: int) -> float:
         """Sum the gradients of the step's batches and make it. Returns the mean loss of its rows."""
@@ -144,19 +149,18 @@ class _Training:
         weights = torch.from_numpy(self._fit.weights[batch]).to(logits)
         return (row_losses(logits, labels, self._settings) * weights).sum()
 
-    def _end_epoch(self) -> bool:
-        """Measure what is watched; with patience, keep the best and say whether it has run out."""
+    def _end_epoch(self) -> None:
+        """Measure what is watched; with patience, keep the best and count the epochs since."""
         loss = measured(self._base, self._fit, self._fit.key, self._settings, self._position, self._progress)
         if loss is None:
-            return False
+            return
         if self._settings.patience is None:
-            return False
+            return
         if loss < self._best_loss:
             self._best_loss, self._without = loss, 0
             self._best = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         else:
             self._without += 1
-        return self._without >= self._settings.patience
 
     def _put(self, state: dict[str, Any]) -> None:
         import torch
