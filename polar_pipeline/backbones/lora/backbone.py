@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
-from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Progress, real_posts, scores_table
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.backbones.lora.hot import read_hot, write_hot
-from polar_pipeline.backbones.lora.language import Language, Model
+from polar_pipeline.backbones.lora.language import Language, Model, seen_fingerprint
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.backbones.lora.work import Work
@@ -63,7 +63,7 @@ class LoraBackbone:
 
         Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
         """
-        data = training_fingerprint(posts, card)
+        data = seen_fingerprint(posts, card)
         if not self.speaks(language):
             return self._save(root, {"seeds": np.zeros(0, dtype=np.int64)}, {}, language, data, {})
         slot = self._bases.slot(self._settings, root)
@@ -82,7 +82,7 @@ class LoraBackbone:
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
-        expected = training_fingerprint(posts, card)
+        expected = seen_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
         tensors, _ = load_adapter(root, ref)
         rest = self._score_rest(ref, posts, root, Progress())

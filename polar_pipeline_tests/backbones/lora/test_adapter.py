@@ -169,6 +169,9 @@ def test_plain_peft_reads_it(bases_root: Path, tmp_path: Path, shape: str, four_
         )
     place = tiny_checkpoint(f"tiny:{shape}", bases_root)
     model = peft.PeftModel.from_pretrained(PLAIN[shape](place, num_labels=1, dtype=torch.float32, **how), folder).eval()
+    for module in model.modules():  # some CPUs round otherwise when they score
+        if four_bit and hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     found = []
     for text in TEXTS:
         given = slot.base.tokenizer([text], truncation=True, max_length=32, return_tensors="pt")
