@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
-from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Progress, real_posts, scores_table
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.bases import Bases, Place
 from polar_pipeline.backbones.lora.final import FinalModels
 from polar_pipeline.backbones.lora.joint import train_adapters
-from polar_pipeline.backbones.lora.language import Language, Model
+from polar_pipeline.backbones.lora.language import Language, Model, seen_fingerprint
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.backbones.lora.work import Work
@@ -73,7 +73,7 @@ class LoraBackbone:
 
         `notes` are kept with the adapter. Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
         """
-        data = training_fingerprint(posts, card)
+        data = seen_fingerprint(posts, card)
         if not self.speaks(language):
             nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
             return self._save(root, nothing, {"base": ""}, language, data, {})
@@ -93,7 +93,7 @@ class LoraBackbone:
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
-        expected = training_fingerprint(posts, card)
+        expected = seen_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
         tensors, _ = load_adapter(root, ref)
         rest = FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts))
@@ -114,7 +114,7 @@ class LoraBackbone:
         jobs: list[list[tuple[Model, Work]]] = []
         for language, table in posts.items():
             slot = self._bases.slot(self._settings, root)
-            work = self._work(slot, root, language, training_fingerprint(table, card))
+            work = self._work(slot, root, language, seen_fingerprint(table, card))
             if self.speaks(language) and _kept(work, root) is None:
                 prepared = Language(table, slot.base, self._settings, language, self._seed)
                 jobs.append([(model, work) for model in prepared.models()])

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.base import fitted_rows
+from polar_pipeline.backbones.base import fitted_rows, training_fingerprint
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loss import row_weights
 from polar_pipeline.backbones.lora.rows import Fit, Mask, Rows
 from polar_pipeline.metrics.scores import Ints
-from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.task.card import TaskCard
 
 _PROBE = 400  # posts whose logits are noted in training and held against those of the adapter read from disk
 
@@ -59,9 +60,9 @@ class Language:
 
     @property
     def probe(self) -> Ints:
-        """Numbers of the rows that every final model scores before and after it was written: of dev, else the first."""
+        """Numbers of the rows that every final model scores before and after it was written: of dev, else of what is fitted on."""
         rows = np.flatnonzero(self._dev & self._real)
-        return (rows if len(rows) else np.flatnonzero(self._real))[:_PROBE]
+        return (rows if len(rows) else np.flatnonzero(self._real & self._fitted))[:_PROBE]
 
     def held_out(self, fold: int) -> Mask:
         """Real rows of a fold."""
@@ -96,3 +97,10 @@ class Language:
         if outside.any():
             return self.rows.take(outside)
         return self.rows.take(self.held_out(fold)) if fold >= 0 else None
+
+
+def seen_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
+    """sha256 of all that makes an adapter: what is fitted on, and the dev posts outside folds, which stop its training and are its probe."""
+    watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == "real")
+    fitted = training_fingerprint(posts, card)
+    return fingerprint([fitted, frame_fingerprint(posts[watched], ["id", "text", "label"])])

@@ -22,6 +22,7 @@ _LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotar
 _HEADS = ("score", "classifier")
 _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
 _HEADER = 1 << 16
+_VOCABULARY = 256
 
 
 def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseModel:
@@ -41,6 +42,8 @@ def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseMode
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
     place = str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
+    if not Path(place).is_dir():
+        settings = settings.model_copy(update={"revision": _commit(place, settings)})
     config, tokenizer = _config(place, settings), _tokenizer(place, settings)
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
@@ -54,7 +57,7 @@ def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseMode
     if settings.four_bit and device == "cpu":
         _same_in_training_and_scoring(model)
     return BaseModel(
-        model, tokenizer, head, settings.model, identity(place, config), device, dtype, settings.max_length
+        model, tokenizer, head, settings.model, identity(place, settings.revision), device, dtype, settings.max_length
     )
 
 
@@ -89,12 +92,11 @@ def pick_dtype(settings: LoraSettings, device: str) -> Any:
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
 
 
-def identity(place: str, config: Any) -> str:
+def identity(place: str, commit: str) -> str:
     """What the base is: the hub's commit, or a fingerprint of a folder's configuration, tokenizer, and headers and first bytes of its weights."""
-    commit = getattr(config, "_commit_hash", None)
     folder = Path(place)
-    if commit or not folder.is_dir():
-        return str(commit or place)
+    if not folder.is_dir():
+        return commit
     parts = []
     for file in sorted(folder.iterdir()):
         if file.suffix == ".safetensors":
@@ -106,17 +108,23 @@ def identity(place: str, config: Any) -> str:
     return fingerprint(parts)
 
 
+def _commit(place: str, settings: LoraSettings) -> str:
+    """What the revision is at the hub by now, so that configuration, tokenizer and weights are of one commit, whose name is kept."""
+    from huggingface_hub import hf_hub_download
+
+    file = _fetched(lambda: hf_hub_download(place, "config.json", revision=settings.revision), settings)
+    return Path(file).parent.name  # the cache has a folder a commit
+
+
 def _config(place: str, settings: LoraSettings) -> Any:
     from transformers import AutoConfig
 
     config = _fetched(
         lambda: AutoConfig.from_pretrained(place, revision=settings.revision, trust_remote_code=False), settings
     )
-    commit = getattr(config, "_commit_hash", None)
     text = config.get_text_config()
     text.num_labels = 1
     text.use_cache = False
-    text._commit_hash = commit
     return text
 
 
@@ -128,18 +136,23 @@ def _tokenizer(place: str, settings: LoraSettings) -> Any:
     )
     if not found.is_fast:
         raise InputError(f"model {settings.model!r} has no fast tokenizer (tokenizer.json): add one to its folder.")
+    if len(found) < _VOCABULARY:  # where files are missing, transformers makes one that knows nothing, without a word
+        raise InputError(
+            f"the tokenizer of model {settings.model!r} knows {len(found)} tokens: add tokenizer.json to its folder."
+        )
     return found
 
 
 def _fetched(fetch: Any, settings: LoraSettings) -> Any:
     """What `fetch` gives. Raises InputError in place of the many ways in which a model cannot be had."""
     from huggingface_hub.errors import GatedRepoError
+    from safetensors import SafetensorError
 
     try:
         return fetch()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         gated = isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError)
-        if gated or "gated repo" in str(error):
+        if gated or "You are trying to access a gated repo" in str(error):  # a missing one mentions gated ones too
             raise InputError(
                 f"model {settings.model!r} is gated: accept its licence at https://huggingface.co/{settings.model} and set "
                 f"HF_TOKEN to a token of the account that did."
@@ -178,6 +191,7 @@ def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, 
             device_map={"": device},
             quantization_config=_four_bit(dtype) if settings.four_bit else None,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are said below, with all else
             trust_remote_code=False,
         )
 
@@ -186,7 +200,7 @@ def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, 
     strange = sorted(
         key for key in found["unexpected_keys"] if not _LEFT_OUT.search(key) and not key.startswith(_HEADS)
     )
-    strange += sorted(str(key) for key in found["mismatched_keys"])
+    strange += sorted(key for key, *_ in found["mismatched_keys"] if not key.startswith(_HEADS))
     if missing or strange:
         named = ", ".join((missing + strange)[:3])
         raise InputError(

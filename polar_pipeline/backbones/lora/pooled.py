@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, training_fingerprint
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.backbone import LoraBackbone, score_tables, texts_outside
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.backbones.lora.final import FinalModels
+from polar_pipeline.backbones.lora.language import seen_fingerprint
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.task.backbones import LoraSettings
@@ -43,8 +44,7 @@ class PooledBackbone:
         spoken = {code: posts[code] for code in sorted(posts) if self.speaks(code)}
         tagged = [table.assign(text=[tag(code, text) for text in table["text"]]) for code, table in spoken.items()]
         notes = {
-            code: {"posts": training_fingerprint(table, card), "folded": _folded(table)}
-            for code, table in spoken.items()
+            code: {"posts": seen_fingerprint(table, card), "folded": _folded(table)} for code, table in spoken.items()
         }
         return self._inner.train(ALL, pd.concat(tagged, ignore_index=True), card, root, progress, notes)
 
@@ -57,7 +57,7 @@ class PooledBackbone:
         """
         if not self.speaks(language):
             return self._inner.train(language, posts, card, root, progress)
-        data = training_fingerprint(posts, card)
+        data = seen_fingerprint(posts, card)
         models = FinalModels(pooled, root, self._settings, self._bases)
         note = models.meta["notes"].get(language)
         if pooled.config_fingerprint != self.config or note is None or note["posts"] != data:
@@ -85,7 +85,7 @@ class PooledBackbone:
 
     def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
         """As from an adapter of the language's own."""
-        expected = training_fingerprint(posts, card)
+        expected = seen_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         if not len(tensors["seeds"]):

@@ -48,7 +48,7 @@ def train_files(root: Path, out: Path, moment: str, changes: dict[str, Any]) -> 
     """Train one adapter and write its files to `out`; die at `moment`: `step N`, `checkpoint N`, `writing N`, or never."""
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
-    chosen = settings(checkpoint_seconds=0, **changes)
+    chosen = settings(checkpoint_seconds=0, **({"token_budget": 64, "epochs": 2} | changes))
     slot = Slot(load_base(chosen, root / "bases"), chosen)
     training.train_adapter(slot, fit(slot.base), chosen, root / "checkpoint", Progress())
     out.mkdir()

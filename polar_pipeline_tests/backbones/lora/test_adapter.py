@@ -108,7 +108,7 @@ def test_chosen_modules_alone(bases_root: Path) -> None:
     chosen = settings(target_modules=("q_proj", "v_proj"))
     slot = Slot(load_base(chosen, bases_root), chosen)
     slot.fresh(1)
-    assert json.loads(slot.files()[CONFIG])["target_modules"] == ["q_proj", "v_proj"]
+    assert json.loads(slot.files()[CONFIG])["target_modules"] == r"model\..*\.(q_proj|v_proj)"
     assert sum("lora_A" in name for name in load(slot.files()[WEIGHTS])) == 12
 
 
@@ -169,6 +169,9 @@ def test_plain_peft_reads_it(bases_root: Path, tmp_path: Path, shape: str, four_
         )
     place = tiny_checkpoint(f"tiny:{shape}", bases_root)
     model = peft.PeftModel.from_pretrained(PLAIN[shape](place, num_labels=1, dtype=torch.float32, **how), folder).eval()
+    for module in model.modules():  # some CPUs round otherwise when they score
+        if four_bit and hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     found = []
     for text in TEXTS:
         given = slot.base.tokenizer([text], truncation=True, max_length=32, return_tensors="pt")

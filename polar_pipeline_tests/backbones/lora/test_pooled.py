@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polar_pipeline.backbones.base import Progress, training_fingerprint
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.language import seen_fingerprint
 from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -50,7 +51,7 @@ def test_every_language_gets_its_own_logits(
     pooled = model.train_all(posts, CARD, root, Progress())  # trained before, so it is found again
     for code, table in posts.items():
         ref = model.share(code, table, CARD, root, pooled, Progress())
-        assert (ref.language, ref.posts_fingerprint) == (code, training_fingerprint(table, CARD))
+        assert (ref.language, ref.posts_fingerprint) == (code, seen_fingerprint(table, CARD))
         scores = model.score(ref, table, CARD, root)
         assert scores["id"].tolist() == table["id"].tolist()
         assert scores["logit"].std() > 0

@@ -1,0 +1,386 @@
+"""The whole backbone: out of fold is out of fold, what is done is not done again, and what does not fit is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file as load_numpy
+from safetensors.torch import load_file, save_file
+
+from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
+from polar_pipeline.backbones.lora import backbone as module
+from polar_pipeline.backbones.lora.backbone import LoraBackbone
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import auc
+from polar_pipeline.storage.fingerprint import folder_sha256
+from polar_pipeline_tests.backbones.lora import processes
+from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
+
+
+def backbone(bases: Bases | None = None, **changes: object) -> LoraBackbone:
+    return LoraBackbone(settings(**changes), seed=1, folds=2, bases=bases or Bases())
+
+
+def trained(
+    model: LoraBackbone, given: pd.DataFrame, root: Path, language: str = "deu"
+) -> tuple[AdapterRef, list[str]]:
+    said: list[str] = []
+    return model.train(language, given, CARD, root, Progress(said.append)), said
+
+
+def scored(model: LoraBackbone, given: pd.DataFrame, root: Path) -> pd.DataFrame:
+    return model.score(trained(model, given, root)[0], given, CARD, root)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRef]:
+    """A root with one trained language; to be copied before it is changed."""
+    root = tmp_path_factory.mktemp("finished")
+    return root, trained(backbone(), posts(), root)[0]
+
+
+@pytest.fixture
+def copy(finished: tuple[Path, AdapterRef], tmp_path: Path) -> tuple[Path, AdapterRef]:
+    return Path(shutil.copytree(finished[0], tmp_path / "root")), finished[1]
+
+
+def forget_scores(root: Path) -> None:
+    shutil.rmtree(root / "scored")
+
+
+def test_every_post_is_scored_once_in_its_order(finished: tuple[Path, AdapterRef]) -> None:
+    root, ref = finished
+    given = posts()
+    table = backbone().score(ref, given, CARD, root)
+    assert list(table.columns) == SCORE_COLUMNS
+    for column in ("id", "split", "fold"):
+        assert table[column].tolist() == given[column].tolist()
+    assert table["logit"].nunique() == len(given)
+
+
+def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_final_one(
+    finished: tuple[Path, AdapterRef], tmp_path: Path
+) -> None:
+    """Computed again: the rows of fold 0 as the only ones that are left out, in a backbone without folds."""
+    root, ref = finished
+    given = posts()
+    table = backbone().score(ref, given, CARD, root)
+    found = backbone().logits(ref, given["text"].tolist(), root, (0,))
+    rest = (given["fold"] < 0).to_numpy()
+    np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
+    assert np.abs(table["logit"][~rest].to_numpy() - found[~rest]).min() > 1e-6
+
+
+def test_a_held_out_post_cannot_reach_the_model_that_scores_it(
+    finished: tuple[Path, AdapterRef], tmp_path: Path
+) -> None:
+    """Flip the labels of one fold: its own scores stay, those of the other fold move."""
+    root, ref = finished
+    given = posts()
+    flipped = given.assign(label=given["label"].where(given["fold"] != 1, 1 - given["label"]))
+    before, after = backbone().score(ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
+    inside = (given["fold"] == 1).to_numpy()
+    np.testing.assert_array_equal(before["logit"][inside], after["logit"][inside])
+    elsewhere = ~inside & (given["fold"] >= 0).to_numpy()
+    assert (before["logit"][elsewhere] != after["logit"][elsewhere]).all()
+
+
+def test_a_leak_between_folds_would_be_seen(tmp_path: Path) -> None:
+    """Labels are noise: honest out-of-fold scores know nothing of them, though the final model learns many by heart."""
+    given = posts(train=80)
+    labels = np.random.default_rng(0).integers(0, 2, len(given))
+    noise = given.assign(label=pd.array(labels, dtype="Int8"))
+    model = backbone(epochs=12, learning_rate=0.01, token_budget=512)
+    ref, _ = trained(model, noise, tmp_path)
+    table = model.score(ref, noise, CARD, tmp_path)
+    rows = (noise["fold"] >= 0).to_numpy()
+    fitted = model.logits(ref, given["text"].tolist(), tmp_path, (0,))
+    assert auc(labels[rows], fitted[rows]) > 0.8  # it could have learned them
+    assert abs(auc(labels[rows], table["logit"][rows].to_numpy()) - 0.5) < 0.2
+
+
+def test_another_process_trains_the_same_adapter(here: dict[str, str], elsewhere: dict[str, str]) -> None:
+    assert here["ref"] == elsewhere["ref"]
+
+
+def test_an_adapter_does_not_depend_on_what_was_trained_before(
+    finished: tuple[Path, AdapterRef], tmp_path: Path
+) -> None:
+    model = backbone()
+    others = posts(train=20).assign(text=lambda rows: rows["text"].str.upper())
+    other, _ = trained(model, others, tmp_path, "eng")
+    ref, _ = trained(model, posts(), tmp_path)
+    assert ref == finished[1]
+    again, _ = trained(backbone(), others, tmp_path / "alone", "eng")
+    assert again == other
+
+
+def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = Bases()
+    model = backbone(bases)
+    first, _ = trained(model, posts(), tmp_path)
+    trained(model, posts(), tmp_path, "eng")
+    assert bases.loads == 1
+    monkeypatch.setattr(module, "train_adapter", lambda *given: pytest.fail("trained again"))
+    again, said = trained(backbone(), posts(), tmp_path)
+    assert again == first and said == ["deu: trained before, nothing to do"]
+    # how it is computed is no reason to train again
+    assert trained(backbone(recompute="always", checkpoint_seconds=5, threads=2), posts(), tmp_path)[0] == first
+
+
+def test_scoring_what_was_scored_in_training_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
+    bases = Bases()
+    backbone(bases).score(finished[1], posts(), CARD, finished[0])
+    assert bases.loads == 0
+
+
+def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    before = backbone().score(ref, posts(), CARD, root)
+    forget_scores(root)
+    bases = Bases()
+    after = backbone(bases).score(ref, posts(), CARD, root)
+    assert bases.loads == 1
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, AdapterRef]) -> None:
+    root, ref = finished
+    given = posts()
+    changed = given.assign(label=given["label"].where(given.index != 0, 1 - given["label"]))
+    with pytest.raises(InputError, match=r"posts_fingerprint.*materialize tiny_adapter for deu again"):
+        backbone().score(ref, changed, CARD, root)
+    for changes in ({"rank": 2}, {"learning_rate": 0.1}, {"model": "tiny:qwen3"}, {"max_length": 16}):
+        with pytest.raises(InputError, match="config_fingerprint"):
+            backbone(**changes).score(ref, given, CARD, root)
+    with pytest.raises(InputError, match="config_fingerprint"):
+        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score(ref, given, CARD, root)
+
+
+@pytest.mark.parametrize("changes", [{}, {"patience": 1}])
+def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
+    copy: tuple[Path, AdapterRef], changes: dict[str, object]
+) -> None:
+    """Early stopping looks at dev, and its logits are held against those from disk: other dev posts, another adapter."""
+    root, _ = copy
+    given = posts()
+    ref, _ = trained(backbone(**changes), given, root)
+    dev = given["split"] == "dev"
+    for changed in (
+        given.assign(text=given["text"].where(~dev, "something else")),
+        given.assign(label=given["label"].where(~dev, 1 - given["label"])),
+        given[~(dev & (given["label"] == 1))].reset_index(drop=True),
+    ):
+        with pytest.raises(InputError, match="posts_fingerprint"):
+            backbone(**changes).score(ref, changed, CARD, root)
+        again, said = trained(backbone(**changes), changed, root)
+        assert again != ref and "deu: trained before, nothing to do" not in said
+
+
+def test_texts_of_test_do_not_reach_training(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    given = posts()
+    other = given.assign(text=given["text"].where(given["split"] != "test", "something else"))
+    assert trained(backbone(), other, root)[0] == ref
+    table = backbone().score(ref, other, CARD, root)
+    assert table["logit"][(given["split"] == "test").to_numpy()].nunique() == 1
+
+
+def test_another_base_under_the_same_name_is_refused(copy: tuple[Path, AdapterRef], tmp_path: Path) -> None:
+    root, ref = copy
+    forget_scores(root)
+    place = tiny_checkpoint("tiny:gemma3", root / "bases")
+    shutil.rmtree(place)
+    tiny_checkpoint("tiny:gemma3", tmp_path / "other", seed=1).rename(place)
+    for ask in (
+        lambda: backbone().score(ref, posts(), CARD, root),
+        lambda: backbone().logits(ref, ["a"], root, (0,)),
+    ):
+        with pytest.raises(InputError, match=r"was trained on other weights of 'tiny:gemma3' .* than are there now"):
+            ask()
+    assert trained(backbone(), posts(), root)[0] != ref
+
+
+def test_a_weight_that_was_altered_far_inside_a_folder_is_seen_by_the_logits(bases_root: Path, tmp_path: Path) -> None:
+    """The name of a base is made of its headers and first bytes; what is behind them shows when the adapter is read back."""
+    folder = Path(shutil.copytree(tiny_checkpoint("tiny:gemma3", bases_root), tmp_path / "model"))
+    model = backbone(model=str(folder))
+    ref, _ = trained(model, posts(), tmp_path)
+    forget_scores(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] + 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training|other weights"):
+        backbone(model=str(folder)).score(ref, posts(), CARD, tmp_path)
+
+
+def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    weights = root / ref.path / "final-seed-0" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    for ask in (
+        lambda: backbone().score(ref, posts(), CARD, root),
+        lambda: backbone().logits(ref, ["a"], root, (0,)),
+        lambda: trained(backbone(), posts(), root),
+    ):
+        with pytest.raises(InputError, match="was changed after it was written"):
+            ask()
+    shutil.rmtree(root / ref.path)
+    assert trained(backbone(), posts(), root)[0] == ref  # made again, to the same bytes
+
+
+def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash is right, because it was wrong when it was written."""
+    files = module.Slot.files
+
+    def wrong(slot: module.Slot) -> dict[str, bytes]:
+        from safetensors.torch import load, save
+
+        found = files(slot)
+        state = load(found["adapter_model.safetensors"])
+        state["base_model.model.score.weight"] = torch.zeros_like(state["base_model.model.score.weight"])
+        return found | {"adapter_model.safetensors": save(state, metadata={"format": "pt"})}
+
+    monkeypatch.setattr(module.Slot, "files", wrong)
+    with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training: it was not saved"):
+        trained(backbone(), posts(), tmp_path)
+
+
+def test_logits_that_are_not_numbers_are_refused_too(
+    copy: tuple[Path, AdapterRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ref = copy
+    forget_scores(root)
+    monkeypatch.setattr(module, "score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan))
+    with pytest.raises(InputError, match="differ by nan"):
+        backbone().score(ref, posts(), CARD, root)
+
+
+def test_no_folds(tmp_path: Path) -> None:
+    given = posts(folds=0)
+    table = scored(backbone(), given, tmp_path)
+    assert table["id"].tolist() == given["id"][given["split"] != "train"].tolist()
+    assert (table["fold"] == -1).all()
+
+
+def test_seeds_are_members_and_their_mean_scores_new_texts(tmp_path: Path) -> None:
+    given = posts()
+    model = backbone(seeds=(0, 5))
+    ref, _ = trained(model, given, tmp_path)
+    table = model.score(ref, given, CARD, tmp_path)
+    assert table.groupby("seed").size().to_dict() == {0: len(given), 5: len(given)}
+    halves = [table["logit"][table["seed"] == seed].to_numpy() for seed in (0, 5)]
+    assert (halves[0] != halves[1]).all()
+    rest = (given["fold"] < 0).to_numpy()
+    mean = model.logits(ref, given["text"][rest].tolist(), tmp_path, (0, 5))
+    np.testing.assert_allclose(mean, (halves[0][rest] + halves[1][rest]) / 2, atol=1e-5)
+    # a seed is what it is alone
+    alone = scored(backbone(), given, tmp_path / "alone")
+    np.testing.assert_allclose(halves[0], alone["logit"], atol=1e-6)
+
+
+def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, AdapterRef], tmp_path: Path) -> None:
+    root, ref = finished
+    given = posts()
+    model = backbone(final="fold_average")
+    averaged_ref, _ = trained(model, given, tmp_path)
+    averaged, retrained = model.score(averaged_ref, given, CARD, tmp_path), backbone().score(ref, given, CARD, root)
+    inside = (given["fold"] >= 0).to_numpy()
+    np.testing.assert_array_equal(averaged["logit"][inside], retrained["logit"][inside])
+    assert (averaged["logit"][~inside] != retrained["logit"][~inside]).all()
+    _, meta = load_adapter(tmp_path, averaged_ref)
+    assert meta["final"] == {"0": ["fold-0-seed-0", "fold-1-seed-0"]}
+    # each fold's model by itself, from disk: fold 0's gives what it gave the rows that it held out
+    slot = Bases().slot(settings(), tmp_path)
+    singles = []
+    for fold in (0, 1):
+        slot.load(tmp_path / averaged_ref.path / f"fold-{fold}-seed-0")
+        logits = module.score_tokens(slot.base, slot.base.tokens(given["text"].tolist()), 128)
+        held_out = (given["fold"] == fold).to_numpy()
+        np.testing.assert_allclose(logits[held_out], averaged["logit"][held_out], atol=1e-5)
+        singles.append(logits)
+    np.testing.assert_allclose(np.mean(singles, axis=0)[~inside], averaged["logit"][~inside], atol=1e-5)
+
+
+def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: Path) -> None:
+    bases = Bases()
+    model = backbone(bases, languages=("eng",))
+    assert model.speaks("eng") and not model.speaks("deu")
+    ref, _ = trained(model, posts(), tmp_path)
+    table = model.score(ref, posts(), CARD, tmp_path)
+    assert list(table.columns) == SCORE_COLUMNS and len(table) == 0
+    assert bases.loads == 0
+
+
+def test_an_adapter_is_safetensors_and_json(finished: tuple[Path, AdapterRef]) -> None:
+    root, ref = finished
+    files = [file for file in (root / ref.path).rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".safetensors", ".json"}
+    tensors = load_numpy(root / ref.path / "adapter.safetensors")
+    assert tensors["out_of_fold"].shape == (1, 16) and tensors["probe.final-seed-0"].shape == (4,)
+    assert not list((root / "work").rglob("*.safetensors"))  # what it was made of is gone
+
+
+MOMENTS = ["finished 1", "checkpoint 2", "writing 4", "finished 1", "closing", "scored"]
+
+
+def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
+    finished: tuple[Path, AdapterRef], tmp_path: Path
+) -> None:
+    """After a model, in a step, while a file is written, after all models, and before the scores are kept."""
+    root, out = tmp_path / "root", tmp_path / "ref"
+    for moment in MOMENTS:
+        assert processes.run(processes.train_language, root, out, moment) == -9, moment
+        assert not out.exists()
+    assert processes.run(processes.train_language, root, out, "never") == 0
+    line, *said = out.read_text().splitlines()
+    assert AdapterRef.model_validate_json(line) == finished[1]
+    assert said[0] == "deu: trained before, nothing to do"  # the last kill came after the language was closed
+    pd.testing.assert_frame_equal(
+        backbone().score(finished[1], posts(), CARD, root), backbone().score(finished[1], posts(), CARD, finished[0])
+    )
+
+
+def test_a_model_that_is_done_is_not_trained_again_after_a_kill(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "ref"
+    assert processes.run(processes.train_language, root, out, "finished 2") == -9
+    assert processes.run(processes.train_language, root, out, "never") == 0
+    said = out.read_text().splitlines()[1:]
+    assert said[:2] == ["deu fold 1 of 2: trained before", "deu fold 2 of 2: trained before"]
+    assert not any("fold" in line and "step" in line for line in said)
+
+
+@pytest.mark.parametrize("written", [0, 3, 6, 9])
+def test_a_disk_that_fills_leaves_nothing_half_and_the_next_run_ends_well(
+    finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    shutil.copytree(finished[0] / "bases", tmp_path / "bases")
+    write, count = Path.write_bytes, 0
+
+    def full(path: Path, content: bytes) -> int:
+        nonlocal count
+        count += 1
+        if count > written:
+            write(path, content[: len(content) // 2])
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            trained(backbone(), posts(), tmp_path)
+    assert count == written + 1
+    assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+    ref, _ = trained(backbone(), posts(), tmp_path)
+    assert ref == finished[1]
+    assert folder_sha256(tmp_path / ref.path) == ref.sha256

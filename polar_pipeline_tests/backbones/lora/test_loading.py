@@ -1,0 +1,305 @@
+"""A base is loaded with every weight of its checkpoint, or one sentence says why not and what to do."""
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from polar_pipeline.backbones.lora import loading, memory
+from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
+from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.errors import InputError
+from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline_tests.backbones.lora.examples import settings
+from polar_pipeline_tests.backbones.lora.processes import SHAPES
+
+
+def copied(bases_root: Path, folder: Path, shape: str = "gemma3") -> Path:
+    return Path(shutil.copytree(tiny_checkpoint(f"tiny:{shape}", bases_root), folder / shape))
+
+
+def changed_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def changed_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+FIRST = "embed_tokens.weight"
+
+
+def test_every_weight_is_the_checkpoints_and_only_the_head_is_not(base: BaseModel, bases_root: Path) -> None:
+    """The trap: a multimodal checkpoint loads into the text class without a word, and leaves all weights random."""
+    shape = base.name.removeprefix("tiny:")
+    saved = load_file(tiny_checkpoint(base.name, bases_root) / "model.safetensors")
+    prefix = base.model.base_model_prefix
+    towers = {"gemma3": "model.", "qwen3": "model.", "xlm_roberta": "roberta."}
+    towers["gemma3_multimodal"] = next((name.removesuffix(FIRST) for name in saved if name.endswith(FIRST)), "")
+    loaded = {name: value for name, value in base.model.state_dict().items() if name.startswith(f"{prefix}.")}
+    assert len(loaded) > 50
+    for name, value in loaded.items():
+        assert torch.equal(value, saved[towers[shape] + name.removeprefix(f"{prefix}.")]), name
+    assert {name.partition(".")[0] for name in base.model.state_dict()} == {prefix, base.head}
+    text = {name for name in saved if name.startswith(towers[shape])}
+    assert len(text) == len(loaded)  # none of the text tower's was left behind
+    assert base.model.config.num_labels == 1
+
+
+def test_the_old_multimodal_names_are_known_too(bases_root: Path, tmp_path: Path) -> None:
+    """Google's checkpoints were published with `language_model.model.`, before transformers wrote `model.language_model.`."""
+    folder = copied(bases_root, tmp_path, "gemma3_multimodal")
+    old = "language_model.model."
+
+    def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        assert any(name.startswith(("model.language_model.", old)) for name in state)
+        return {name.replace("model.language_model.", old): value for name, value in state.items()}
+
+    expected = load_base(settings(model="tiny:gemma3_multimodal"), bases_root).model.state_dict()
+    changed_weights(folder, rename)
+    found = load_base(settings(model=str(folder)), bases_root).model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected if not name.startswith("score"))
+
+
+WEIGHTS: dict[str, Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]] = {
+    "renamed": lambda state: {name.replace("layers.3.mlp", "layers.3.mpl"): value for name, value in state.items()},
+    "one missing": lambda state: {name: value for name, value in state.items() if "layers.5.mlp.up_proj" not in name},
+    "a layer missing": lambda state: {name: value for name, value in state.items() if "layers.2." not in name},
+    "one too many": lambda state: state | {"model.layers.6.mlp.up_proj.weight": torch.zeros(128, 64)},
+    "another prefix": lambda state: {f"tower.{name}": value for name, value in state.items()},
+    "another shape": lambda state: state | {"model.norm.weight": torch.zeros(32)},
+}
+
+
+@pytest.mark.parametrize("change", WEIGHTS)
+def test_weights_that_do_not_fit_are_refused(bases_root: Path, tmp_path: Path, change: str) -> None:
+    folder = copied(bases_root, tmp_path)
+    changed_weights(folder, WEIGHTS[change])
+    with pytest.raises(InputError, match=r"model '.*gemma3'.*(do not fit|cannot be loaded)"):
+        load_base(settings(model=str(folder)), bases_root)
+
+
+FOLDERS: dict[str, Callable[[Path], object]] = {
+    "weights cut": lambda at: (at / "model.safetensors").write_bytes((at / "model.safetensors").read_bytes()[:-500]),
+    "weights are text": lambda at: (at / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1"),
+    "weights gone": lambda at: (at / "model.safetensors").unlink(),
+    "weights only as a pickle": lambda at: (at / "model.safetensors").rename(at / "pytorch_model.bin"),
+    "tokenizer gone": lambda at: [file.unlink() for file in at.glob("tokenizer*")],
+    "tokenizer cut": lambda at: (at / "tokenizer.json").write_text('{"version'),
+    "configuration gone": lambda at: (at / "config.json").unlink(),
+    "configuration cut": lambda at: (at / "config.json").write_text("{"),
+    "unknown architecture": lambda at: changed_config(at, model_type="gemma17"),
+    "no classifier of that kind": lambda at: changed_config(at, model_type="clip_vision_model"),
+    "a pickle of tokens": lambda at: (at / "tokenizer.json").rename(at / "tokenizer.pickle"),
+    "folder gone": lambda at: shutil.rmtree(at),
+}
+
+
+@pytest.mark.parametrize("damage", FOLDERS)
+def test_a_folder_that_is_no_model_is_one_clear_sentence(bases_root: Path, tmp_path: Path, damage: str) -> None:
+    folder = copied(bases_root, tmp_path)
+    FOLDERS[damage](folder)
+    with pytest.raises(InputError) as caught:
+        load_base(settings(model=str(folder)), bases_root)
+    text = str(caught.value)
+    assert "gemma3'" in text and len(text) < 800 and "\n" not in text
+
+
+CODE = """
+import pathlib
+pathlib.Path({marker!r}).write_text("ran")
+from transformers import Gemma3TextConfig
+class Evil(Gemma3TextConfig):
+    model_type = "evil"
+"""
+
+
+@pytest.mark.parametrize("model_type", ["gemma3_text", "evil"])
+def test_code_of_a_checkpoint_never_runs_even_if_a_person_would_say_yes(
+    bases_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str
+) -> None:
+    folder, marker = copied(bases_root, tmp_path), tmp_path / "marker"
+    (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
+    auto = {name: "evil.Evil" for name in ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")}
+    changed_config(folder, model_type=model_type, auto_map=auto | {"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer |= {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
+    if model_type == "evil":
+        with pytest.raises(InputError, match="cannot be loaded"):
+            load_base(settings(model=str(folder)), bases_root)
+    else:
+        assert load_base(settings(model=str(folder)), bases_root).model.config.model_type == "gemma3_text"
+    assert not marker.exists() and not asked
+
+
+def test_a_head_of_another_task_is_left_out(bases_root: Path, tmp_path: Path) -> None:
+    """A checkpoint that was fine-tuned for three classes gives its trunk; its head would not fit, and is not ours."""
+    folder = copied(bases_root, tmp_path)
+    changed_weights(folder, lambda state: state | {"score.weight": torch.ones(3, 64)})
+    assert load_base(settings(model=str(folder)), bases_root).model.score.weight.shape == (1, 64)
+
+
+def test_too_little_memory_names_what_to_change(bases_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**19)
+    with pytest.raises(
+        InputError, match=r"'tiny:gemma3' of backbone 'tiny' needs 0\.0 GiB .* set four_bit to true, name"
+    ):
+        load_base(settings(), bases_root)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**10)
+    with pytest.raises(InputError, match=r"GiB free: name a smaller model"):
+        load_base(settings(four_bit=True), bases_root)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(bases_root: Path) -> None:
+    with pytest.raises(InputError, match=r"'tiny' asks for device cuda and there is none: set device to auto or cpu"):
+        load_base(settings(device="cuda"), bases_root)
+    assert load_base(settings(device="auto"), bases_root).device == "cpu"
+
+
+def test_four_bit_is_not_for_encoders(bases_root: Path) -> None:
+    with pytest.raises(InputError, match="four_bit is for Gemma 3 and Qwen3, not for xlm-roberta"):
+        load_base(settings(model="tiny:xlm_roberta", four_bit=True), bases_root)
+
+
+def test_float16_is_no_setting_and_auto_depends_on_the_device() -> None:
+    """Gemma 3 overflows in float16."""
+    with pytest.raises(ValueError, match="float16"):
+        LoraSettings(name="x", kind="lora", model="m", dtype="float16")
+    assert pick_dtype(settings(), "cuda") == torch.bfloat16 and pick_dtype(settings(), "cpu") == torch.float32
+    assert pick_dtype(settings(dtype="bfloat16"), "cpu") == torch.bfloat16
+
+
+def test_attention_of_cudnn_is_off_on_a_gpu(bases_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backward pass gives NaN on H100 and H200 with a mask when the length is 64 mod 128."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    monkeypatch.setattr(loading, "pick_device", lambda chosen: "cuda")
+    monkeypatch.setattr(loading, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        with pytest.raises(InputError, match="far enough"):
+            load_base(settings(), bases_root)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+def test_what_a_base_is_depends_on_its_files_and_not_on_its_place(bases_root: Path, tmp_path: Path) -> None:
+    folder = copied(bases_root, tmp_path)
+    expected = load_base(settings(), bases_root).identity
+    assert load_base(settings(model=str(folder)), bases_root).identity == expected
+    (folder / "README.md").write_text("hello")
+    assert load_base(settings(model=str(folder)), bases_root).identity == expected
+    changed_weights(folder, lambda state: state | {"model.embed_tokens.weight": state["model.embed_tokens.weight"] + 1})
+    assert load_base(settings(model=str(folder)), bases_root).identity != expected
+    changed_config(other := copied(bases_root, tmp_path / "other"), rms_norm_eps=1e-5)
+    assert load_base(settings(model=str(other)), bases_root).identity != expected
+    found = {load_base(settings(model=f"tiny:{shape}"), bases_root).identity for shape in SHAPES}
+    assert len(found) == 4
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download needs: one model that is there, one that is gated, none else."""
+
+    folder: Path
+    commit = "c" * 40
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+    def _answer(self, body: bool = False) -> None:
+        path = self.path.partition("?")[0]
+        if "/polar/gated" in path:
+            return self._refuse(403, "GatedRepo", "Access to model polar/gated is restricted.")
+        if "/polar/open" not in path:
+            return self._refuse(401, "RepoNotFound", "Invalid username or password.")
+        file = self.folder / path.rpartition("/")[2]
+        if "/resolve/" not in path or not file.is_file():
+            return self._refuse(404, "EntryNotFound", "Entry not found")
+        content = file.read_bytes()
+        self.send_response(200)
+        self.send_header("ETag", f'"{file.name}-{len(content)}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+        return None
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", message)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+SCRIPT = """
+import json, pathlib, sys
+from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline.errors import InputError
+from polar_pipeline_tests.backbones.lora.examples import settings
+for model in ("polar/gated", "polar/missing", "polar/open"):
+    try:
+        base = load_base(settings(model=model), pathlib.Path("."))
+        print(json.dumps(["loaded", base.identity, float(base.model.model.norm.weight.sum())]))
+    except InputError as error:
+        print(json.dumps(["refused", str(error)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(bases_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[list[str]]]:
+    """What loading three models from a hub comes to, in a process that knows no other hub."""
+    handler = type("Filled", (Hub,), {"folder": tiny_checkpoint("tiny:gemma3", bases_root)})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    variables |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_DISABLE_XET": "1"}
+    variables |= {"HF_HOME": str(tmp_path_factory.mktemp("hub")), "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=variables, capture_output=True, text=True, check=False, timeout=120
+    )
+    server.shutdown()
+    assert done.returncode == 0, done.stderr
+    yield [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_a_gated_model_says_what_to_accept_where(answers: list[list[str]]) -> None:
+    kind, text = answers[0]
+    assert kind == "refused"
+    assert text.startswith(
+        "model 'polar/gated' is gated: accept its licence at https://huggingface.co/polar/gated and set HF_TOKEN"
+    )
+
+
+def test_a_model_that_no_hub_has_is_named(answers: list[list[str]]) -> None:
+    kind, text = answers[1]
+    assert kind == "refused"
+    assert (
+        "model 'polar/missing' (revision main) of backbone 'tiny' cannot be loaded" in text and "check its name" in text
+    )
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(answers: list[list[str]]) -> None:
+    assert answers[2][:2] == ["loaded", "c" * 40]
