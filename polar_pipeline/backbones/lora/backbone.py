@@ -81,11 +81,13 @@ class LoraBackbone:
         work = self._work(slot, root, language, data)
         ref = _kept(work, root)
         if ref is None:
-            prepared = Language(posts, slot.base, self._settings, language, self._seed)
+            prepared = self._prepared(slot, posts, language)
             self._train_models(slot, [(model, work) for model in prepared.models()], progress)
             ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
             # before it counts as done it has to be what it was, read from disk
-            FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts), prepared, progress)
+            FinalModels(ref, root, self._settings, self._bases).logits(
+                texts_outside(posts), lambda _: prepared, progress
+            )
             work.close(ref)
         else:
             progress(f"{language}: trained before, nothing to do")
@@ -96,7 +98,9 @@ class LoraBackbone:
         expected = seen_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
         tensors, _ = load_adapter(root, ref)
-        rest = FinalModels(ref, root, self._settings, self._bases).logits(texts_outside(posts))
+        rest = FinalModels(ref, root, self._settings, self._bases).logits(
+            texts_outside(posts), lambda place: self._prepared(place, posts, ref.language)
+        )
         return score_tables(posts, tensors, rest, self.name, ref.language)
 
     def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
@@ -116,7 +120,7 @@ class LoraBackbone:
             slot = self._bases.slot(self._settings, root)
             work = self._work(slot, root, language, seen_fingerprint(table, card))
             if self.speaks(language) and _kept(work, root) is None:
-                prepared = Language(table, slot.base, self._settings, language, self._seed)
+                prepared = self._prepared(slot, table, language)
                 jobs.append([(model, work) for model in prepared.models()])
         if jobs and len(jobs[0]) < self._settings.together:
             self._train_models(slot, [job for models in zip(*jobs, strict=True) for job in models], progress)
@@ -148,6 +152,9 @@ class LoraBackbone:
 
     def _finish(self, slot: Place, model: Model, work: Work, files: dict[str, bytes]) -> None:
         work.finish(model.key, files, score_tokens(slot.base, model.judged.tokens, self._settings.token_budget))
+
+    def _prepared(self, place: Place, posts: pd.DataFrame, language: str) -> Language:
+        return Language(posts, place.base, self._settings, language, self._seed)
 
     def _work(self, slot: Place, root: Path, language: str, data: str) -> Work:
         return Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))

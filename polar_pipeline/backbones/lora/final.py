@@ -5,6 +5,7 @@ load it again. What does not belong here: training, and rows in folds.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,10 @@ class FinalModels:
         self.tensors, self.meta = load_adapter(root, ref)
         self.seeds: list[int] = self.tensors["seeds"].tolist()
 
-    def logits(self, texts: list[str], prepared: Language | None = None, progress: Progress | None = None) -> Floats:
-        """Logits float64 (seeds, texts). Where `prepared` is given, the models are probed with its posts before they are trusted.
+    def logits(
+        self, texts: list[str], prepare: Callable[[Place], Language] | None = None, progress: Progress | None = None
+    ) -> Floats:
+        """Logits float64 (seeds, texts). Where `prepare` is given, the models are probed with the language's posts before they are trusted.
 
         Raises InputError when the base is another than the one that was trained on, or a model is not what it was in training.
         """
@@ -49,8 +52,8 @@ class FinalModels:
             found: Floats = load_file(path)["logits"]
             return found
         slot = self.place()
-        if prepared is not None:
-            self._probe(slot, prepared)
+        if prepare is not None:
+            self._probe(slot, prepare(slot))
         rows = slot.base.tokens(texts)
         started = time.perf_counter()
         found = np.stack([self._mean(slot, rows, seed) for seed in self.seeds])

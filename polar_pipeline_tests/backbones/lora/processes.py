@@ -16,8 +16,7 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora import backbone as backbone_module
-from polar_pipeline.backbones.lora import training, work
+from polar_pipeline.backbones.lora import final, training, work
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
@@ -92,7 +91,7 @@ def kill_at(kind: str, number: int) -> None:
     elif kind == "closing":
         work.Work.close = lambda self, ref: die()
     elif kind == "scored":
-        backbone_module.write_hot = lambda *arguments: die()
+        final.write_atomic = lambda *arguments: die()
 
 
 def train_language(root: Path, out: Path, moment: str) -> None:

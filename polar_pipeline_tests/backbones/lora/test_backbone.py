@@ -261,7 +261,9 @@ def test_logits_that_are_not_numbers_are_refused_too(
 ) -> None:
     root, ref = copy
     forget_scores(root)
-    monkeypatch.setattr(module, "score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan))
+    monkeypatch.setattr(
+        "polar_pipeline.backbones.lora.final.score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan)
+    )
     with pytest.raises(InputError, match="differ by nan"):
         backbone().score(ref, posts(), CARD, root)
 
@@ -331,7 +333,7 @@ def test_an_adapter_is_safetensors_and_json(finished: tuple[Path, AdapterRef]) -
     assert not list((root / "work").rglob("*.safetensors"))  # what it was made of is gone
 
 
-MOMENTS = ["finished 1", "checkpoint 2", "writing 4", "finished 1", "closing", "scored"]
+MOMENTS = ["finished 1", "checkpoint 2", "writing 4", "finished 1", "scored", "closing"]
 
 
 def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
@@ -345,7 +347,7 @@ def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
     assert processes.run(processes.train_language, root, out, "never") == 0
     line, *said = out.read_text().splitlines()
     assert AdapterRef.model_validate_json(line) == finished[1]
-    assert said[0] == "deu: trained before, nothing to do"  # the last kill came after the language was closed
+    assert said[0] == "deu fold 1 of 2: trained before"  # the last kill came before the language was closed
     pd.testing.assert_frame_equal(
         backbone().score(finished[1], posts(), CARD, root), backbone().score(finished[1], posts(), CARD, finished[0])
     )

@@ -38,4 +38,4 @@ def test_what_was_released_is_loaded_again_and_a_failure_leaves_none_behind(tmp_
     assert bases.loads == 2
     with pytest.raises(InputError):
         bases.slot(settings(model="tiny:none"), tmp_path)
-    assert bases.slot(settings(), tmp_path).base.name == "tiny:gemma3" and bases.loads == 3
+    assert bases.slot(settings(), tmp_path).base.name == "tiny:gemma3" and bases.loads == 2

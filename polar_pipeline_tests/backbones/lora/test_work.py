@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from polar_pipeline.backbones.lora.hot import read_hot, write_hot
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.lora.work import Work
@@ -72,14 +71,3 @@ def test_a_full_disk_leaves_no_half_of_a_model(tmp_path: Path, monkeypatch: pyte
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
     work(tmp_path).finish("m", FILES, LOGITS)
     assert work(tmp_path).files("m") == FILES
-
-
-def test_kept_logits_are_of_one_adapter_and_one_list_of_texts(tmp_path: Path) -> None:
-    logits = np.array([[0.5, 1.5]])
-    write_hot(tmp_path, REF, ["a", "b"], logits)
-    found = read_hot(tmp_path, REF, ["a", "b"])
-    assert found is not None
-    np.testing.assert_array_equal(found, logits)
-    assert read_hot(tmp_path, REF, ["b", "a"]) is None
-    assert read_hot(tmp_path, REF, ["a"]) is None
-    assert read_hot(tmp_path, REF.model_copy(update={"sha256": "t"}), ["a", "b"]) is None
