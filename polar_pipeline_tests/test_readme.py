@@ -20,7 +20,11 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) 
 # run here as they stand, in one folder, in this order; POLAR_PROFILE makes them those of the demo where they name no profile
 AS_THEY_STAND = ["polar data check", "polar run --all --resume", "dg check defs"]
 AS_THEY_STAND += [line for line in COMMANDS if line.startswith(("printf ", "polar predict "))]
-AS_THEY_STAND += ["cp polar_pipeline/profiles/demo.yaml my.yaml", "polar run --all --profile my.yaml"]
+AS_THEY_STAND += [
+    "cp polar_pipeline/profiles/gpu.yaml gpu.yaml",
+    "cp polar_pipeline/profiles/demo.yaml my.yaml",
+    "polar run --all --profile my.yaml",
+]
 AS_THEY_STAND += [f"polar synth {what} --profile my.yaml --language deu" for what in ("plan", "evaluate")]
 AS_THEY_STAND += ["POLAR_HOME=.polar-other polar run --all --profile my.yaml", "polar compare .polar .polar-other"]
 ON_REAL_DATA = ["polar run --language deu --language swa --jobs 2", "polar run --all --profile cpu"]

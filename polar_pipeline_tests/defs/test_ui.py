@@ -99,8 +99,8 @@ def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_repor
             "COMPLETED"
         )
 
-    servers.wait(240, "the backfill", ended)
-    servers.wait(180, "the report", (servers.home / "submission.zip").exists)
+    servers.wait(600, "the backfill", ended)
+    servers.wait(300, "the report", (servers.home / "submission.zip").exists)
     servers.wait(60, "the report", (servers.home / "report" / "index.html").exists)
     assert sorted(file.stem for file in (servers.home / "predictions").iterdir()) == CODES
 
