@@ -31,6 +31,7 @@ class Rows(NamedTuple):
     inside: Mask
     final: Mask
     labels: Ints  # of `inside`
+    folds: Ints  # of `inside`
 
 
 def screen(
@@ -66,7 +67,7 @@ def rows_of(posts: pd.DataFrame, transductive: bool) -> Rows:
     labelled = posts["label"].notna().to_numpy(dtype=bool)
     inside = folded if folded.any() else labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
     final = ~folded & ((posts["split"] != "test").to_numpy(dtype=bool) | transductive) & folded.any()
-    return Rows(inside, final, posts["label"][inside].to_numpy(dtype=int))
+    return Rows(inside, final, posts["label"][inside].to_numpy(dtype=int), posts["fold"][inside].to_numpy(dtype=int))
 
 
 def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[MemberScores]:
@@ -90,10 +91,16 @@ def fault(logits: Floats, rows: Rows) -> str:
         return f"its out-of-fold scores are inverted (AUC {rank:.2f})"
     if not len(final):
         return ""
-    spread = float(final.std() / inside.std())
+    spread = float(final.std() / max(_within_folds(inside, rows.folds), _FLAT))
     if spread < _SHRUNK:
         return f"the final model's logits spread {spread:.1%} as far as its folds'"
     return _one_class(inside, final, rows.labels) if knows(rank, rows.labels) else ""
+
+
+def _within_folds(logits: Floats, folds: Ints) -> float:
+    """Standard deviation around each fold's own mean: the folds' models may lie apart, which is no spread of any one."""
+    means = np.bincount(folds - folds.min(), weights=logits) / np.maximum(np.bincount(folds - folds.min()), 1)
+    return float(np.sqrt(np.mean((logits - means[folds - folds.min()]) ** 2)))
 
 
 def knows(rank: float, labels: Ints) -> bool:

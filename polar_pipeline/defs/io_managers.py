@@ -81,4 +81,4 @@ class TextIOManager(LanguageIOManager):
 
 
 def _reader_is_partitioned(context: dg.InputContext) -> bool:
-    return context.step_context.has_partition_key
+    return context.step_context.has_partition_key or context.step_context.has_partition_key_range

@@ -1,6 +1,7 @@
 """Tables and records survive the disk; an unpartitioned reader gets a dict for one, two and many languages."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -62,3 +63,26 @@ def test_a_record_that_is_not_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "size" / "deu.json").write_text('{"language": "deu", "posts": "many"}')
     with pytest.raises(ValueError, match="posts"), dg.instance_for_test() as instance:
         dg.materialize([table, size, across], selection=[across], resources=resources(tmp_path), instance=instance)
+
+
+@dg.asset(partitions_def=LANGUAGES, io_manager_key="sizes", backfill_policy=dg.BackfillPolicy.single_run())
+def sizes(context: dg.AssetExecutionContext, table: Any) -> Any:
+    """Of one run over several languages: as many tables as it has languages; the bare one where it has one."""
+    if len(context.partition_keys) == 1:
+        return Size(language=context.partition_keys[0], posts=len(table))
+    return {key: Size(language=key, posts=len(table[key])) for key in context.partition_keys}
+
+
+@pytest.mark.parametrize(("first", "last"), [("deu", "deu"), ("deu", "eng"), ("swa", "hin")])
+def test_a_range_of_languages_in_one_run(tmp_path: Path, first: str, last: str) -> None:
+    resources = {"tables": ParquetIOManager(UPath(tmp_path)), "sizes": RecordIOManager(UPath(tmp_path), Size)}
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for code in CODES:
+            assert dg.materialize([table], partition_key=code, resources=resources, instance=instance).success
+        assert dg.materialize(
+            [table, sizes], selection=[sizes], tags=tags, resources=resources, instance=instance
+        ).success
+    wanted = CODES[CODES.index(first) : CODES.index(last) + 1]
+    found = {file.stem: Size.model_validate_json(file.read_text()) for file in (tmp_path / "sizes").glob("*.json")}
+    assert found == {code: Size(language=code, posts=2) for code in wanted}
