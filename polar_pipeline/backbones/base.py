@@ -27,6 +27,7 @@ class Progress:
         self, say: Callable[[str], None] | None = None, measure: Callable[[int, dict[str, float]], None] | None = None
     ) -> None:
         self._say, self._measure = say, measure
+        self.latest: dict[str, float] = {}  # the last value of each figure
 
     def __call__(self, text: str) -> None:
         """One line for a person."""
@@ -35,6 +36,7 @@ class Progress:
 
     def measure(self, step: int, values: dict[str, float]) -> None:
         """Figures of this step, for the tracked run."""
+        self.latest |= values
         if self._measure:
             self._measure(step, values)
 

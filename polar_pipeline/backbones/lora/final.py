@@ -43,20 +43,19 @@ class FinalModels:
 
         Raises InputError when the base is another than the one that was trained on, or a model is not what it was in training.
         """
-        from safetensors.numpy import load_file, save
+        from safetensors.numpy import save
 
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
         path = self._kept(texts)
         if path.exists():
-            found: Floats = load_file(path)["logits"]
-            return found
+            return _read(path)
         slot = self.place()
         if prepare is not None:
             self._probe(slot, prepare(slot))
         rows = slot.base.tokens(texts)
         started = time.perf_counter()
-        found = np.stack([self._mean(slot, rows, seed) for seed in self.seeds])
+        found: Floats = np.stack([self._mean(slot, rows, seed) for seed in self.seeds])
         rate = sum(map(len, rows)) * len(self.seeds) / (time.perf_counter() - started)
         write_atomic(path, save({"logits": found}))
         if progress:
@@ -107,3 +106,17 @@ class FinalModels:
     def _kept(self, texts: list[str]) -> Path:
         key = fingerprint([self._ref.sha256, texts])
         return self._root / "scored" / self._ref.backbone / self._ref.language / f"{key[:16]}.safetensors"
+
+
+def _read(path: Path) -> Floats:
+    """Logits that were kept. Raises InputError when the file is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found: Floats = load_file(path)["logits"]
+    except (SafetensorError, KeyError) as error:
+        raise InputError(
+            f"the logits kept in {path} are damaged ({error}): remove the file, they are then computed again."
+        ) from error
+    return found

@@ -75,6 +75,7 @@ def backbone_assets(
                 "sha256": ref.sha256,
                 "train_posts": rows,
                 "train_seconds": seconds,
+                **_throughput(progress.latest),
             }
         )
         return ref
@@ -103,6 +104,13 @@ def backbone_assets(
         return scores
 
     return [adapter, dev_probabilities]
+
+
+def _throughput(latest: dict[str, float]) -> dict[str, float]:
+    """Real tokens a second in training, the mean over the models, and in scoring; nothing where nothing was trained now."""
+    rates = [value for name, value in latest.items() if name.endswith("/tokens_per_second")]
+    found = {"train_tokens_per_second": sum(rates) / len(rates)} if rates else {}
+    return found | {name: value for name, value in latest.items() if name == "score_tokens_per_second"}
 
 
 def pool_of(settings: BackboneSettings) -> str | None:
