@@ -23,7 +23,7 @@ from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.filters import objections, reference
 from polar_pipeline.defs.project import Project
 from polar_pipeline.task.languages import LANGUAGES, language
-from polar_pipeline.task.profile import CurationSettings
+from polar_pipeline.task.synthesis import CurationSettings
 
 FOLDS = 5
 EXAMPLE = {1: ["slur", "threat", "insult"]}  # marker_keywords in the documentation of its TaskSpec

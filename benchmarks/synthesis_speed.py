@@ -25,7 +25,7 @@ from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.make import planned_requests
 from polar_pipeline.synthesis.posts import synthetic_posts
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 from polar_pipeline_tests.synthesis.made import Running
 
 DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60

@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from polar_pipeline.defs.project import Project
+
+# how long an example takes says how busy the machine is, and nothing about the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DATA_DIR = os.environ.get("POLAR_DATA_DIR")
 real_data = pytest.mark.skipif(not DATA_DIR, reason="set POLAR_DATA_DIR to the official release")

@@ -33,7 +33,8 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     try:
         for code in codes:
             posts = _posts(project, code)
-            made = make_posts(posts, code, project.card, profile.synthesis, profile.seed, project.home.ledgers, _say)
+            settings = profile.synthesis.of(code)
+            made = make_posts(posts, code, project.card, settings, profile.seed, project.home.ledgers, _say)
             found = review(posts, made.posts, code, project.card, profile, project.home, _say)
             decided = gate(found.table, code, project.card, profile)
             _add_rows(table, code, decided.results)
@@ -61,13 +62,13 @@ def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
 
 def _closing(project: Project, code: str, made: Made, found: Review, decided: Gate) -> str:
     """One sentence: what there was to train with, and what it was good for."""
-    settings = project.profile
+    asked, most = project.profile.synthesis.of(code).posts, project.profile.curation.of(code).share
     stopped = "".join(f"; {why}" for why in (made.stopped, found.stopped) if why)
-    posts = f"{code}: {found.usable} usable of {settings.synthesis.posts} posts asked for{stopped}"
+    posts = f"{code}: {found.usable} usable of {asked} posts asked for{stopped}"
     if not found.usable:
         return f"{posts}; nothing to train with."
     if decided.share == 0:
-        return f"{posts}; no share up to {settings.curation.share:.0%} helps beyond the error, so train without them."
+        return f"{posts}; no share up to {most:.0%} helps beyond the error, so train without them."
     best = next(result for result in decided.results if result.share == decided.share)
     return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
 

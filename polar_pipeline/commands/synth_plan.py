@@ -66,7 +66,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
 
 
 def _row(project: Project, code: str) -> Row:
-    settings = project.profile.synthesis
+    settings = project.profile.synthesis.of(code)
     posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
     requests = planned_requests(posts, code, project.card, settings, project.profile.seed)
     answers = read_answers(project.home.ledgers / f"{code}.jsonl")

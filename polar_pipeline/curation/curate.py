@@ -18,7 +18,7 @@ from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection, objections, reference
 from polar_pipeline.curation.overlap import share_of_words, word_copies
 from polar_pipeline.task.languages import language as registered
-from polar_pipeline.task.profile import CurationSettings
+from polar_pipeline.task.synthesis import CurationSettings
 
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
 STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]

@@ -22,4 +22,5 @@ def gate(curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile)
     """Shares above the profile's are measured too, but not chosen. `curated` is what `curate` returned."""
     own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
     results = evaluate_shares(curated, language, card, profile, make_backbone(own, profile))
-    return Gate(helpful_share([result for result in results if result.asked <= profile.curation.share]), results)
+    most = profile.curation.of(language).share
+    return Gate(helpful_share([result for result in results if result.asked <= most]), results)

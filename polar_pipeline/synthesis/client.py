@@ -14,7 +14,7 @@ from polar_pipeline.synthesis.pace import Pace, remaining
 from polar_pipeline.synthesis.prices import answer_format
 from polar_pipeline.synthesis.reading import read_reply
 from polar_pipeline.synthesis.request import Reply, Request
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -21,7 +21,7 @@ from polar_pipeline.synthesis.pace import Pace
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.synthesis.trouble import Trouble, dearer, no_money
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
 _PATIENCE = 10  # time-outs without an answer to anyone, after which refusals that name a wait are no longer waited for

@@ -17,7 +17,7 @@ from polar_pipeline.synthesis.prompts import Style, request
 from polar_pipeline.synthesis.request import Request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 
 class Made(NamedTuple):

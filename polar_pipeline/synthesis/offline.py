@@ -11,7 +11,7 @@ import regex
 from polar_pipeline.synthesis.plan import prompt_pool, wanted_labels
 from polar_pipeline.synthesis.posts import as_table, ids
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 SOURCE = "perturbed"
 _MENTION = regex.compile(r"@[\w.]+")

@@ -7,13 +7,14 @@ import json
 
 import numpy as np
 import pandas as pd
+import regex
 
 from polar_pipeline.synthesis.endpoint import address
 from polar_pipeline.synthesis.plan import Errand
 from polar_pipeline.synthesis.request import Message, Request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import Language
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 _SYSTEM = """You write social-media posts that a classifier for content moderation is trained on.
 The classifier must learn to tell posts that are {positive} from posts that are not.
@@ -24,6 +25,7 @@ Answer with JSON: {{"posts": [...]}}, exactly as many texts as are asked for, in
 
 _STYLE = """Language: {name} ({native}), in {scripts} script. Write as its speakers do on social media: the register, slips, \
 abbreviations, emoji, hashtags and code-switching of the posts shown, not the prose of a textbook or a translation.
+Register: of the real posts {register}. Keep to these shares over many posts.
 Length: most real posts have {low} to {high} characters, half of them at most {middle}. Vary it likewise.
 Do not mention this task, the labels, or that the posts are written for anything. No quotation marks around a post, no numbering."""
 
@@ -37,12 +39,31 @@ differ in one thing: the first is {positive}, the second is {negative}. Give the
 }
 
 
+# what tells the register of one corpus of posts from another's, whatever the language
+_REGISTER = {
+    "an @mention": r"@\w",
+    "a #hashtag": r"#\w",
+    "a link": r"https?://|www\.",
+    "an emoji": r"\p{Extended_Pictographic}",
+    "an exclamation mark": r"[!\uff01]",
+    "a question mark": r"[?\uff1f\u061f]",
+    "more than one line": r"\S\s*\n\s*\S",
+    "no punctuation at the end": r"[^\p{P}\s]\s*\Z",
+}
+
+
 class Style:
-    """How a language's real posts look: their lengths in characters. Made from the posts that may be shown."""
+    """How a language's real posts look: lengths in characters, and the share of posts that have what. Made from the posts that may be shown."""
 
     def __init__(self, pool: pd.DataFrame) -> None:
         lengths = pool["text"].str.len().to_numpy(dtype=float)
         self.low, self.middle, self.high = (int(np.quantile(lengths, at)) for at in (0.1, 0.5, 0.9))
+        texts = pool["text"].tolist()
+        shares = {
+            what: sum(regex.search(pattern, text) is not None for text in texts) / max(len(texts), 1)
+            for what, pattern in _REGISTER.items()
+        }
+        self.register = ", ".join(f"{share:.0%} have {what}" for what, share in shares.items())
 
 
 def request(errand: Errand, language: Language, style: Style, card: TaskCard, settings: SynthesisSettings) -> Request:
@@ -95,6 +116,7 @@ def _user(errand: Errand, language: Language, style: Style, card: TaskCard) -> s
         name=language.name,
         native=language.native_name,
         scripts=" and ".join(language.scripts),
+        register=style.register,
         low=style.low,
         middle=style.middle,
         high=style.high,

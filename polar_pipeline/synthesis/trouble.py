@@ -6,7 +6,7 @@ What does not belong here: a failure among successes; that is counted, and the r
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.answers import USELESS
 from polar_pipeline.synthesis.client import BROKEN, TOO_LATE, UNREACHED
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 _FREE, _PAID = 5, 20  # requests that ended alike before nothing more is sent; answers differ by what was asked
 _WORDS = {"refused": "refuses", "malformed": "answers without the JSON that was asked for", "truncated": "cuts off"}

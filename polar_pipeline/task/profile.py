@@ -15,6 +15,7 @@ from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
 from polar_pipeline.task.settings import Settings, read_settings
+from polar_pipeline.task.synthesis import CurationSettings, SynthesisSettings
 
 DEFAULT_PROFILE = "cpu"
 STRATEGIES = ("equal", "simplex", "ridge")  # of combining several backbones; one alone goes by its name
@@ -32,56 +33,6 @@ class FoldSettings(Settings):
         if value == 1:
             raise ValueError("one fold leaves nothing to train on, use 0 or at least 2")
         return value
-
-
-class SynthesisSettings(Settings):
-    """Which synthetic posts are made, of what, and for how much."""
-
-    source: Literal["none", "offline", "endpoint"] = "none"
-    posts: int = Field(default=1000, ge=1, le=100_000)
-    shares: tuple[float, float, float] = (0.5, 0.3, 0.2)
-    positive_share: float = Field(default=0.5, gt=0, lt=1)
-    posts_per_request: int = Field(default=6, ge=1, le=50)
-    examples: int = Field(default=4, ge=1, le=20)
-    model: str = "gpt-4o-mini"
-    base_url: str | None = None
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    max_tokens: int = Field(default=4000, ge=16)
-    concurrency: int = Field(default=32, ge=1, le=1024)
-    timeout: float = Field(default=120.0, gt=0)
-    attempts: int = Field(default=6, ge=1, le=20)
-    price_prompt: float = Field(default=0.15, ge=0)
-    price_completion: float = Field(default=0.60, ge=0)
-    price_embedding: float = Field(default=0.02, ge=0)
-    max_dollars: float | None = Field(default=10.0, ge=0)
-    max_requests: int | None = Field(default=None, ge=0)
-
-    @field_validator("shares")
-    @classmethod
-    def _some_share(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
-            raise ValueError(
-                "the three shares (direct, rewrite, contrast) should be at least 0 and sum to 1, "
-                f"these sum to {sum(value):g}: correct them"
-            )
-        return value
-
-
-class CurationSettings(Settings):
-    """Which synthetic posts are kept."""
-
-    near_duplicate: float = Field(default=0.9, gt=0, le=1)
-    embedder: str = "ngrams"
-    share: float = Field(default=0.3, ge=0, le=0.9)
-    gate: bool = True
-    round_trip: float | None = Field(default=None, gt=0, le=1)
-    judge: bool = False
-    contradictions: Literal["keep", "drop"] = "keep"
-
-    @property
-    def asks_endpoint(self) -> bool:
-        """Whether curation costs requests: translation, the judge, or an endpoint's embeddings."""
-        return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
 
 
 class DecisionSettings(Settings):

@@ -7,7 +7,7 @@ from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_ba
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.synthesis.posts import as_table
-from polar_pipeline.task.profile import CurationSettings
+from polar_pipeline.task.synthesis import CurationSettings
 from polar_pipeline_tests.synthesis.made import CARD, make_posts
 
 WORDS = [

@@ -28,7 +28,7 @@ def plainly(values: Floats, threshold: float, protected: int) -> list[int]:
     return kept
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 30), st.integers(0, 1000), st.sampled_from([1, 3, 512]))
 def test_the_rows_that_stay_are_those_of_the_double_loop(rows: int, protected: int, seed: int, block: int) -> None:
     values = vectors(rows, seed=seed)

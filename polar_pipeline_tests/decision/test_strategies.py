@@ -89,7 +89,7 @@ def test_ridge_is_scikit_learns_logistic_regression_on_the_calibrated_members() 
     np.testing.assert_allclose(probabilities("ridge", labels, members), expit(expected), atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 1.0, 5.0]))
 def test_simplex_weights_are_the_best_mean_there_is(seed: int, scale: float) -> None:
     labels, members = made(60, seed)
@@ -145,7 +145,7 @@ def test_a_copy_of_the_only_member_decides_as_it_does_alone(strategy: str) -> No
 
 
 @every_strategy
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.permutations(range(3)))
 def test_the_order_of_members_does_not_matter(strategy: str, seed: int, order: list[int]) -> None:
     labels, members = made(80, seed)
@@ -176,7 +176,7 @@ def test_a_constant_member_is_finite_and_harms_no_ranking(strategy: str, value: 
 
 
 @every_strategy
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 1), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=12))
 def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int, float, float]]) -> None:
     labels, first, second = (np.array(column) for column in zip(*rows, strict=True))

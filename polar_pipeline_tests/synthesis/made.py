@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 
 CARD = load_card("polar")
 

@@ -18,7 +18,7 @@ from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import make_posts, planned_requests
 from polar_pipeline.synthesis.request import Request
-from polar_pipeline.task.profile import SynthesisSettings
+from polar_pipeline.task.synthesis import SynthesisSettings
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.server import COMPLETION, PROMPT
 

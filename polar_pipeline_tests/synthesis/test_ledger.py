@@ -65,7 +65,7 @@ def test_requests_are_capped_too(tmp_path: Path) -> None:
         assert [ledger.reserve(key, 0.0) is not None for key in "abc"] == [True, True, False]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(["reserve", "settle", "release"]), st.integers(1, 50)), max_size=40))
 def test_no_order_of_events_passes_the_cap(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[str, int]]

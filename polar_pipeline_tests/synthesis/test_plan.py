@@ -40,7 +40,7 @@ def test_pairs_are_opposite_in_label() -> None:
         assert errand.labels == (1, 0) * (len(errand.labels) // 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 400),
     st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1)),

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polar_pipeline.synthesis.make import planned_requests
+from polar_pipeline.synthesis.plan import prompt_pool
+from polar_pipeline.synthesis.prompts import Style
 from polar_pipeline.synthesis.request import Request
 from polar_pipeline_tests.synthesis import made
 
@@ -50,6 +52,30 @@ def test_the_language_is_named_in_english_and_in_itself() -> None:
     content = requests()[0].messages[1].content
     assert "German (Deutsch), in Latin script" in content
     assert made.CARD.label.definition in requests()[0].messages[0].content
+
+
+def test_register_and_length_are_those_of_the_posts_that_may_be_shown() -> None:
+    pool = prompt_pool(made.make_posts(10)).assign(
+        text=[
+            "@USER so?",
+            "#heute :( 😡",
+            "mehr\nals eine",
+            "http://x.org",
+            "a!",
+            "b",
+            "c.",
+            "d.",
+            "e.",
+            "f " * 30 + ".",
+        ]
+    )
+    style = Style(pool)
+    assert (style.low, style.high) == (1, 17)
+    assert style.register == (
+        "10% have an @mention, 10% have a #hashtag, 10% have a link, 10% have an emoji, 10% have an exclamation mark, "
+        "10% have a question mark, 10% have more than one line, 40% have no punctuation at the end"
+    )
+    assert "Register: of the real posts 0% have an @mention" in requests()[0].messages[1].content
 
 
 def test_the_order_of_labels_is_asked_for_in_words() -> None:

@@ -35,8 +35,9 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
         """Posts that a model wrote or a perturbation made, each with its label, its fold and what it was made from."""
-        settings, say = profile.synthesis, context.log.info
-        made = make_posts(raw_posts, context.partition_key, card, settings, profile.seed, home.ledgers, say)
+        language, say = context.partition_key, context.log.info
+        settings = profile.synthesis.of(language)
+        made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say)
         run.log(
             params=settings.model_dump(mode="json", include={"source", "model", "posts", "temperature"}),
             metrics={"posts": len(made.posts), **_call_metrics(made.calls)},
@@ -72,8 +73,9 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
 
     def _share(context: StepContext, curated: pd.DataFrame) -> float:
         """The profile's share, or with the gate what of it helps the cheapest backbone beyond the error."""
-        if not profile.curation.gate or not (curated["source"] != REAL).any():
-            return profile.curation.share
+        settings = profile.curation.of(context.partition_key)
+        if not settings.gate or not (curated["source"] != REAL).any():
+            return settings.share
         found = gate(curated, context.partition_key, card, profile)
         for result in found.results:
             context.log.info(
