@@ -36,11 +36,15 @@ class Answers:
         self._tries: Counter[str] = Counter()
         self._asked: dict[str, tuple[str, float]] = {}  # open reservation -> key and dollars
         self._ended: list[tuple[str, str, float]] = []  # key, how it ended, dollars
+        self._submitted: dict[str, list[str]] = {}  # batch's name -> its reservations
 
     def take(self, entry: dict[str, Any]) -> None:
         """Note one line."""
         if entry["kind"] == "reserve":
             self._asked[entry["reservation"]] = (entry["key"], entry["dollars"])
+            return
+        if entry["kind"] == "submit":
+            self._submitted[entry["name"]] = entry["reservations"]
             return
         key, _ = self._asked.pop(entry["reservation"], ("", 0.0))
         if entry["kind"] == "reply":
@@ -59,6 +63,18 @@ class Answers:
     def useless(self, key: str) -> bool:
         """Whether a request needs no further call and yet brought nothing."""
         return self.finished(key) and self.replies[key].outcome in USELESS
+
+    def key(self, reservation: str) -> str:
+        """The request that an open reservation is for."""
+        return self._asked[reservation][0]
+
+    def submitted(self) -> dict[str, dict[str, str]]:
+        """Batches that nobody saw the end of, by name: their open reservations, and the key of each."""
+        found = {
+            name: {reservation: self._asked[reservation][0] for reservation in held if reservation in self._asked}
+            for name, held in self._submitted.items()
+        }
+        return {name: keys for name, keys in found.items() if keys}
 
     def calls(self, keys: Collection[str]) -> Calls:
         """All calls for these requests."""

@@ -51,16 +51,8 @@ class Client:
     """Calls one endpoint. The key comes from OPENAI_API_KEY, the address from the profile or OPENAI_BASE_URL."""
 
     def __init__(self, settings: SynthesisSettings, pace: Pace) -> None:
-        import openai
-
         self._settings, self._pace = settings, pace
-        hello = min(_CONNECT, settings.timeout / 2)  # so that a silent address is told from a slow answer
-        self._sdk = openai.AsyncOpenAI(
-            api_key=key(),
-            base_url=address(settings.base_url),
-            max_retries=0,  # the rules are ours
-            timeout=openai.Timeout(None, connect=hello, pool=hello),
-        )
+        self._sdk = open_sdk(settings)
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -68,7 +60,7 @@ class Client:
 
     async def call(self, request: Request) -> Attempt:
         """Send it once. Raises InputError for a key that every call would fail with."""
-        attempt = await self._sent(self._sdk.chat.completions.with_raw_response.create(**_body(request)))
+        attempt = await self._sent(self._sdk.chat.completions.with_raw_response.create(**request_body(request)))
         if attempt.body is None:
             return attempt
         return attempt._replace(reply=read_reply(request, attempt.body, self._settings))
@@ -93,6 +85,19 @@ class Client:
         self._pace.heed(response.headers, refused=False)
         content = response.http_response.content.decode("utf-8", "replace")
         return Attempt(None, remaining=remaining(response.headers), body=content)
+
+
+def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
+    """The SDK for the settings' address, with the key of the environment."""
+    import openai
+
+    hello = min(_CONNECT, settings.timeout / 2)  # so that a silent address is told from a slow answer
+    return openai.AsyncOpenAI(
+        api_key=key(),
+        base_url=address(settings.base_url),
+        max_retries=0,  # the rules are ours
+        timeout=openai.Timeout(None, connect=hello, pool=hello),
+    )
 
 
 def failed(error: "openai.APIError", pace: Pace) -> Attempt:
@@ -121,7 +126,8 @@ def _refused(error: "openai.APIStatusError", pace: Pace) -> Attempt:
     return Attempt(None, f"status {status}", message, again, wait, spent=spent, remaining=remaining(headers))
 
 
-def _body(request: Request) -> dict[str, Any]:
+def request_body(request: Request) -> dict[str, Any]:
+    """What the endpoint is sent, as JSON."""
     return {
         "model": request.model,
         "messages": [message.model_dump() for message in request.messages],

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.answers import Calls
+from polar_pipeline.synthesis.batch import Batches
 from polar_pipeline.synthesis.client import Attempt, Client
 from polar_pipeline.synthesis.endpoint import Progress, address, check_endpoint
 from polar_pipeline.synthesis.flight import Flight
@@ -50,7 +51,8 @@ def generate(
             progress(f"{language}: {known} of {len(requests)} requests were answered before")
         replies = [ledger.replies.get(request.key) for request in requests]
         succeeded = any(reply and reply.outcome == "ok" for reply in replies)
-        run = _Run(pending, ledger, folder, settings, succeeded, lambda line: progress(f"{language}: {line}"))
+        how = Batches if settings.batch else _Run
+        run = how(pending, ledger, folder, settings, succeeded, lambda line: progress(f"{language}: {line}"))
         if pending:
             check_endpoint(settings.base_url)
             asyncio.run(run.all())

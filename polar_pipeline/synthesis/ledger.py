@@ -62,6 +62,8 @@ class _Tail:
             self.open[line["reservation"]] = line["dollars"]
             self._bounds[line["reservation"]] = line.get("bound", line["dollars"])
             return
+        if line["kind"] == "submit":
+            return
         self.open.pop(line["reservation"], None)
         bound = self._bounds.pop(line["reservation"], 0.0)
         self.settled += line["dollars"]
@@ -120,11 +122,18 @@ class Ledger:
             self._held[reservation] = aside
         return reservation
 
+    def submit(self, reservations: list[str]) -> str:
+        """Write, before it is sent, that these requests go out as one batch. Returns the batch's name, which no other has."""
+        name = reservations[0]
+        self._append({"kind": "submit", "name": name, "reservations": reservations})
+        return name
+
     def settle(self, reservation: str, reply: Reply) -> bool:
         """Write what came back, and its price in place of the reserved one. Returns whether that was enough."""
-        content = reply.model_dump(mode="json")
+        content, held = reply.model_dump(mode="json"), self.held(reservation)
         self._append({"kind": "reply", "reservation": reservation, "dollars": reply.dollars, "reply": content})
-        return reply.dollars <= self._held.pop(reservation, 0.0) + 1e-12
+        self._held.pop(reservation, None)
+        return reply.dollars <= held + 1e-12
 
     def release(self, reservation: str, reason: str, dollars: float = 0.0, free: bool = False) -> None:
         """Write that a request ended without a reply. `free`: refused unseen, which counts not even as a request."""
@@ -133,6 +142,9 @@ class Ledger:
 
     def held(self, reservation: str) -> float:
         """Dollars that are set aside under this reservation."""
+        if reservation not in self._held:  # an earlier process set it aside
+            self.account()
+            return self._tails[self._path].open[reservation]
         return self._held[reservation]
 
     def finished(self, key: str) -> bool:

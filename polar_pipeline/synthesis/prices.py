@@ -34,8 +34,9 @@ def likely_tokens(request: Request, bytes_per_token: float) -> tuple[int, int]:
 
 
 def dollars(prompt_tokens: int, completion_tokens: int, settings: SynthesisSettings) -> float:
-    """Price of these tokens in US dollars, by the profile's prices per million."""
-    return (prompt_tokens * settings.price_prompt + completion_tokens * settings.price_completion) / _MILLION
+    """Price of these tokens in US dollars, by the profile's prices per million; those of a batch are a share of them."""
+    share = settings.price_batch if settings.batch else 1.0
+    return share * (prompt_tokens * settings.price_prompt + completion_tokens * settings.price_completion) / _MILLION
 
 
 def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:

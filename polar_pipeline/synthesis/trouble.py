@@ -66,6 +66,11 @@ def no_money(address: str, status: str, message: str) -> str:
     return f"the account at {address} has no money left ({status}, {message!r}): fill it and run again, what was answered is kept"
 
 
+def no_batches(address: str, status: str) -> str:
+    """The endpoint answers single requests only."""
+    return f"the endpoint at {address} has no batches ({status}): set synthesis.batch to false."
+
+
 def dearer(address: str) -> str:
     """A reply cost more than it can have."""
     return (

@@ -50,11 +50,13 @@ class SynthesisSettings(Settings):
     base_url: str | None = None
     temperature: float = Field(default=1.0, ge=0, le=2)
     max_tokens: int = Field(default=4000, ge=16)
+    batch: bool = False
     concurrency: int = Field(default=32, ge=1, le=1024)
     timeout: float = Field(default=120.0, gt=0)
     attempts: int = Field(default=6, ge=1, le=20)
     price_prompt: float = Field(default=0.15, ge=0)
     price_completion: float = Field(default=0.60, ge=0)
+    price_batch: float = Field(default=0.5, ge=0, le=1)
     price_embedding: float = Field(default=0.02, ge=0)
     max_dollars: float | None = Field(default=10.0, ge=0)
     max_requests: int | None = Field(default=None, ge=0)

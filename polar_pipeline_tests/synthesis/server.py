@@ -2,8 +2,8 @@
 
 Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
 happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip (a body byte by byte),
-half, malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
-duplicate, foreign (another language), german (which a filter for German lets pass). With `per_second` it refuses what is over that rate and says when to come back.
+half, missing (from a batch), malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
+duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches, batch_breaks, batch_failed, batch_expired. With `per_second` it refuses what is over that rate and says when to come back.
 """
 
 import asyncio
@@ -29,11 +29,18 @@ class Server:
         self._rules, self._delay, self._per_second, self._free_at = rules, delay, per_second, 0.0
         self.calls: list[dict[str, Any]] = []
         self.good: list[dict[str, Any]] = []
+        self._files: dict[str, list[str]] = {}
+        self._jobs: list[dict[str, Any]] = []  # newest last
         self.count = {"calls": 0, "charged": 0, "posts": 0}
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
                 Route("/v1/embeddings", self.embed, methods=["POST"]),
+                Route("/v1/files", self.upload, methods=["POST"]),
+                Route("/v1/files/{name}/content", self.download, methods=["GET"]),
+                Route("/v1/batches", self.batch, methods=["POST"]),
+                Route("/v1/batches", self.batches, methods=["GET"]),
+                Route("/v1/batches/{name}", self.look, methods=["GET"]),
                 Route("/count", self.counted, methods=["GET"]),
                 Route("/answered", self.answered, methods=["GET"]),
                 Route("/calls", self.called, methods=["GET"]),
@@ -58,6 +65,71 @@ class Server:
         ]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         return JSONResponse({"object": "list", "model": "small", "data": rows, "usage": usage})
+
+    async def upload(self, request: Request) -> Response:
+        """A file, of the lines of a form's part that are JSON."""
+        if "no_batches" in self._rules:
+            return JSONResponse({"error": {"message": "no such route"}}, 404)
+        name = f"file-{len(self._files)}"
+        self._files[name] = [line for line in (await request.body()).decode().splitlines() if line.startswith("{")]
+        return JSONResponse({"id": name, "object": "file", "bytes": 1, "created_at": 0, "filename": "x", "purpose": "batch", "status": "processed"})  # fmt: skip
+
+    async def batch(self, request: Request) -> Response:
+        """A batch, done after `delay` seconds; one whose answer breaks off was made all the same."""
+        body = await request.json()
+        job = {
+            "id": f"batch-{len(self._jobs)}", "object": "batch", "endpoint": body["endpoint"], "created_at": time.time(), "metadata": body["metadata"],
+            "input_file_id": body["input_file_id"], "completion_window": "24h", "status": "in_progress",
+        }  # fmt: skip
+        self._jobs.append(job)
+        if "batch_breaks" in self._rules and len(self._jobs) == 1:
+            return StreamingResponse(_half("{}"), headers={"content-length": "100"})
+        return JSONResponse(job)
+
+    async def batches(self, request: Request) -> Response:
+        """All batches."""
+        return JSONResponse({"object": "list", "data": self._jobs[::-1], "has_more": False})
+
+    async def look(self, request: Request) -> Response:
+        """One batch; it is worked on when it is looked at after its time."""
+        job = next(job for job in self._jobs if job["id"] == request.path_params["name"])
+        if job["status"] == "in_progress" and time.time() >= job["created_at"] + self._delay:
+            self._work(job)
+        return JSONResponse(job)
+
+    async def download(self, request: Request) -> Response:
+        """A file."""
+        return Response("\n".join(self._files[request.path_params["name"]]))
+
+    def _work(self, job: dict[str, Any]) -> None:
+        for how in ("failed", "expired"):
+            if f"batch_{how}" in self._rules and len(self._jobs) == 1:
+                job |= {
+                    "status": how,
+                    "errors": {"data": [{"message": "line 1 is wrong"}]} if how == "failed" else None,
+                }
+                return
+        lines: dict[str, list[str]] = {"output_file_id": ["what is this?"], "error_file_id": []}
+        for line in map(json.loads, self._files[job["input_file_id"]]):
+            self.calls.append(line["body"])
+            self.count["calls"] += 1
+            fate = self._fate(self.count["calls"])
+            if fate == "missing":
+                continue
+            status = int(fate) if fate.isdigit() else 200
+            answer = {"error": {"message": "no"}} if status != 200 else self._answer(line["body"], fate)
+            self.count["charged"] += status == 200
+            if fate == "ok":
+                self.good.append(line["body"])
+            kind = "output_file_id" if status == 200 else "error_file_id"
+            lines[kind].append(
+                json.dumps({"custom_id": line["custom_id"], "response": {"status_code": status, "body": answer}})
+            )
+        for kind, content in lines.items():
+            self._files[f"{job['id']}-{kind}"] = content
+            job[kind] = f"{job['id']}-{kind}"
+        total = len(self._files[job["input_file_id"]])
+        job |= {"status": "completed", "request_counts": {"total": total, "completed": total, "failed": 0}}
 
     async def called(self, request: Request) -> Response:
         """The bodies of all calls."""
