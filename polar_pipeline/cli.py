@@ -148,6 +148,18 @@ def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
     sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.profile.codes))
 
 
+@synth.command(name="retry")
+@LANGUAGES
+@PROFILE
+def synth_retry(languages: tuple[str, ...], profile: str) -> None:
+    """Let the next run ask again for what was refused, unreadable or cut off; sends nothing, and what was spent stays spent."""
+    from polar_pipeline.commands.synth import retry
+    from polar_pipeline.defs.project import Project
+
+    project = Project.load(profile)
+    sys.exit(retry(project, project.check_languages(languages) if languages else project.profile.codes))
+
+
 @polar.group()
 def data() -> None:
     """The official release: fetch it, and see what is in it."""

@@ -1,4 +1,4 @@
-"""`polar synth evaluate`: whether synthetic posts help, on the path that the assets take."""
+"""`polar synth evaluate`: whether synthetic posts help, on the path that the assets take; and `retry`: useless answers once more."""
 
 import click
 import pandas as pd
@@ -14,6 +14,7 @@ from polar_pipeline.decision.gate import Gate, gate
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import verdict
+from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import Made, make_posts
 
 _COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
@@ -41,10 +42,26 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
             closing.append(_closing(project, code, made, found, decided))
             empty += not found.usable
     finally:  # what is known when a later language fails is worth seeing
-        Console(width=max(Console().width, 100)).print(table)
+        if table.row_count:
+            Console(width=max(Console().width, 100)).print(table)
         for line in closing:
             click.echo(line)
     return 1 if empty else 0
+
+
+def retry(project: Project, codes: list[str]) -> int:
+    """Note in the ledgers that useless answers may be asked for again. Returns the exit code."""
+    settings = project.profile.synthesis
+    for code in codes:
+        if not (project.home.ledgers / f"{code}.jsonl").exists():
+            click.echo(f"{code}: nothing was asked yet.")
+            continue
+        with Ledger(project.home.ledgers, code, Budget(settings.max_dollars, settings.max_requests)) as ledger:
+            keys = ledger.answers.useless_keys()
+            for key in keys:
+                ledger.again(key)
+        click.echo(f"{code}: {len(keys)} useless answers, which the next run asks for again if its plan has them.")
+    return 0
 
 
 def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:

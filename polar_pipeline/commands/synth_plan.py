@@ -110,7 +110,7 @@ def _remarks(project: Project, total: Row) -> list[str]:
     if total.useless:
         lines.append(
             f"{total.useless} answers are useless and not asked for again: change synthesis.model or base_url, "
-            f"or move {project.home.ledgers}/CODE.jsonl away, which forgets the good ones too."
+            "or let `polar synth retry` have them asked for once more."
         )
     calls = total.requests - total.answered + total.second_look
     if settings.max_requests is not None and now.requests + calls > settings.max_requests:

@@ -10,6 +10,14 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.request import Reply
 
 USELESS = ("refused", "malformed", "truncated")  # answers that are paid for and bring no posts
+# what a line of each kind has to hold
+_NEEDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "reserve": {"reservation": str, "key": str, "dollars": (int, float)},
+    "submit": {"name": str, "reservations": list},
+    "reply": {"reservation": str, "dollars": (int, float), "reply": dict},
+    "end": {"reservation": str, "dollars": (int, float), "reason": str},
+    "again": {"key": str},
+}
 _READABLE_TRIES = 2  # an answer that cannot be read is asked for once more
 
 
@@ -43,6 +51,10 @@ class Answers:
         if entry["kind"] == "reserve":
             self._asked[entry["reservation"]] = (entry["key"], entry["dollars"])
             return
+        if entry["kind"] == "again":
+            self._tries.pop(entry["key"], None)
+            self.replies.pop(entry["key"], None)
+            return
         if entry["kind"] == "submit":
             self._submitted[entry["name"]] = entry["reservations"]
             return
@@ -59,6 +71,10 @@ class Answers:
         """Whether a request needs no further call: it was answered, refused, or came back unreadable or cut off twice."""
         reply = self.replies.get(key)
         return reply is not None and (reply.outcome in ("ok", "refused") or self._tries[key] >= _READABLE_TRIES)
+
+    def useless_keys(self) -> list[str]:
+        """All requests of which that is so, in the order of their last answers."""
+        return [key for key in self.replies if self.useless(key)]
 
     def useless(self, key: str) -> bool:
         """Whether a request needs no further call and yet brought nothing."""
@@ -100,8 +116,11 @@ def entry(line: bytes, path: Path) -> dict[str, Any]:
     """One line of a ledger. Raises InputError with the file and the remedy when it is none."""
     try:
         found: dict[str, Any] = json.loads(line)
-    except ValueError:
+        whole = all(isinstance(found[name], kind) for name, kind in _NEEDS[found["kind"]].items())
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
         raise InputError(
-            f"{path} has a line that is not JSON ({line[:40]!r}): move the file away to begin anew."
-        ) from None
+            f"{path} has a line that is none of a ledger ({line[:40]!r}): move the file away to begin anew."
+        )
     return found

@@ -48,9 +48,12 @@ class _Tail:
         self.excess = 1.0  # what a reply cost for each dollar that it should cost at the most
 
     def read(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            raise InputError(f"{self._path} was moved away while it is in use: put it back, and run again.") from None
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
@@ -62,7 +65,7 @@ class _Tail:
             self.open[line["reservation"]] = line["dollars"]
             self._bounds[line["reservation"]] = line.get("bound", line["dollars"])
             return
-        if line["kind"] == "submit":
+        if line["kind"] in ("submit", "again"):  # no money
             return
         self.open.pop(line["reservation"], None)
         bound = self._bounds.pop(line["reservation"], 0.0)
@@ -92,10 +95,14 @@ class Ledger:
             self._mine.acquire(timeout=0)
         except TimeoutError:
             raise InputError(f"{self._path} is in use by another process: wait for it to end.") from None
-        self._path.touch()
-        self._cut_torn_line()
-        self.answers = read_answers(self._path)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        try:
+            self._path.touch()
+            self._cut_torn_line()
+            self.answers = read_answers(self._path)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        except BaseException:
+            self._mine.release()
+            raise
         self._opened = f"{os.getpid()}-{time.time_ns()}"  # process numbers come again
         return self
 
@@ -139,6 +146,10 @@ class Ledger:
         """Write that a request ended without a reply. `free`: refused unseen, which counts not even as a request."""
         self._append({"kind": "end", "reservation": reservation, "dollars": dollars, "reason": reason, "free": free})
         self._held.pop(reservation, None)
+
+    def again(self, key: str) -> None:
+        """Write that what was answered uselessly may be asked once more; what it cost stays spent."""
+        self._append({"kind": "again", "key": key})
 
     def held(self, reservation: str) -> float:
         """Dollars that are set aside under this reservation."""

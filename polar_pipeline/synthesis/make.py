@@ -65,6 +65,6 @@ def make_posts(
 def _nothing(language: str, outcomes: Counter[str]) -> str:
     how = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     return (
-        f"{language}: no request brought posts ({how}): change synthesis.model or base_url; refusals and unreadable "
-        f"answers are asked for again once ledgers/{language}.jsonl is moved away from the home."
+        f"{language}: no request brought posts ({how}): change synthesis.model or base_url; after `polar synth retry "
+        f"--language {language}` refused and unreadable answers are asked for again."
     )

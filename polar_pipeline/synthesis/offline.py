@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import regex
 
-from polar_pipeline.synthesis.plan import prompt_pool, wanted_labels
+from polar_pipeline.synthesis.plan import Balance, prompt_pool
 from polar_pipeline.synthesis.posts import as_table, ids
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.synthesis import SynthesisSettings
@@ -25,7 +25,7 @@ def perturbed_posts(
     """`settings.posts` perturbed copies, balanced like a plan; fold and parent are those of the real post. Deterministic."""
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
-    labels = wanted_labels(pool["label"].to_numpy(dtype=int), settings.posts, settings.positive_share)
+    labels = Balance(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)
     decks = {label: generator.permutation(np.flatnonzero(pool["label"] == label)) for label in (0, 1)}
     dealt = {0: 0, 1: 0}  # each post once before any comes twice
     rows: list[dict[str, object]] = []

@@ -5,6 +5,8 @@ that holds the fold out never trains on a post that was made from what it is jud
 settings and seed. What does not belong here: the words of a prompt.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,31 +27,34 @@ class Errand(NamedTuple):
     number: int
     fold: int
     labels: tuple[int, ...]
-    topic: str  # an auxiliary type of the card that train lacks most, or "" for none in particular
+    topic: str  # an auxiliary type of the card, those that train lacks more often, or "" for none in particular
     shown: pd.DataFrame  # id, text, label, fold
 
 
 def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> list[Errand]:
     """The errands of one language, strategies evenly mixed, so that a plan that a cap cuts short still has all of them.
 
-    Raises InputError when there is nothing to show.
+    A plan for more posts begins as one for fewer does, so that what was paid for stays of use. Raises InputError when there is
+    nothing to show.
     """
     pool = prompt_pool(posts)
-    generator = np.random.default_rng(seed)
-    labels = wanted_labels(pool["label"].to_numpy(dtype=int), settings.posts, settings.positive_share)
-    topics = rare_topics(pool, card)
+    balance = Balance(pool["label"].to_numpy(dtype=int), settings.positive_share)
+    topics = {strategy: Topics(pool, card, [seed, place]) for place, strategy in enumerate(STRATEGIES)}
     folds = [fold for _, fold in pool.groupby("fold", sort=True)]
-    parents = Parents(folds, generator)
+    parents = Parents(folds, np.random.default_rng(seed))
     errands: list[Errand] = []
-    for place, strategy, batch in _mixed(labels, settings):
+    places = Counter[Strategy]()
+    for strategy, size in _mixed(settings):
+        labels = balance.pairs(size // 2) if strategy == "contrast" else balance.labels(size)
         if strategy == "rewrite":
-            shown = parents.draw(batch)
+            shown, topic = parents.draw(labels), ""
         else:
-            fold = folds[place % len(folds)]
-            shown = fold.iloc[np.sort(generator.permutation(len(fold))[: settings.examples])]
-        topic = topics[len(errands) % len(topics)] if topics and 1 in batch and strategy != "rewrite" else ""
+            fold = folds[places[strategy] % len(folds)]
+            order = np.random.default_rng([seed, len(errands)]).permutation(len(fold))
+            shown, topic = fold.iloc[np.sort(order[: settings.examples])], topics[strategy].draw()
+        places[strategy] += 1
         number, of = len(errands), int(shown["fold"].iloc[0])
-        errands.append(Errand(strategy, number, of, batch, topic, shown[["id", "text", "label", "fold"]]))
+        errands.append(Errand(strategy, number, of, labels, topic, shown[["id", "text", "label", "fold"]]))
     return errands
 
 
@@ -64,52 +69,68 @@ def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
     return pool
 
 
-def counts(settings: SynthesisSettings) -> tuple[int, int, int]:
-    """Posts by strategy: direct, rewrite, contrast; contrastive ones come in pairs."""
-    _, rewrite, contrast = settings.shares
-    pairs = 2 * int(settings.posts * contrast / 2)
-    rewritten = min(round(settings.posts * rewrite), settings.posts - pairs)
-    return settings.posts - rewritten - pairs, rewritten, pairs
-
-
-def wanted_labels(real: Labels, posts: int, share: float) -> Labels:
-    """Labels of `posts` synthetic posts, evenly mixed, that bring the share of positives towards `share` of all posts.
+class Balance:
+    """Deals labels so that real and synthetic posts together come as near as they can to a share of positives, at every moment.
 
     Where even all of one label would not reach it, all are of that label but a tenth, so that no label says "synthetic".
     """
-    wanted = share * (len(real) + posts) - real.sum()
-    positives = int(np.clip(round(wanted), round(0.1 * posts), round(0.9 * posts)))
-    # as even as can be: post i is positive when the running count steps
-    steps = np.floor(np.arange(1, posts + 1) * positives / max(posts, 1))
-    labels: Labels = np.diff(np.concatenate([[0.0], steps])).astype(np.int64)
-    return labels
+
+    def __init__(self, real: Labels, share: float) -> None:
+        self._lacking, self._share = share * len(real) - float(real.sum()), share
+        self._made, self._positives = 0, 0
+
+    def labels(self, posts: int) -> tuple[int, ...]:
+        """Labels of the next `posts`, evenly mixed."""
+        self._made += posts
+        positives = int(np.clip(self._wanted() - self._positives, 0, posts))
+        self._positives += positives
+        # as even as can be: post i is positive when the running count steps
+        steps = np.floor(np.arange(posts + 1) * positives / max(posts, 1) + 1e-9)
+        return tuple(int(step) for step in np.diff(steps))
+
+    def pairs(self, count: int) -> tuple[int, ...]:
+        """Labels of the next pairs, whose posts are opposite."""
+        self._made, self._positives = self._made + 2 * count, self._positives + count
+        return (1, 0) * count
+
+    def _wanted(self) -> int:
+        """Positives among all that were dealt."""
+        least, most = round(0.1 * self._made), round(0.9 * self._made)
+        return int(np.clip(round(self._lacking + self._share * self._made), least, most))
 
 
-def rare_topics(pool: pd.DataFrame, card: TaskCard) -> list[str]:
-    """The card's types, those with the fewest positive training posts first; a type counts as often as it lacks posts."""
-    known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
-    positives = {name: int((pool[name] == 1).sum()) for name in known}
-    found = sorted(known, key=lambda name: (positives[name], name))
-    return [name for place, name in enumerate(found) for _ in range(len(found) - place)]
+class Topics:
+    """The card's types in a random order, one after the other: the fewer positive training posts a type has, the more often."""
+
+    def __init__(self, pool: pd.DataFrame, card: TaskCard, seed: list[int]) -> None:
+        known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
+        positives = {name: int((pool[name] == 1).sum()) for name in known}
+        ranked = sorted(known, key=lambda name: (positives[name], name))
+        self._deck = [name for place, name in enumerate(ranked) for _ in range(len(ranked) - place)]
+        self._seed, self._dealt = seed, 0
+
+    def draw(self) -> str:
+        """The next type; "" where the files have none."""
+        if not self._deck:
+            return ""
+        turn, place = divmod(self._dealt, len(self._deck))
+        self._dealt += 1
+        return self._deck[int(np.random.default_rng([*self._seed, turn]).permutation(len(self._deck))[place])]
 
 
-def _mixed(labels: Labels, settings: SynthesisSettings) -> list[tuple[int, Strategy, tuple[int, ...]]]:
-    """The batches of all strategies, each with its place among those of its strategy, in such an order that any part of it
-    has them in about the shares that the whole has.
+def _mixed(settings: SynthesisSettings) -> Iterator[tuple[Strategy, int]]:
+    """Strategies and numbers of posts of one request after the other, so that any first part has the shares that the whole has.
+
+    A post that is left over where only pairs are wanted is made directly.
     """
-    found: list[tuple[float, int, Strategy, tuple[int, ...]]] = []
-    start = 0
-    for strategy, count in zip(STRATEGIES, counts(settings), strict=True):
-        batches = _batches(labels[start : start + count], strategy, settings.posts_per_request)
-        start += count
-        found += [((place + 0.5) / len(batches), place, strategy, batch) for place, batch in enumerate(batches)]
-    return [(place, strategy, batch) for _, place, strategy, batch in sorted(found, key=lambda item: item[0])]
-
-
-def _batches(labels: Labels, strategy: Strategy, size: int) -> list[tuple[int, ...]]:
-    """Labels in lots of a request; those of a pair are opposite."""
-    if strategy == "contrast":
-        pairs = [(1, 0)] * (len(labels) // 2)
-        per_request = max(size // 2, 1)
-        return [sum(pairs[at : at + per_request], ()) for at in range(0, len(pairs), per_request)]
-    return [tuple(int(label) for label in labels[at : at + size]) for at in range(0, len(labels), size)]
+    size, left = settings.posts_per_request, settings.posts
+    done = dict.fromkeys(STRATEGIES, 0)
+    sizes: dict[Strategy, int] = {"direct": size, "rewrite": size, "contrast": max(size // 2, 1) * 2}
+    shares = dict(zip(STRATEGIES, settings.shares, strict=True))
+    while left:
+        able = [name for name in STRATEGIES if shares[name] > 0 and (name != "contrast" or left > 1)] or ["direct"]
+        made = sum(done.values())
+        strategy = max(able, key=lambda name: shares[name] * (made + sizes[name]) - done[name] - sizes[name] / 2)
+        posts = min(sizes[strategy], left - left % 2 if strategy == "contrast" else left)
+        done[strategy], left = done[strategy] + posts, left - posts
+        yield strategy, posts

@@ -52,6 +52,9 @@ _REGISTER = {
 }
 
 
+_OTHER = "other"
+
+
 class Style:
     """How a language's real posts look: lengths in characters, and the share of posts that have what. Made from the posts that may be shown."""
 
@@ -88,7 +91,7 @@ def request(errand: Errand, language: Language, style: Style, card: TaskCard, se
 
 
 def fence(posts: pd.DataFrame) -> str:
-    """Texts and labels as JSON between <data> and </data>; no text can end the fence."""
+    """Texts as JSON between <data> and </data>; no text can end the fence."""
     rows = [{"text": text} for text in posts["text"]]
     inner = json.dumps(rows, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
     return f"<data>\n{inner}\n</data>"
@@ -101,13 +104,22 @@ def _system(card: TaskCard) -> str:
     )
 
 
+def _topic(name: str, card: TaskCard) -> str:
+    """A type of the card in words; one called "other" is what the others are not."""
+    if not name:
+        return "whatever people there argue about"
+    if name == _OTHER:
+        return f"matters of other kinds than {', '.join(kind for kind in card.auxiliary.types if kind != _OTHER)}"
+    return f"{name} matters"
+
+
 def _user(errand: Errand, language: Language, style: Style, card: TaskCard) -> str:
     label = card.label
     names = (label.negative, label.positive)
     ask = _ASK[errand.strategy].format(
         count=len(errand.labels),
         pairs=len(errand.labels) // 2,
-        topic=f"{errand.topic} matters" if errand.topic else "whatever people there argue about",
+        topic=_topic(errand.topic, card),
         order=", ".join(names[label] for label in errand.labels),
         positive=label.positive,
         negative=label.negative,

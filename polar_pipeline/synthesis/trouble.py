@@ -1,14 +1,17 @@
-"""Trouble: when requests end alike and none succeeds, the one sentence that says why and what to do, soon rather than at the end.
+"""Trouble: when requests end badly and none succeeds, the one sentence that says why and what to do, soon rather than at the end.
 
 What does not belong here: a failure among successes; that is counted, and the rest goes on.
 """
+
+from collections import Counter
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.answers import USELESS
 from polar_pipeline.synthesis.client import BROKEN, TOO_LATE, UNREACHED
 from polar_pipeline.task.synthesis import SynthesisSettings
 
-_FREE, _PAID = 5, 20  # requests that ended alike before nothing more is sent; answers differ by what was asked
+_FREE, _PAID = 5, 20  # requests that ended badly before nothing more is sent; answers differ by what was asked
+_FINAL = (UNREACHED, "status 403", "status 404")  # no address, no permission, no such model: so for all
 _WORDS = {"refused": "refuses", "malformed": "answers without the JSON that was asked for", "truncated": "cuts off"}
 
 
@@ -17,22 +20,31 @@ class Trouble:
 
     def __init__(self, settings: SynthesisSettings, address: str, total: int, succeeded: bool) -> None:
         self._settings, self._address, self._total = settings, address, total
-        self._seen: dict[str, int] = {}
+        self._seen = Counter[str]()
         self.succeeded = succeeded  # whether any request ever did
 
     def note(self, outcome: str, message: str = "") -> None:
-        """How a request ended. Raises InputError when so many ended alike that the others would too."""
+        """How a request ended. Raises InputError when so many ended badly that the others would too."""
         self.succeeded = self.succeeded or outcome == "ok"
-        self._seen[outcome] = self._seen.get(outcome, 0) + 1
-        if not self.succeeded and len(self._seen) == 1 and self._seen[outcome] >= self._enough(outcome):
-            raise InputError(sentence(outcome, message, self._address, self._settings))
+        self._seen[outcome] += 1
+        alike = {name: count for name, count in self._seen.items() if _kind(name) == _kind(outcome)}
+        if not self.succeeded and sum(alike.values()) >= self._enough(outcome):
+            most = max(alike, key=lambda name: alike[name])
+            raise InputError(sentence(most, message if most == outcome else "", self._address, self._settings))
 
     def _enough(self, outcome: str) -> int:
-        if outcome == UNREACHED:
+        if outcome in _FINAL:
             return 1  # after all its attempts
-        if outcome.startswith("status"):
-            return min(_FREE, self._total)
-        return _PAID if outcome in USELESS else _FREE
+        if _kind(outcome) == "paid":
+            return _PAID
+        return min(_FREE, self._total) if _kind(outcome) == "status" else _FREE
+
+
+def _kind(outcome: str) -> str:
+    """Outcomes of one kind speak for each other: what is refused now and unreadable then is useless both times."""
+    if outcome in USELESS:
+        return "paid"
+    return "status" if outcome.startswith("status") else "silence"
 
 
 def sentence(outcome: str, message: str, address: str, settings: SynthesisSettings) -> str:
@@ -57,7 +69,7 @@ def sentence(outcome: str, message: str, address: str, settings: SynthesisSettin
         return f"{outcome} from {address}: raise synthesis.timeout, or lower synthesis.concurrency."
     return (
         f"the endpoint at {address} {_WORDS.get(outcome, outcome)} every request: change synthesis.model or base_url; "
-        "the same model is asked again once the ledger's file is moved away."
+        "after `polar synth retry` the same model is asked again."
     )
 
 

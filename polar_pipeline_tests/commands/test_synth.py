@@ -82,6 +82,18 @@ def test_the_evaluation_looks_twice_and_says_what_there_was_and_which_cap_ended_
     assert done.returncode in (0, 1) and (done.returncode == 1) == ("nothing to train with" in done.stdout)
 
 
+def test_useless_answers_are_asked_for_again_after_a_word(tmp_path: Path, server: Running) -> None:
+    home, own = tmp_path / "home", ("--profile", write(tmp_path, server.url))
+    assert "deu: nothing was asked yet." in polar(home, "synth", "retry", *own).stdout
+    polar(home, "synth", "evaluate", *own, OPENAI_API_KEY="sk-x")
+    before = server.get("count")["calls"]
+    polar(home, "synth", "evaluate", *own, OPENAI_API_KEY="sk-x")
+    assert server.get("count")["calls"] == before
+    assert "useless answers, which the next run asks for again" in polar(home, "synth", "retry", *own).stdout
+    polar(home, "synth", "evaluate", *own, OPENAI_API_KEY="sk-x")
+    assert server.get("count")["calls"] > before
+
+
 def test_no_post_at_all_is_a_failure(tmp_path: Path, server: Running) -> None:
     own = write(tmp_path, server.url, "max_requests: 0")
     done = polar(tmp_path / "home", "synth", "evaluate", "--profile", own, OPENAI_API_KEY="sk-x", check=False)

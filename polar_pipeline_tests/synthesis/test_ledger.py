@@ -94,9 +94,32 @@ def test_a_torn_last_line_is_cut_off_and_other_damage_is_named(tmp_path: Path) -
     with Ledger(tmp_path, "deu", FREE) as ledger:
         assert ledger.finished("k") and ledger.account() == (1, 0.25, 0.0)
     assert path.read_bytes() == whole
-    path.write_bytes(b"nonsense\n" + whole)
-    with pytest.raises(InputError, match=r"deu\.jsonl has a line that is not JSON"), Ledger(tmp_path, "deu", FREE):
-        pass
+    for damage in (b"nonsense", b"5", b'{"kind":"end"}', b'{"kind":"gift","key":"k"}', b'{"kind":"again","key":1}'):
+        path.write_bytes(damage + b"\n" + whole)
+        for _ in range(2):  # the lock is given back
+            with pytest.raises(InputError, match=r"deu\.jsonl has a line that is none of a ledger"):
+                Ledger(tmp_path, "deu", FREE).__enter__()
+
+
+def test_a_file_that_is_moved_away_meanwhile_is_named(tmp_path: Path) -> None:
+    with Ledger(tmp_path, "deu", FREE) as ledger:
+        ledger.account()
+        (tmp_path / "deu.jsonl").rename(tmp_path / "deu.away")
+        with pytest.raises(InputError, match=r"deu\.jsonl was moved away while it is in use"):
+            ledger.account()
+
+
+def test_useless_answers_may_be_asked_for_again_and_what_they_cost_stays_spent(tmp_path: Path) -> None:
+    with Ledger(tmp_path, "deu", FREE) as ledger:
+        for key, outcome in (("r", "refused"), ("k", "ok")):
+            ledger.settle(str(ledger.reserve(key, 1.0)), reply(key, outcome=outcome))
+        assert ledger.answers.useless_keys() == ["r"]
+        ledger.again("r")
+        assert not ledger.finished("r") and ledger.finished("k")
+    with Ledger(tmp_path, "deu", FREE) as ledger:
+        assert not ledger.finished("r") and ledger.finished("k") and ledger.account() == (2, 0.5, 0.0)
+        ledger.settle(str(ledger.reserve("r", 1.0)), reply("r"))
+        assert ledger.replies["r"].outcome == "ok"
 
 
 def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A plan shows training posts of one fold per request and nothing else, and asks for what the settings say."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.plan import counts, plan, prompt_pool, rare_topics, wanted_labels
+from polar_pipeline.synthesis.make import planned_requests
+from polar_pipeline.synthesis.plan import Balance, plan, prompt_pool
+from polar_pipeline.synthesis.request import STRATEGIES
 from polar_pipeline_tests.synthesis import made
 
 POSTS = made.make_posts()
@@ -52,27 +56,68 @@ def test_as_many_posts_as_wanted_are_asked_for(
     whole = sum(shares)
     shares = (shares[0] / whole, shares[1] / whole, shares[2] / whole)
     chosen = made.settings(posts=posts, shares=shares, posts_per_request=per_request)
-    direct, rewrite, pairs = counts(chosen)
-    assert direct + rewrite + pairs == posts and min(direct, rewrite) >= 0 and pairs % 2 == 0
     errands = plan(POSTS, made.CARD, chosen, 0)
-    assert sum(len(errand.labels) for errand in errands) == posts
+    found = {strategy: sum(len(e.labels) for e in errands if e.strategy == strategy) for strategy in STRATEGIES}
+    assert sum(found.values()) == posts and found["contrast"] % 2 == 0
+    for strategy, share in zip(STRATEGIES, shares, strict=True):
+        assert abs(found[strategy] - share * posts) <= 2 * max(per_request, 2)
     assert max((len(errand.labels) for errand in errands), default=0) <= max(per_request, 2)
 
 
-@given(st.integers(0, 300), st.integers(1, 300), st.integers(1, 300), st.floats(0.05, 0.95))
-def test_labels_bring_the_share_as_near_as_they_can(positives: int, negatives: int, posts: int, share: float) -> None:
+@given(
+    st.integers(0, 300),
+    st.integers(1, 300),
+    st.floats(0.05, 0.95),
+    st.lists(st.tuples(st.booleans(), st.integers(1, 8))),
+)
+def test_labels_bring_the_share_as_near_as_they_can_at_every_moment(
+    positives: int, negatives: int, share: float, dealt: list[tuple[bool, int]]
+) -> None:
     real = np.repeat([1, 0], [positives, negatives])
-    labels = wanted_labels(real, posts, share)
-    assert len(labels) == posts and set(labels) <= {0, 1}
-    wanted = share * (len(real) + posts) - positives
-    allowed = np.clip(round(wanted), round(0.1 * posts), round(0.9 * posts))
-    assert labels.sum() == allowed
+    balance, labels = Balance(real, share), list[int]()
+    for paired, size in dealt:
+        made_now = balance.pairs(size) if paired else balance.labels(size)
+        assert len(made_now) == (2 * size if paired else size) and (not paired or made_now == (1, 0) * size)
+        labels += made_now
+        if not any(paired for paired, _ in dealt):
+            least, most = round(0.1 * len(labels)), round(0.9 * len(labels))
+            wanted = np.clip(round(share * (len(real) + len(labels)) - positives), least, most)
+            assert abs(sum(labels) - wanted) <= 1  # halves round to even
 
 
-def test_topics_that_train_lacks_come_more_often() -> None:
+@pytest.mark.parametrize(
+    ("positive", "posts", "expected"), [(0.1, 300, 230), (0.9, 300, 70), (0.5, 300, 150), (0.1, 100, 90)]
+)
+def test_a_whole_plan_has_the_labels_that_are_lacking_pairs_included(
+    positive: float, posts: int, expected: int
+) -> None:
+    label = pd.array((np.arange(len(POSTS)) % 10 < 10 * positive).astype(int), dtype="Int8")
+    errands = plan(POSTS.assign(label=label), made.CARD, made.settings(posts=posts), 0)
+    assert sum(sum(errand.labels) for errand in errands) == expected
+
+
+def test_a_plan_for_more_posts_begins_as_one_for_fewer_does() -> None:
+    def keys(posts: int) -> list[str]:
+        return [request.key for request in planned_requests(POSTS, "deu", made.CARD, made.settings(posts=posts), 0)]
+
+    few, many = keys(300), keys(607)
+    assert len(set(few) & set(many)) >= len(few) - 2  # but for the last ones, which may be smaller
+
+
+@pytest.mark.parametrize("strategy", ["direct", "contrast"])
+def test_topics_that_train_lacks_come_more_often_in_every_strategy(strategy: str) -> None:
     posts = POSTS.assign(political=pd.array([1] * len(POSTS), dtype="Int8"))
-    topics = rare_topics(prompt_pool(posts), made.CARD)
-    assert topics.count("political") == 1 and topics.count("gender/sexual") > 1
+    errands = plan(posts, made.CARD, made.settings(posts=3000), 0)
+    topics = Counter(errand.topic for errand in errands if errand.strategy == strategy)
+    assert set(topics) == set(made.CARD.auxiliary.types)
+    assert topics.most_common()[-1][0] == "political"
+    lacking = Counter(errand.topic for errand in errands if errand.strategy == strategy and errand.fold == 0)
+    assert len(lacking) >= 4  # no fold has its own topics
+
+
+def test_files_without_types_have_no_topics() -> None:
+    bare = POSTS.drop(columns=list(made.CARD.auxiliary.columns))
+    assert {errand.topic for errand in plan(bare, made.CARD, made.settings(), 0)} == {""}
 
 
 def test_the_same_posts_in_any_order_make_the_same_plan() -> None:

@@ -78,6 +78,23 @@ def test_register_and_length_are_those_of_the_posts_that_may_be_shown() -> None:
     assert "Register: of the real posts 0% have an @mention" in requests()[0].messages[1].content
 
 
+def test_what_other_means_is_said_by_the_types_that_it_is_not() -> None:
+    topics = [request.messages[1].content for request in requests(posts=300, shares=(1, 0, 0))]
+    others = [content for content in topics if "other kinds" in content]
+    assert others and all(
+        "than political, racial/ethnic, religious, gender/sexual, in" in content for content in others
+    )
+    assert not any("other matters" in content for content in topics)
+
+
+def test_style_is_learned_from_posts_that_may_be_shown_alone() -> None:
+    posts = made.make_posts()
+    outside = posts["split"] != "train"
+    changed = posts.assign(text=posts["text"].where(~outside, posts["text"] + " @x #y !?" * 40))
+    one, other = (planned_requests(table, "deu", made.CARD, made.settings(), 0) for table in (posts, changed))
+    assert [request.key for request in one] == [request.key for request in other]
+
+
 def test_the_order_of_labels_is_asked_for_in_words() -> None:
     for request in requests():
         order = ", ".join(("not polarized", "polarized")[label] for label in request.labels)

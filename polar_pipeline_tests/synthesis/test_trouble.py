@@ -1,5 +1,6 @@
 """When nothing succeeds it is said soon, in one sentence that names the address or the status; a slow endpoint answers all."""
 
+import asyncio
 import multiprocessing
 import threading
 import time
@@ -94,6 +95,30 @@ def test_the_same_refusal_again_and_again_stops_with_the_endpoints_words(
     assert spent(tmp_path / "ledgers") == (0, 0.0, 0.0)
 
 
+def test_useless_answers_of_several_kinds_are_a_failure_together(tmp_path: Path) -> None:
+    with running(tmp_path, {"refusal": 0.5, "malformed": 0.5}) as server:
+        with pytest.raises(InputError, match=r"(refuses|answers without the JSON that was asked for) every request"):
+            ask(made.settings(base_url=server.url, posts=1200), tmp_path)
+        assert server.get("count")["calls"] < 60
+
+
+def test_waits_double_from_one_failure_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("polar_pipeline.synthesis.generate.asyncio.sleep", noted)
+    with running(tmp_path, {"500": 1.0}) as server, pytest.raises(InputError, match="takes no request"):
+        ask(made.settings(base_url=server.url, posts=6, shares=(1, 0, 0), attempts=6), tmp_path)
+    backoffs = [wait for wait in waits if wait > 0]
+    assert len(backoffs) == 5
+    for place, wait in enumerate(backoffs):  # jitter takes away up to half
+        assert 0.05 * 2**place / 2 <= wait <= 0.05 * 2**place
+
+
 def test_a_refusal_among_answers_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     with running(tmp_path, {"400": 0.2, "404": 0.1}) as server:
         done = ask(made.settings(base_url=server.url, posts=180), tmp_path / "ledgers")
@@ -113,7 +138,7 @@ def test_useless_answers_alone_are_a_failure_now_and_again_and_another_address_i
     with running(tmp_path, {fate: 1.0}) as server:
         settings = made.settings(base_url=server.url)
         for _ in range(2):
-            with pytest.raises(InputError, match=rf"no request brought posts \({how}\).*deu\.jsonl is moved away"):
+            with pytest.raises(InputError, match=rf"no request brought posts \({how}\).*after `polar synth retry"):
                 make(settings, tmp_path / "ledgers")
         calls = server.get("count")["calls"]
         assert calls == (10 if fate == "refusal" else 20)
