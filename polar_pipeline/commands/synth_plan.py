@@ -89,7 +89,7 @@ def _second_look(project: Project, code: str, posts: pd.DataFrame, requests: lis
     """What judge and translation would be asked about the plan's posts, if those were as long as the real ones."""
     texts = prompt_pool(posts)["text"].tolist()
     wanted = [
-        {"id": f"{request.number}_{place}", "fold": request.fold, "source": request.strategy}
+        {"id": f"{request.number}_{place}", "fold": request.fold, "source": request.strategy, "request": request.key}
         for request in requests
         for place in range(len(request.labels))
     ]

@@ -98,8 +98,8 @@ class SecondLook:
     def _asked(self, posts: pd.DataFrame, task: Task) -> "pd.Series[str]":
         """One answer per row, missing where there is none."""
         endpoint = self._endpoint
-        lots = _lots(posts, endpoint.settings.posts_per_request)
-        requests = [_request(lot, number, task, endpoint) for number, lot in enumerate(lots)]
+        lots = _lots(posts)
+        requests = [_request(lot, task, self._settings, endpoint) for lot in lots]
         done = generate(requests, endpoint.ledgers, endpoint.language.code, endpoint.settings, endpoint.progress)
         self.calls, self.stopped = self.calls.plus(done.calls), self.stopped or done.stopped
         answers = pd.Series(pd.NA, index=posts.index, dtype="str")
@@ -117,11 +117,7 @@ def second_look_requests(
     if settings.round_trip is not None:
         rows = posts[posts["source"].isin(TRANSLATED)]
         tasks += [(rows, translation(endpoint, back)) for back in (False, True)]
-    return [
-        _request(lot, number, task, endpoint)
-        for rows, task in tasks
-        for number, lot in enumerate(_lots(rows, endpoint.settings.posts_per_request))
-    ]
+    return [_request(lot, task, settings, endpoint) for rows, task in tasks for lot in _lots(rows)]
 
 
 def translation(endpoint: Endpoint, back: bool) -> Task:
@@ -138,18 +134,17 @@ def judging(card: TaskCard) -> Task:
     return Task("judge", system.replace("{definition}", label.definition), "Label each text.")
 
 
-def _lots(posts: pd.DataFrame, size: int) -> list[pd.DataFrame]:
-    """Rows of one fold go together."""
-    groups = [group for _, group in posts.groupby("fold", sort=True)]
-    return [group.iloc[start : start + size] for group in groups for start in range(0, len(group), size)]
+def _lots(posts: pd.DataFrame) -> list[pd.DataFrame]:
+    """Posts that one request brought go together: they are of one fold, and a post that is missing changes no other lot."""
+    return [group for _, group in posts.groupby("request", sort=False)]
 
 
-def _request(lot: pd.DataFrame, number: int, task: Task, endpoint: Endpoint) -> Request:
+def _request(lot: pd.DataFrame, task: Task, look: CurationSettings, endpoint: Endpoint) -> Request:
     longest = int(lot["text"].str.len().max())
     return Request(
         language=endpoint.language.code,
         strategy=task.kind,
-        number=number,
+        number=0,
         fold=int(lot["fold"].iloc[0]),
         shown=tuple(lot["id"]),
         labels=(0,) * len(lot),  # as many answers; what they are worth is in the task
@@ -159,7 +154,8 @@ def _request(lot: pd.DataFrame, number: int, task: Task, endpoint: Endpoint) -> 
         ),
         address=address(endpoint.settings.base_url),
         model=endpoint.settings.model,
-        temperature=0.0,
+        temperature=look.temperature,
+        max_tokens_name=endpoint.settings.max_tokens_name,
         max_tokens=min(
             64 + len(lot) * (2 * max(longest, 80) if task.kind == "translate" else 8), endpoint.settings.max_tokens
         ),

@@ -131,7 +131,7 @@ def request_body(request: Request) -> dict[str, Any]:
     return {
         "model": request.model,
         "messages": [message.model_dump() for message in request.messages],
-        "temperature": request.temperature,
-        "max_tokens": request.max_tokens,
+        request.max_tokens_name: request.max_tokens,
         "response_format": answer_format(request),
+        **({} if request.temperature is None else {"temperature": request.temperature}),
     }

@@ -86,6 +86,7 @@ def request(errand: Errand, language: Language, style: Style, card: TaskCard, se
         model=settings.model,
         temperature=settings.temperature,
         # a character is at most about two tokens in the scripts that tokenizers know worst, and JSON adds some
+        max_tokens_name=settings.max_tokens_name,
         max_tokens=min(64 + len(errand.labels) * 2 * max(style.high, 80), settings.max_tokens),
     )
 

@@ -33,8 +33,9 @@ class Request(Record):
     messages: tuple[Message, ...]
     address: str  # of the endpoint: what one answered uselessly may be asked of another
     model: str
-    temperature: float
+    temperature: float | None  # None: the endpoint's own
     max_tokens: int
+    max_tokens_name: str = "max_tokens"  # as the model's endpoint calls it
 
     @cached_property
     def key(self) -> str:
@@ -47,7 +48,7 @@ class Reply(Record):
 
     key: str
     texts: tuple[str, ...]
-    outcome: str  # ok, refused, truncated, malformed, filtered
+    outcome: str  # ok, refused, truncated, malformed
     finish: str  # the endpoint's finish_reason
     prompt_tokens: int
     completion_tokens: int

@@ -48,8 +48,9 @@ class SynthesisSettings(Settings):
     examples: int = Field(default=4, ge=1, le=20)
     model: str = "gpt-4o-mini"
     base_url: str | None = None
-    temperature: float = Field(default=1.0, ge=0, le=2)
+    temperature: float | None = Field(default=1.0, ge=0, le=2)
     max_tokens: int = Field(default=4000, ge=16)
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     batch: bool = False
     concurrency: int = Field(default=32, ge=1, le=1024)
     timeout: float = Field(default=120.0, gt=0)
@@ -84,6 +85,7 @@ class CurationSettings(Settings):
     gate: bool = True
     round_trip: float | None = Field(default=None, gt=0, le=1)
     judge: bool = False
+    temperature: float | None = Field(default=0.0, ge=0, le=2)
     contradictions: Literal["keep", "drop"] = "keep"
 
     @property

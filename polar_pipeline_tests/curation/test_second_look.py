@@ -45,7 +45,9 @@ def posts() -> pd.DataFrame:
     ]
     frame = pd.DataFrame({"id": [f"s{place}" for place in range(4)], "text": texts, "fold": [0, 1, 1, 2]})
     return frame.assign(
-        label=pd.array([1, 0, 0, 0], dtype="Int8"), source=["rewrite", "contrast", "direct", "contrast"]
+        label=pd.array([1, 0, 0, 0], dtype="Int8"),
+        source=["rewrite", "contrast", "direct", "contrast"],
+        request=["a", "b", "b", "c"],
     )
 
 
@@ -60,7 +62,7 @@ def test_the_judge_does_not_see_labels_and_is_paid_once(endpoint: Endpoint, serv
     assert look(endpoint).judged(posts()).tolist() == [1, 0, 1, 0]
     flipped = posts().assign(label=1 - posts()["label"])
     assert look(endpoint).judged(flipped).tolist() == [1, 0, 1, 0]
-    assert server.get("count")["calls"] == before + 3  # a request per fold; the second time none
+    assert server.get("count")["calls"] == before + 3  # one for each request that brought posts; the second time none
 
 
 def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint: Endpoint) -> None:
@@ -69,13 +71,21 @@ def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint:
     found = second(posts())
     assert [objection.stage if objection else "" for objection in found] == ["", "round_trip", "judge", ""]
     assert second.agreement == 0.75 and second.calls.dollars > 0
-    # three folds to judge, and those of translated posts there and back; what was planned is what was asked
+    # three lots to judge, and those of translated posts there and back; what was planned is what was asked
     assert (
         sum(second.calls.ended.values())
         == 3 + 2 * 3
         == len(second_look_requests(posts(), made.CARD, settings, endpoint))
     )
     assert look(endpoint)(posts()) == [None] * 4
+
+
+def test_a_post_that_is_gone_changes_what_is_asked_of_its_own_lot_alone(endpoint: Endpoint) -> None:
+    settings = CurationSettings(judge=True)
+    whole, less = (
+        second_look_requests(table, made.CARD, settings, endpoint) for table in (posts(), posts().drop(index=1))
+    )
+    assert [one.key == other.key for one, other in zip(whole, less, strict=True)] == [True, False, True]
 
 
 def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:

@@ -2,7 +2,7 @@
 
 Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
 happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip (a body byte by byte),
-half, missing (from a batch), malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
+newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch), malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
 duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches, batch_breaks, batch_failed, batch_expired. With `per_second` it refuses what is over that rate and says when to come back.
 """
 
@@ -154,11 +154,13 @@ class Server:
             return JSONResponse({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
         if fate.isdigit():
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, int(fate))
+        if fate == "newer" and not {"max_tokens", "temperature"}.isdisjoint(body):
+            return JSONResponse({"error": {"message": "Unsupported parameter: 'max_tokens'"}}, 400)
         if fate == "hang":
             await asyncio.sleep(3600)
         answer = self._answer(body, fate)
         self.count["charged"] += 1
-        if fate in ("ok", "german", "duplicate", "foreign"):
+        if fate in ("ok", "german", "duplicate", "foreign", "newer"):
             self.good.append(body)
         if fate == "drip":
             return StreamingResponse(_dripping(json.dumps(answer)), media_type="application/json")

@@ -122,6 +122,16 @@ def test_a_wrong_key_or_model_stops_at_once_in_one_sentence_without_the_key(
         assert ledger.account().settled == ledger.account().open == 0  # a wrong key costs nothing of the cap
 
 
+def test_models_that_take_other_parameters(tmp_path: Path) -> None:
+    with running(tmp_path, {"newer": 1.0}) as server:
+        settings = made.settings(base_url=server.url)
+        with pytest.raises(InputError, match="Unsupported parameter"):
+            generate(requests(settings), tmp_path / "ledgers", "deu", settings, lambda _: None)
+        settings = made.settings(base_url=server.url, temperature=None, max_tokens_name="max_completion_tokens")
+        done = generate(requests(settings), tmp_path / "ledgers", "deu", settings, lambda _: None)
+        assert set(done.outcomes) == {"ok"}
+
+
 def test_without_a_key_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     settings = made.settings(base_url="http://127.0.0.1:9/v1")
