@@ -44,6 +44,8 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     finally:  # what is known when a later language fails is worth seeing
         if table.row_count:
             Console(width=max(Console().width, 100)).print(table)
+        if table.row_count:
+            click.echo("Intervals hold for all shares of a language together, at 95%.")
         for line in closing:
             click.echo(line)
     return 1 if empty else 0

@@ -15,10 +15,11 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.synthesis.answers import NO_CALLS, Calls
 from polar_pipeline.synthesis.endpoint import Endpoint
 
 NGRAMS = "ngrams"
-_LOT = 256  # texts of one call of an endpoint
+LOT = 256  # texts of one call of an endpoint
 _DIMENSIONS = 1024
 
 
@@ -27,6 +28,10 @@ class Embedder(Protocol):
 
     name: str
 
+    @property
+    def calls(self) -> Calls:
+        """Calls of an endpoint that were made so far."""
+
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions); a text without content is a zero vector."""
 
@@ -34,7 +39,7 @@ class Embedder(Protocol):
 class NgramEmbedder:
     """Characters 3-5 of the normalised text, log counts."""
 
-    name = NGRAMS
+    name, calls = NGRAMS, NO_CALLS
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, 1024)."""
@@ -50,6 +55,8 @@ class NgramEmbedder:
 
 class SentenceEmbedder:
     """Any sentence-transformers model, by name; downloaded by that library on first use."""
+
+    calls = NO_CALLS
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -79,6 +86,17 @@ class CachedEmbedder:
         """`lot` texts are asked for and written at a time, so that what was paid for is not lost; None is all."""
         self.name = inner.name
         self._inner, self._folder, self._lot = inner, folder / fingerprint(inner.name)[:16], lot
+
+    @property
+    def calls(self) -> Calls:
+        """Those of the other embedder."""
+        return self._inner.calls
+
+    def new(self, texts: list[str]) -> list[str]:
+        """Those that the cache lacks, each once."""
+        keys = {fingerprint(text): text for text in texts}
+        known = self._read(set(keys))
+        return [text for key, text in keys.items() if key not in known]
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions), from the cache where it has them."""
@@ -120,4 +138,4 @@ def make_embedder(name: str, cache: Path, endpoint: Endpoint | None = None) -> E
         return CachedEmbedder(SentenceEmbedder(name), cache)
     if endpoint is None:
         raise InputError(f"curation.embedder {name!r} needs an endpoint to ask: use {NGRAMS} here.")
-    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, lot=_LOT)
+    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, lot=LOT)

@@ -11,14 +11,15 @@ import numpy as np
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.synthesis.answers import NO_CALLS, Calls
 from polar_pipeline.synthesis.client import Attempt, Client
 from polar_pipeline.synthesis.endpoint import Endpoint, address
 from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.pace import Pace
+from polar_pipeline.synthesis.patience import Patience
 from polar_pipeline.synthesis.prices import embedding_dollars
 
 API = "api:"
-_FIRST_WAIT = 0.5  # seconds of the backoff, doubled every time
 _UNREADABLE = "malformed"
 
 
@@ -28,32 +29,38 @@ class EndpointEmbedder:
     def __init__(self, name: str, endpoint: Endpoint) -> None:
         self.name = f"{API}{name}"
         self._model, self._endpoint, self._settings = name, endpoint, endpoint.settings
+        self.calls: Calls = NO_CALLS  # for all texts that were embedded so far
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions of the model). Raises InputError when the endpoint gives none."""
         budget = Budget(self._settings.max_dollars, self._settings.max_requests)
         with Ledger(self._endpoint.ledgers, self._endpoint.language.code, budget) as ledger:
-            vectors = asyncio.run(self._asked([text or " " for text in texts], ledger))
+            asked = [text or " " for text in texts]
+            try:
+                vectors = asyncio.run(self._asked(asked, ledger))
+            finally:
+                self.calls = self.calls.plus(ledger.answers.calls({self._key(asked)}))
         unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return unit
 
+    def _key(self, texts: list[str]) -> str:
+        return fingerprint([address(self._settings.base_url), self._model, texts])
+
     async def _asked(self, texts: list[str], ledger: Ledger) -> Floats:
         """Calls until there are vectors, as many as the settings allow; each is in the ledger before it goes."""
-        pace, wait = Pace(self._endpoint.ledgers / "pace.json"), _FIRST_WAIT
-        client, attempt, failure = Client(self._settings, pace), Attempt(None), ""
+        pace, patience = Pace(self._endpoint.ledgers / "pace.json"), Patience(self._settings)
+        client = Client(self._settings, pace)
         try:
-            for _ in range(self._settings.attempts):
+            while True:
                 await asyncio.sleep(pace.wait())
                 attempt, vectors = await self._once(texts, client, ledger)
                 if vectors is not None:
                     return vectors
-                failure = attempt.failure or _UNREADABLE
-                if not attempt.again:
+                if not await patience.lasts(attempt):
                     break
-                await asyncio.sleep(attempt.wait or wait)
-                wait *= 2
         finally:
             await client.close()
+        failure = attempt.failure or _UNREADABLE
         said = f", {attempt.message!r}" if attempt.message else ""
         raise InputError(
             f"curation.embedder {self.name!r}: the endpoint gave no embeddings ({failure}{said}, "
@@ -62,8 +69,7 @@ class EndpointEmbedder:
 
     async def _once(self, texts: list[str], client: Client, ledger: Ledger) -> tuple[Attempt, Floats | None]:
         worst = embedding_dollars(sum(len(text.encode("utf-8")) for text in texts), self._settings)
-        key = fingerprint([address(self._settings.base_url), self._model, texts])
-        reservation = ledger.reserve(key, worst)
+        reservation = ledger.reserve(self._key(texts), worst)
         if reservation is None:
             raise InputError(f"{ledger.full(worst)} leaves no room for curation.embedder {self.name!r}: raise it.")
         try:

@@ -19,7 +19,7 @@ from polar_pipeline.task.profile import Profile
 
 
 class Review(NamedTuple):
-    """The table in which every row says whether it is kept, and what the second look cost and found."""
+    """The table in which every row says whether it is kept, and what second look and embeddings cost and the look found."""
 
     table: pd.DataFrame
     calls: Calls
@@ -48,4 +48,4 @@ def review(
     table = curate(real, synthetic, language, profile.curation, embedder, look)
     if look.stopped:
         progress(f"{language}: {look.stopped}; the second look did not see all posts")
-    return Review(table, look.calls, look.stopped, look.agreement)
+    return Review(table, look.calls.plus(embedder.calls), look.stopped, look.agreement)

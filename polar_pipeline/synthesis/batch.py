@@ -17,6 +17,7 @@ from polar_pipeline.synthesis.client import TOO_LATE, Attempt, failed, open_sdk,
 from polar_pipeline.synthesis.endpoint import Progress, address, without_key
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.pace import Pace
+from polar_pipeline.synthesis.patience import Patience
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.reading import read_reply
 from polar_pipeline.synthesis.request import Request
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _MOST = 20_000  # requests of a batch: OpenAI takes 50,000 and 200 MB
 _FIRST_LOOK, _LAST_LOOK = 1.0, 60.0  # seconds between two looks at a batch, the first and the longest
-_FIRST_WAIT = 0.5  # seconds of the backoff
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 
 Found = TypeVar("Found")
@@ -199,8 +199,8 @@ class Batches:
         """What a call gives, after as many attempts as the settings allow. Raises InputError when none succeeds."""
         import openai
 
-        attempt, wait = Attempt(None), _FIRST_WAIT
-        for _ in range(self._settings.attempts):
+        patience = Patience(self._settings)
+        while True:
             try:
                 async with asyncio.timeout(self._settings.timeout):
                     return await call()
@@ -208,10 +208,8 @@ class Batches:
                 attempt = Attempt(None, TOO_LATE, charged=True)
             except openai.APIError as error:
                 attempt = self._failed(error)
-            if not attempt.again:
+            if not await patience.lasts(attempt):
                 break
-            await asyncio.sleep(attempt.wait or wait)
-            wait *= 2
         said = sentence(attempt.failure, attempt.message, self._address, self._settings)
         if attempt.failure in ("status 404", "status 405"):
             said = no_batches(self._address, attempt.failure)

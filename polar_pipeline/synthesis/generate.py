@@ -19,13 +19,12 @@ from polar_pipeline.synthesis.endpoint import Progress, address, check_endpoint
 from polar_pipeline.synthesis.flight import Flight
 from polar_pipeline.synthesis.ledger import Account, Budget, Ledger
 from polar_pipeline.synthesis.pace import Pace
+from polar_pipeline.synthesis.patience import Patience
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.synthesis.trouble import Trouble, dearer, no_money
 from polar_pipeline.task.synthesis import SynthesisSettings
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
-_PATIENCE = 10  # time-outs without an answer to anyone, after which refusals that name a wait are no longer waited for
 _LOOK_AGAIN = 0.05  # seconds until a cap is looked at again
 _SAY_EVERY = 5.0  # seconds between two lines of progress
 
@@ -108,28 +107,15 @@ class _Run:
             self._say()
 
     async def _answer(self, request: Request) -> None:
-        """Calls until the ledger holds an answer, at most as many as the settings allow.
-
-        A refusal that names a wait is no failure: a slow endpoint says in this way that it is well.
-        """
-        began, failures, backoff = time.monotonic(), 0, _FIRST_WAIT
+        """Calls until the ledger holds an answer, at most as many as the settings allow."""
+        patience = Patience(self._settings)
         attempt = await self._attempt(request)
         while attempt and not self._ledger.finished(request.key) and not self.stopped:
-            failures += not attempt.wait
-            if not attempt.again or failures >= self._settings.attempts or self._too_long(began, attempt.wait):
+            if not await patience.lasts(attempt, self._answered):
                 break
-            if not attempt.reply:
-                # jitter, so that workers that were refused together do not come back together (Brooker 2015)
-                await asyncio.sleep(attempt.wait or backoff * (0.5 + self._random.random() / 2))
-                backoff = backoff if attempt.wait else min(2 * backoff, _LONGEST_WAIT)
             attempt = await self._attempt(request)
         if attempt and (attempt.reply or not self.stopped):
             self._ended(request, attempt)
-
-    def _too_long(self, began: float, wait: float) -> bool:
-        """Whether a named wait would end long after anyone was last answered."""
-        since = max(began, self._answered)
-        return wait > 0 and time.monotonic() + wait - since > _PATIENCE * self._settings.timeout
 
     def _ended(self, request: Request, attempt: Attempt) -> None:
         if not attempt.reply:

@@ -70,6 +70,29 @@ def test_the_plan_counts_the_second_look_what_is_useless_and_the_caps_and_takes_
     assert "max_dollars ($0.0001) would probably stop it" in said
 
 
+@pytest.mark.parametrize("source", ["offline", "endpoint"])
+def test_the_plan_counts_embeddings_of_an_endpoint_until_the_cache_has_them(
+    tmp_path: Path, server: Running, source: str
+) -> None:
+    own = tmp_path / "own.yaml"
+    text = PROFILE.format(url=server.url, more="max_dollars: 10000, price_embedding: 1000.0")
+    text = text.replace("{judge: true, round_trip: 0.5}", "{embedder: 'api:small', gate: false}")
+    own.write_text(text.replace("source: endpoint", f"source: {source}"))
+    home, plan = tmp_path / "home", ("synth", "plan", "--profile", str(own))
+
+    def embeddings() -> tuple[int, float]:
+        found = re.search(r"deu \d+ \d+ \d+ \d+ 0 (\d+) [\d,]+ [\d.,]+ ([\d.,]+) ", words(polar(home, *plan).stdout))
+        assert found
+        return int(found[1]), float(found[2].replace(",", ""))
+
+    lots, dollars = embeddings()
+    assert 1 < lots < 5 and dollars > 10  # some hundred posts of the bundled corpus
+    # all vectors of the server point the same way, so that no post is left
+    polar(home, "synth", "evaluate", "--profile", str(own), OPENAI_API_KEY="sk-x", check=False)
+    after, less = embeddings()
+    assert after <= 1 and less < 0.2 * dollars
+
+
 def test_the_evaluation_looks_twice_and_says_what_there_was_and_which_cap_ended_it(
     tmp_path: Path, server: Running
 ) -> None:

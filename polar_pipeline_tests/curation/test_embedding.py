@@ -104,6 +104,8 @@ def test_an_endpoints_embeddings_are_asked_for_once_paid_for_and_refusals_do_not
         )
         make_embedder("api:small", tmp_path / "cache", asked).embed(["a"])
         assert server.get("count")["calls"] == 1
+        assert embedder.calls.ended == {"embedded": 1} and embedder.calls.dollars == pytest.approx(0.001)
+        assert isinstance(embedder, CachedEmbedder) and embedder.new(["a", "zz", "abc", "zz"]) == ["zz"]
         account = read_account(asked.ledgers)
         assert account.requests == 1 and account.open == 0 and account.settled == pytest.approx(0.001)  # one token
         with pytest.raises(InputError, match="'api:large': the endpoint gave no embeddings \\(status 404") as caught:
@@ -125,7 +127,7 @@ def test_an_endpoints_embeddings_are_asked_for_once_paid_for_and_refusals_do_not
 def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polar_pipeline.curation.endpoint_embedding._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("polar_pipeline.synthesis.patience._FIRST_WAIT", 0.01)
     server = made.Running(tmp_path, {"500": 0.5})
     try:
         found = make_embedder("api:small", tmp_path / "cache", endpoint(server.url, tmp_path, attempts=12))

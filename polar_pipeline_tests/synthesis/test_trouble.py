@@ -24,7 +24,7 @@ FREE = Budget(None, None)
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setattr("polar_pipeline.synthesis.generate._FIRST_WAIT", 0.05)
+    monkeypatch.setattr("polar_pipeline.synthesis.patience._FIRST_WAIT", 0.05)
 
 
 def ask(settings: SynthesisSettings, folder: Path, code: str = "deu") -> Generated:
@@ -110,7 +110,7 @@ def test_waits_double_from_one_failure_to_the_next(tmp_path: Path, monkeypatch: 
         waits.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("polar_pipeline.synthesis.generate.asyncio.sleep", noted)
+    monkeypatch.setattr("polar_pipeline.synthesis.patience.asyncio.sleep", noted)
     with running(tmp_path, {"500": 1.0}) as server, pytest.raises(InputError, match="takes no request"):
         ask(made.settings(base_url=server.url, posts=6, shares=(1, 0, 0), attempts=6), tmp_path)
     backoffs = [wait for wait in waits if wait > 0]

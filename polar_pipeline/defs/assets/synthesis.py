@@ -8,7 +8,8 @@ import pandas as pd
 from polar_pipeline.curation.curate import REAL, capped
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.curation.review import Review, review
-from polar_pipeline.decision.gate import gate
+from polar_pipeline.decision.augmentation import ShareResult
+from polar_pipeline.decision.gate import Gate, gate
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
@@ -56,10 +57,10 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
         language, say = context.partition_key, context.log.info
         reviewed = review(raw_posts, synthetic_posts, language, card, profile, home, say)
-        share = _share(context, reviewed.table)
+        share, results = _share(context, reviewed.table)
         curated = capped(reviewed.table, share)
         survival = funnel(curated)
-        run.log(metrics=_survival_metrics(curated, survival, share) | _look_metrics(reviewed))
+        run.log(metrics=_survival_metrics(curated, survival, share) | _look_metrics(reviewed) | _gate_metrics(results))
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
@@ -67,21 +68,17 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
                 "share_allowed": share,
                 **_look_metadata(reviewed),
                 **({"funnel": table(survival)} if survival else {}),
+                **({"shares": table(_share_rows(results))} if results else {}),
             }
         )
         return curated
 
-    def _share(context: StepContext, curated: pd.DataFrame) -> float:
+    def _share(context: StepContext, curated: pd.DataFrame) -> Gate:
         """The profile's share, or with the gate what of it helps the cheapest backbone beyond the error."""
         settings = profile.curation.of(context.partition_key)
         if not settings.gate or not (curated["source"] != REAL).any():
-            return settings.share
-        found = gate(curated, context.partition_key, card, profile)
-        for result in found.results:
-            context.log.info(
-                f"share {result.share:.0%}: macro-F1 {result.macro_f1:.4f}, {result.difference.value:+.4f}"
-            )
-        return found.share
+            return Gate(settings.share, [])
+        return gate(curated, context.partition_key, card, profile)
 
     return [synthetic_posts, deduped_posts]
 
@@ -121,6 +118,24 @@ def _survival_metrics(curated: pd.DataFrame, survival: list[dict[str, Any]], sha
         stages = {name: count for name, count in row.items() if name not in ("source", "label", "made", "kept")}
         found |= {f"kept/{which}": row["kept"], **{f"flagged/{which}/{stage}": n for stage, n in stages.items()}}
     return found
+
+
+def _gate_metrics(results: list[ShareResult]) -> dict[str, float]:
+    return {f"share_{result.asked:.0%}".replace("%", "") + "/macro_f1": result.macro_f1 for result in results}
+
+
+def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
+    """What each share did to the cheapest backbone, out of fold."""
+    return [
+        {
+            "share": f"{result.share:.1%}",
+            "posts": result.posts,
+            "macro_f1": round(result.macro_f1, 4),
+            "difference": f"{result.difference.value:+.4f}",
+            "interval": f"{result.difference.low:+.4f} to {result.difference.high:+.4f}",
+        }
+        for result in results
+    ]
 
 
 def _look_metrics(reviewed: Review) -> dict[str, float]:
