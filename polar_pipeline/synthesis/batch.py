@@ -7,7 +7,7 @@ killed at any moment finds its batch again, or knows that there never was one. W
 import asyncio
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -55,6 +55,7 @@ class Batches:
         self._ledger, self._settings, self._progress = ledger, settings, progress
         self._pace, self._address = Pace(folder / "pace.json"), address(settings.base_url)
         self._trouble = Trouble(settings, self._address, len(pending), succeeded)
+        self._sent = Counter[str]()  # request -> batches that it was in
         self.failures: dict[str, str] = {}  # request -> how its last call failed
         self.stopped = ""
 
@@ -63,24 +64,33 @@ class Batches:
         self._sdk = open_sdk(self._settings)
         try:
             for name, keys in self._ledger.answers.submitted().items():
-                if (
-                    set(keys.values()) <= self._requests.keys()
-                ):  # otherwise it is of another plan, which may ask for it again
+                # one of another plan stays counted, until that is asked for again
+                if set(keys.values()) <= self._requests.keys():
                     await self._collect(await self._found(name), set(keys))
-            for _ in range(self._settings.attempts):
-                todo = self._unfinished()
-                for start in range(0, len(todo), _MOST):
-                    await self._send(todo[start : start + _MOST])
+            while not self.stopped and (reserved := self._reserved()):
+                await self._send(reserved)
         finally:
             await self._sdk.close()
 
-    def _unfinished(self) -> list[Request]:
-        return [request for key, request in self._requests.items() if not self._ledger.finished(key)]
+    def _reserved(self) -> dict[str, Request]:
+        """Reservations of as many requests as may go out once more, and as there is money for."""
+        found: dict[str, Request] = {}
+        for key, request in self._requests.items():
+            if len(found) == _MOST:
+                break
+            if self._ledger.finished(key) or self._sent[key] >= self._settings.attempts:
+                continue
+            worst = dollars(*worst_tokens(request), self._settings)
+            reservation = self._ledger.reserve(key, worst)
+            if reservation is None:
+                if not found:  # otherwise there is room again when these have come back
+                    self.stopped = f"{self._ledger.full(worst)} was reached"
+                break
+            found[reservation] = request
+        return found
 
-    async def _send(self, requests: list[Request]) -> None:
-        reserved = self._reserved(requests)
-        if not reserved:
-            return
+    async def _send(self, reserved: dict[str, Request]) -> None:
+        self._sent.update(request.key for request in reserved.values())
         name = self._ledger.submit(list(reserved))
         lines = "\n".join(
             json.dumps({"custom_id": reservation, "method": "POST", "url": "/v1/chat/completions", "body": request_body(request)})
@@ -95,18 +105,6 @@ class Batches:
             self._release(set(reserved), "batch refused", free=True)
             raise
         await self._collect(await self._found(name), set(reserved))
-
-    def _reserved(self, requests: list[Request]) -> dict[str, Request]:
-        """Reservations of as many as there is money for."""
-        found: dict[str, Request] = {}
-        for request in requests:
-            worst = dollars(*worst_tokens(request), self._settings)
-            reservation = None if self.stopped else self._ledger.reserve(request.key, worst)
-            if reservation is None:
-                self.stopped = self.stopped or f"{self._ledger.full(worst)} was reached"
-                break
-            found[reservation] = request
-        return found
 
     async def _created(self, name: str, file: str) -> None:
         """Create it, unless an attempt that seemed to fail did so."""

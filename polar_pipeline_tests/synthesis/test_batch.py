@@ -88,6 +88,15 @@ def test_the_cap_holds_and_what_there_is_money_for_is_asked(tmp_path: Path) -> N
     assert done.stopped == "synthesis.max_requests (7) was reached"
 
 
+def test_what_a_batch_did_not_cost_pays_for_another(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as server:
+        done = asked(server, tmp_path, max_dollars=0.01)  # room for a few worst cases, and for all that it really costs
+        assert set(done.outcomes) == {"ok"} and not done.stopped
+        poor = asked(server, tmp_path / "poor", max_dollars=0.0025)
+    assert "max_dollars ($0.0025) was reached" in poor.stopped and 0 < poor.outcomes["ok"] < len(poor.replies)
+    assert poor.account.settled + poor.account.open <= 0.0025
+
+
 def test_killed_at_random_moments_nothing_is_lost_or_paid_for_twice(tmp_path: Path) -> None:
     generator = random.Random(0)
     with running(tmp_path, {}, delay=0.5) as server:
