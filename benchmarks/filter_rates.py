@@ -3,8 +3,10 @@
 Usage: POLAR_DATA_DIR=... python benchmarks/filter_rates.py [language ...]
 
 Real: the share of each language's training posts that any stage objects to, each judged by what was learned from the other four
-fifths. Planted (planted.py): posts of other languages of the script, from their test files; introductions, refusals, copies of
-training posts in other case or with one or two other words, markup, and texts cut off. The share of each kind that is not kept.
+fifths. Planted (planted.py): posts of other languages of the script, from their test files, a hundred of one language as if a
+model wrote nothing else; introductions, refusals, labels told beside a post, and some of the three that were written after the
+lists (later) or are in English; copies of training posts in other case or with one or two other words, markup, and texts cut off.
+The share of each kind that is not kept.
 Beside it, where synthetictext is installed (`pip install --no-deps synthetictext==0.2.0`): what its filters object to among
 real positive posts, as shipped and with the keywords that its documentation gives as an example.
 """
@@ -14,7 +16,7 @@ import sys
 
 import numpy as np
 import pandas as pd
-from planted import COPIES, KINDS, neighbours, planted
+from planted import COPIES, KINDS, foreign, neighbours, planted
 
 from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.curation.cleaning import clean
@@ -22,6 +24,7 @@ from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.filters import objections, reference
 from polar_pipeline.defs.project import Project
+from polar_pipeline.task.card import Label
 from polar_pipeline.task.languages import LANGUAGES, language
 from polar_pipeline.task.synthesis import CurationSettings
 
@@ -29,12 +32,12 @@ FOLDS = 5
 EXAMPLE = {1: ["slur", "threat", "insult"]}  # marker_keywords in the documentation of its TaskSpec
 
 
-def flagged_held_out(code: str, texts: list[str]) -> float:
+def flagged_held_out(code: str, texts: list[str], label: Label) -> float:
     """The share of real posts that is objected to by what the other folds taught."""
     fold = np.random.default_rng(1).permutation(len(texts)) % FOLDS
     wrong = 0
     for held in range(FOLDS):
-        known = reference(language(code), [text for text, at in zip(texts, fold, strict=True) if at != held])
+        known = reference(language(code), [text for text, at in zip(texts, fold, strict=True) if at != held], label)
         found = objections([text for text, at in zip(texts, fold, strict=True) if at == held], known)
         wrong += sum(objection is not None for objection in found)
     return wrong / len(texts)
@@ -63,27 +66,31 @@ def main() -> None:
     """One line per language."""
     project = Project.load("cpu")
     everything = {code: read_posts(project.data, code, project.card) for code in LANGUAGES}
-    print("         real posts  planted, not kept" + " " * 51 + "synthetictext, real positives")
+    print("         real posts  planted, not kept" + " " * 67 + "synthetictext, real positives")
     print("language    flagged " + "".join(f"{kind:>8}" for kind in KINDS) + "   shipped keywords  other languages")
     for code in sys.argv[1:] or LANGUAGES:
         posts = everything[code]
         train = [clean(text) for text in posts.loc[posts["split"] == "train", "text"]]
         test = posts.index[posts["split"] == "test"]
         base, rest = test[::2], posts.drop(test[::2])  # what junk is made of is no copy of a real post
-        others = {
-            other: [clean(text) for text in everything[other].loc[everything[other]["split"] == "test", "text"]]
-            for other in neighbours(code)
-        }
-        table = planted(code, [clean(text) for text in posts.loc[base, "text"]], train, others, project.card)
-        curated = curate(rest.assign(fold=0), table, code, CurationSettings(), NgramEmbedder())
+        table = planted(code, [clean(text) for text in posts.loc[base, "text"]], train, project.card)
+        curated = curate(rest.assign(fold=0), table, code, project.card, CurationSettings(), NgramEmbedder())
         junk = curated[curated["source"] != REAL]
         # the same refusal comes many times, and only copies should be caught for being copies
         missed = junk["keep"] | ((junk["stage"] == "duplicate") & ~junk["source"].isin(COPIES))
         caught = 1 - missed.groupby(junk["source"]).mean()
+        known = reference(language(code), train, project.card.label)
+        others = {
+            other: foreign([clean(text) for text in everything[other].query("split == 'test'")["text"]])
+            for other in neighbours(code)
+        }
+        told = {
+            other: np.mean([found is not None for found in objections(texts, known)]) for other, texts in others.items()
+        }
         peer = flagged_by_peer(posts) or "   not importable "
         print(
-            f"{code:8} {flagged_held_out(code, train):10.2%} " + "".join(f"{caught[kind]:8.0%}" for kind in KINDS)
-            + f" {peer}  " + " ".join(f"{other} {caught[other]:.0%}" for other in others), flush=True,
+            f"{code:8} {flagged_held_out(code, train, project.card.label):10.2%} " + "".join(f"{caught[kind]:8.0%}" for kind in KINDS)
+            + f" {peer}  " + " ".join(f"{other} {share:.0%}" for other, share in told.items()), flush=True,
         )  # fmt: skip
 
 

@@ -11,9 +11,12 @@ from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
 
 COUNT = 100  # of each kind
-KINDS = ("meta", "refusal", "english", "case", "words", "markup", "comma", "middle")
+KINDS = ("meta", "refusal", "label", "later", "english", "case", "words", "markup", "comma", "middle")
 COPIES = ("case", "words")
-SAID = yaml.safe_load((Path(__file__).parent / "planted.yaml").read_text(encoding="utf-8"))
+SAID, LATER = (
+    yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    for name in ("planted.yaml", "planted_later.yaml")
+)
 MARKUP = (
     '<a href="x">{}</a>',
     '{{"text": "{}"}}',
@@ -31,19 +34,23 @@ def neighbours(code: str) -> list[str]:
     return found or ["eng"]
 
 
-def planted(code: str, base: list[str], train: list[str], others: dict[str, list[str]], card: TaskCard) -> pd.DataFrame:
-    """Rows of each kind; `source` says the kind, another language's code for its posts. `base`, `others`: unseen posts."""
+def foreign(texts: list[str]) -> list[str]:
+    """Posts of another language, long enough to be told."""
+    long = [text for text in texts if len(text) > 40]
+    return [str(text) for text in np.random.default_rng(0).choice(long, COUNT)]
+
+
+def planted(code: str, base: list[str], train: list[str], card: TaskCard) -> pd.DataFrame:
+    """Rows of each kind, which `source` says. `base`: unseen posts of the language."""
     generator = np.random.default_rng(0)
-    rows: list[tuple[str, str]] = []
-    for other, texts in others.items():
-        long = [text for text in texts if len(text) > 40]
-        rows += [(other, str(text)) for text in generator.choice(long, COUNT)]
-    vocabulary = sorted({word for text in train for word in text.split()})
-    long = [text for text in train if len(text.split()) >= 8] or train
-    for kind in KINDS:
-        for number in range(COUNT):
-            text = base[number % len(base)]
-            rows.append((kind, _junk(kind, number, text, str(generator.choice(long)), vocabulary, code, generator)))
+    split = _pieces if LANGUAGES[code].scripts[0] == "Han" else str.split
+    vocabulary = sorted({word for text in train for word in split(text)})
+    long = [text for text in train if len(split(text)) >= 8]
+    rows = [
+        (kind, _junk(kind, number, base[number % len(base)], str(generator.choice(long)), vocabulary, code, generator))
+        for kind in KINDS
+        for number in range(COUNT)
+    ]
     table = [
         {"id": f"{code}_planted_{number}", "text": text, "label": 1, "split": "train", "fold": 0, "source": kind}
         for number, (kind, text) in enumerate(rows)
@@ -54,19 +61,31 @@ def planted(code: str, base: list[str], train: list[str], others: dict[str, list
 def _junk(
     kind: str, number: int, text: str, known: str, vocabulary: list[str], code: str, generator: np.random.Generator
 ) -> str:
-    if kind == "meta":
-        return f"{SAID[code]['meta'][number % len(SAID[code]['meta'])]} {text}"
-    if kind in ("refusal", "english"):
-        said = SAID[code if kind == "refusal" else "eng"]["refusal"]
-        return str(said[number % len(said)])
+    if kind in ("meta", "refusal", "label"):
+        return _said(SAID[code], kind, number, text)
+    if kind == "later":
+        return _said(LATER[code], ("meta", "refusal", "label")[number % 3], number // 3, text)
+    if kind == "english":  # what models fall back to, whatever the language
+        return _said(SAID["eng"], ("refusal", "label")[number % 2], number // 2, text)
     if kind == "case":
         return known.lower() + " !!"
     if kind == "words":  # one or two of its words are others
-        words = known.split()
+        joint = "" if LANGUAGES[code].scripts[0] == "Han" else " "
+        words = known.split() if joint else _pieces(known)
         for at in generator.choice(len(words), min(1 + number % 2, len(words)), replace=False):
             words[at] = str(generator.choice(vocabulary))
-        return " ".join(words)
+        return joint.join(words)
     if kind == "markup":
         return MARKUP[number % len(MARKUP)].format(text)
     cut = text[: max(int(len(text) * generator.uniform(0.3, 0.8)), 2)]
     return cut if kind == "middle" else cut.rsplit(" ", 1)[0].rstrip(",.!? ") + ","
+
+
+def _said(phrasings: dict[str, list[str]], kind: str, number: int, text: str) -> str:
+    said = phrasings[kind][number % len(phrasings[kind])]
+    return {"meta": f"{said} {text}", "refusal": said, "label": said.replace("{}", text)}[kind]
+
+
+def _pieces(text: str) -> list[str]:
+    """Two characters at a time: about the length of a Chinese word, where no spaces tell them apart."""
+    return [text[at : at + 2] for at in range(0, len(text), 2)]

@@ -16,6 +16,7 @@ SCRIPTS = tuple(
     )
 )
 OTHER = "other"
+UNSPACED = ("Han", "Khmer", "Myanmar", "Thai", "Lao")  # scripts that put no spaces between words
 
 
 def dominant_scripts(texts: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Cleaning: what models wrap around a post is taken off, and nothing that people write is. Cleaning twice is cleaning once."""
 
 import unicodedata
+from typing import Any
 
 import regex
 
@@ -14,25 +15,27 @@ _TAGS = regex.compile(
 _EMPHASIS = regex.compile(r"(?<![\w*])(\*\*|__)(?=[^\s*_])(.+?)(?<=[^\s*_])\1(?![\w*])", regex.DOTALL)
 _FENCE = regex.compile(r"^```\w*\n|\n```$")
 _NUMBER = regex.compile(r"^(?:\(?(\d{1,2})[.):]|[-*\u2022])\s+")
-_NAMED = regex.compile(r"^\s*(?:post|text|rewritten|rewrite|output|answer)\s*\d*\s*:\s*", regex.IGNORECASE)
+_FIELD = r"^\s*(?:post|text|tweet|rewritten|rewrite|output|answer|version|variant)"
+_NUMBERED_FIELD = regex.compile(rf"{_FIELD}\s*\d+\s*:\s*", regex.IGNORECASE)
+_NAMED = regex.compile(rf"{_FIELD}\s*:\s*", regex.IGNORECASE)
 _QUOTES = ('""', "''", "\u201c\u201d", "\u201e\u201c", "\u201e\u201d", "\u00ab\u00bb", "\u2018\u2019", "\u300c\u300d")
 
 
 def clean(text: str) -> str:
-    """NFC, without control characters, markup, names of the field, and quotation marks around the whole."""
+    """NFC, without control characters, markup, numbered names of the field ("Post 1:"), and quotation marks around the whole."""
     before = None
     while before != text:  # wrappers stand inside each other, and what one hid may be another
         before = text
         text = _CONTROL.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").strip()
         text = _EMPHASIS.sub(r"\2", _TAGS.sub("", _FENCE.sub("", text)))
-        text = _unquoted(_NAMED.sub("", text).strip())
+        text = _unquoted(_NUMBERED_FIELD.sub("", text).strip())
     return text
 
 
 def clean_replies(texts: list[str], replies: list[str]) -> list[str]:
-    """Texts cleaned, and without list numbers or bullets where all texts of one reply have them, counting up.
+    """Texts cleaned, and without list numbers (counting up), bullets or names of the field where all texts of one reply have them.
 
-    "1. Mai ist Feiertag" alone is a post. `replies` names the reply of each text, "" for none.
+    "1. Mai ist Feiertag" alone is a post, and so is "Answer: because they hate us". `replies` names the reply of each text, "" for none.
     """
     cleaned = [clean(text) for text in texts]
     together: dict[str, list[int]] = {}
@@ -40,15 +43,22 @@ def clean_replies(texts: list[str], replies: list[str]) -> list[str]:
         if reply:
             together.setdefault(reply, []).append(place)
     for places in together.values():
-        while len(places) > 1 and _listed([cleaned[place] for place in places]):
+        while len(places) > 1 and (mark := _mark([cleaned[place] for place in places])):
             for place in places:
-                cleaned[place] = clean(_NUMBER.sub("", cleaned[place]))
+                cleaned[place] = clean(mark.sub("", cleaned[place]))
     return cleaned
 
 
 def has_markup(text: str) -> bool:
     """Whether tags are left that cleaning does not know: the text is a page or code, not a post."""
     return regex.search(r"</\w+>|<\w+ [\w-]+=|\{\"|\]\(http", text) is not None
+
+
+def _mark(texts: list[str]) -> Any:
+    """What all the texts begin with that is not theirs, or nothing."""
+    if _listed(texts):
+        return _NUMBER
+    return _NAMED if all(_NAMED.match(text) for text in texts) else None
 
 
 def _listed(texts: list[str]) -> bool:

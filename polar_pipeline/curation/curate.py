@@ -1,7 +1,7 @@
 """Real and synthetic posts into one table in which every row says whether it is kept, and if not, which stage objected and why.
 
-Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id, "" where nothing
-is near) and `similarity`. Real posts are always kept, contradictory ones too unless the settings say otherwise.
+Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a row that
+deduplication keeps, "" where none is near) and `similarity`. Both halves of a contrastive pair are kept, or none. Real posts are always kept, contradictory ones too unless the settings say otherwise.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
-from polar_pipeline.corpus.posts import REAL as REAL
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.cleaning import clean_replies
-from polar_pipeline.curation.dedup import duplicates
+from polar_pipeline.curation.dedup import COSINE, TEXT, WORDS, duplicates
 from polar_pipeline.curation.embedding import Embedder
-from polar_pipeline.curation.filters import Objection, objections, reference
-from polar_pipeline.curation.overlap import share_of_words, word_copies
+from polar_pipeline.curation.filters import Objection, Reference, objections, reference
+from polar_pipeline.curation.overlap import share_of_words, word_indices
+from polar_pipeline.curation.pairs import pair_numbers, same_text, side_by_side, widowed
+from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.synthesis import CurationSettings
 
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
-STAGES = ["empty", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
-STAGES += ["share", "contradiction"]
+STAGES = ["empty", "label", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
+STAGES += ["pair", "share", "contradiction"]
+_LIKE = {TEXT: "the same text as", COSINE: "by cosine like", WORDS: "by its words like"}
 
 Mask = NDArray[np.bool_]
 
@@ -42,11 +46,18 @@ class _Verdicts:
         """Note an objection to a row that has none yet."""
         self.stage[row], self.reason[row] = stage, reason
 
+    def part(self, pairs: Ints) -> None:
+        """Object to the other halves of pairs that lost one."""
+        lost = {int(pairs[row]): stage for row, stage in enumerate(self.stage) if stage and pairs[row] >= 0}
+        for row in widowed(pairs, self.keep):
+            self.object(int(row), "pair", f"its other half did not pass {lost[int(pairs[row])]}")
+
 
 def curate(
     real: pd.DataFrame,
     synthetic: pd.DataFrame,
     language: str,
+    card: TaskCard,
     settings: CurationSettings,
     embedder: Embedder,
     look_again: "Callable[[pd.DataFrame], list[Objection | None]] | None" = None,
@@ -60,15 +71,18 @@ def curate(
     cleaned = cleaned.assign(text=pd.Series(texts, dtype="str"))
     table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
     made = (table["source"] != REAL).to_numpy(dtype=bool)
-    verdicts = _Verdicts(len(table))
+    pairs, verdicts = pair_numbers(table), _Verdicts(len(table))
     if made.any():
-        _filter(table, made, language, verdicts)
-        _deduplicate(table, made, settings.near_duplicate, embedder, verdicts)
+        training = table.loc[~made & (table["split"] == "train").to_numpy(), "text"].tolist()
+        _filter(table, made, reference(registered(language), training, card.label), synthetic, verdicts)
+        _pair(table, pairs, verdicts)
+        _deduplicate(table, made, pairs, settings.near_duplicate, embedder, verdicts)
         rows = np.flatnonzero(made & verdicts.keep)
         if look_again and len(rows):
             for row, objection in zip(rows, look_again(table.iloc[rows]), strict=True):
                 if objection:
                     verdicts.object(int(row), objection.stage, objection.reason)
+            verdicts.part(pairs)
     if settings.contradictions == "drop":
         _drop_contradictions(table, made, verdicts)
     return table.assign(
@@ -80,21 +94,6 @@ def curate(
     )
 
 
-def capped(table: pd.DataFrame, share: float) -> pd.DataFrame:
-    """The curated table with at most this share of synthetic posts among those trained on, of all sources and labels alike.
-
-    Pairs stay together. What a smaller share keeps, a larger one keeps too.
-    """
-    made = (table["source"] != REAL).to_numpy(dtype=bool)
-    trained = int((~made & (table["fold"] >= 0).to_numpy() & table["keep"].to_numpy(dtype=bool)).sum())
-    kept = table[made & table["keep"].to_numpy(dtype=bool)]
-    order = _evenly(kept)
-    surplus = order[_whole_pairs(kept.loc[order], _allowed(trained, share)) :]
-    stage, reason, keep = (table[name].copy() for name in ("stage", "reason", "keep"))
-    stage[surplus], reason[surplus], keep[surplus] = "share", f"more than {share:.0%} synthetic posts", False
-    return table.assign(keep=keep, stage=stage, reason=reason)
-
-
 def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     """The posts table that backbones get: all real rows, which they score, and the synthetic ones that are kept.
 
@@ -104,54 +103,39 @@ def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
 
 
-def _evenly(kept: pd.DataFrame) -> "pd.Index[int]":
-    """Rows in such an order that any first part has sources and labels in about the shares that the whole has, pairs side by side."""
-    paired = kept["source"] == "contrast"
-    units = kept["parent_id"].where(paired, kept["id"])
-    strata = kept["source"] + kept["label"].astype(str).where(~paired, "")
-    first = pd.DataFrame({"unit": units, "stratum": strata}).drop_duplicates("unit")
-    groups = first.groupby("stratum")["unit"]
-    places = (groups.cumcount() + 0.5) / groups.transform("size")
-    return kept.index[np.argsort(units.map(dict(zip(first["unit"], places, strict=True))), kind="stable")]
-
-
-def _allowed(real: int, share: float) -> int:
-    """The most synthetic posts beside so many real ones; a share that a number of posts had gives that number again."""
-    return int(real * share / (1 - share) + 1e-6)
-
-
-def _whole_pairs(ordered: pd.DataFrame, allowed: int) -> int:
-    """How many of the rows may be kept: as many as allowed, one less where that would part a pair."""
-    if not 0 < allowed < len(ordered):
-        return min(max(allowed, 0), len(ordered))
-    last, following = ordered.iloc[allowed - 1], ordered.iloc[allowed]
-    parts = last["source"] == "contrast" == following["source"] and last["parent_id"] == following["parent_id"]
-    return allowed - int(parts)
-
-
-def _filter(table: pd.DataFrame, made: Mask, language: str, verdicts: _Verdicts) -> None:
-    training = table.loc[~made & (table["split"] == "train").to_numpy(), "text"].tolist()
-    found = objections(table.loc[made, "text"].tolist(), reference(registered(language), training))
+def _filter(table: pd.DataFrame, made: Mask, real: Reference, synthetic: pd.DataFrame, verdicts: _Verdicts) -> None:
+    found = objections(table.loc[made, "text"].tolist(), real, synthetic["text"].tolist())
     for row, objection in zip(np.flatnonzero(made), found, strict=True):
         if objection:
             verdicts.object(int(row), objection.stage, objection.reason)
 
 
-def _deduplicate(table: pd.DataFrame, made: Mask, threshold: float, embedder: Embedder, verdicts: _Verdicts) -> None:
+def _pair(table: pd.DataFrame, pairs: Ints, verdicts: _Verdicts) -> None:
+    """Whole pairs of two texts go on: deduplication is to compare nothing with a half that falls later."""
+    verdicts.part(pairs)
+    for row in same_text(
+        pairs, [normalise(text) if pair >= 0 else "" for text, pair in zip(table["text"], pairs, strict=True)]
+    ):
+        if not verdicts.stage[row]:
+            verdicts.object(int(row), "pair", "both halves are the same text")
+
+
+def _deduplicate(
+    table: pd.DataFrame, made: Mask, pairs: Ints, threshold: float, embedder: Embedder, verdicts: _Verdicts
+) -> None:
     """Against all real posts, dev and test too: a copy of a test post is leakage. Then synthetic posts among themselves."""
-    rows = np.flatnonzero(verdicts.keep)
+    rows = side_by_side(np.flatnonzero(verdicts.keep), pairs)
     texts = table["text"].iloc[rows].tolist()
-    keys, protected = [normalise(text) for text in texts], int((~made[rows]).sum())
-    found = duplicates(keys, embedder.embed(texts), threshold, protected)
-    shared = word_copies(texts, share_of_words(threshold), protected)
-    like = np.where(found.like >= 0, found.like, shared.like)
-    similarity = np.where(found.like >= 0, found.similarity, shared.similarity)
+    keys, share, protected = [normalise(text) for text in texts], share_of_words(threshold), int((~made[rows]).sum())
+    vectors, words = embedder.embed(texts), word_indices(texts, share)
+    found = duplicates(keys, vectors, threshold, protected, words, pairs[rows])
     ids, splits = table["id"].to_numpy(), table["split"].to_numpy()
-    for place in np.flatnonzero(like >= 0):
-        row, other = int(rows[place]), int(rows[like[place]])
+    for place in np.flatnonzero(found.like >= 0):
+        row, other = int(rows[place]), int(rows[found.like[place]])
         what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
-        verdicts.object(row, "duplicate", f"like {what}")
-        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(similarity[place])
+        verdicts.object(row, "duplicate", f"{_LIKE[found.measure[place]]} {what}")
+        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
+    verdicts.part(pairs)
 
 
 def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:

@@ -1,6 +1,7 @@
 """The quality filter: each stage names what it objects to, the first objection counts, and no row is removed.
 
-Stages, in order: empty, length, script and language, meta (a model's talk about itself or the task), markup, truncated.
+Stages, in order: empty, label (told beside the post), length, script and language, meta (a model's talk about itself or the
+task), markup, truncated.
 What does not belong here: duplicates.
 """
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from polar_pipeline.corpus.scripts import dominant_scripts
 from polar_pipeline.curation.cleaning import has_markup
-from polar_pipeline.curation.language import Accepted, accepted, foreign
+from polar_pipeline.curation.labels import told_label
+from polar_pipeline.curation.language import Accepted, accepted, foreign, surplus
 from polar_pipeline.curation.phrases import found_phrase
+from polar_pipeline.task.card import Label
 from polar_pipeline.task.languages import Language
 
 _RARE = 0.0025  # share of real posts beyond each limit of length
@@ -22,9 +25,10 @@ _CUT_COMMON = 0.003  # share of real posts that end in one of them, from which t
 
 
 class Reference(NamedTuple):
-    """What the real posts of a language look like."""
+    """What the real posts of a language look like, and the labels that none of them tells."""
 
     language: Language
+    label: Label
     shortest: float
     longest: float
     accepted: Accepted
@@ -38,24 +42,35 @@ class Objection(NamedTuple):
     reason: str
 
 
-def reference(language: Language, real: list[str]) -> Reference:
+def reference(language: Language, real: list[str], label: Label) -> Reference:
     """Learn from the real training posts."""
     lengths = np.array([len(text) for text in real], dtype=float)
     low, high = np.quantile(lengths, [_RARE, 1 - _RARE])
     ends = Counter(text.rstrip()[-1:] for text in real)
     cuts = frozenset(mark for mark in _CUTS if ends[mark] <= _CUT_COMMON * len(real))
-    return Reference(language, low / _SLACK, high * _SLACK, accepted(language, real), cuts)
+    return Reference(language, label, low / _SLACK, high * _SLACK, accepted(language, real), cuts)
 
 
-def objections(texts: list[str], real: Reference) -> list[Objection | None]:
-    """The first objection to each (cleaned) text, None where there is none."""
+def objections(texts: list[str], real: Reference, before: list[str] | None = None) -> list[Objection | None]:
+    """The first objection to each cleaned text, None where there is none; `before` is what they were before cleaning.
+
+    Markup that cleaning takes off may be what sets a label apart from the post.
+    """
     scripts = dominant_scripts(texts)
-    return [_objection(text, script, real) for text, script in zip(texts, scripts, strict=True)]
+    rows = zip(texts, before or texts, scripts, strict=True)
+    found = [_objection(text, came, script, real) for text, came, script in rows]
+    passing = [place for place, objection in enumerate(found) if objection is None]
+    for place, reason in surplus([texts[place] for place in passing], real.accepted).items():
+        found[passing[place]] = Objection("language", reason)
+    return found
 
 
-def _objection(text: str, script: str, real: Reference) -> Objection | None:
+def _objection(text: str, before: str, script: str, real: Reference) -> Objection | None:
     if not text.strip():
         return Objection("empty", "nothing is left of it")
+    told = told_label(text, real.language.code, real.label) or told_label(before, real.language.code, real.label)
+    if told:
+        return Objection("label", f"tells its label, {told[:40]!r}")
     if not real.shortest <= len(text) <= real.longest:
         return Objection("length", f"{len(text)} characters, real posts have {real.shortest:.0f} to {real.longest:.0f}")
     if other := foreign(text, script, real.accepted):

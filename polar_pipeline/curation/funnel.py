@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from polar_pipeline.curation.curate import REAL, STAGES
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import STAGES
 
 
 def funnel(table: pd.DataFrame) -> list[dict[str, object]]:

@@ -1,7 +1,7 @@
 """What models say and posts do not: talk about themselves and the task, and refusals, per language.
 
-Three signs: a phrase that is enough alone; "here is the post:" at the start, in whatever words; "cannot", "write" and "post" near
-each other. Whole words, where the script has spaces: "as an ai" is not in "as an aide".
+Four signs: a phrase that is enough alone; "here is the post:" at the start, in whatever words; "cannot", "write" and "post" near
+each other; a short text that starts with an apology, and "cannot" near it. Whole words, where the script has spaces: "as an ai" is not in "as an aide".
 """
 
 import functools
@@ -12,19 +12,24 @@ from typing import Any, NamedTuple
 import regex
 import yaml
 
+from polar_pipeline.corpus.scripts import UNSPACED
+
 EVERYWHERE = "eng"  # models fall back to English in whatever language they are asked to write
 _LETTER = r"[\p{L}\p{M}\p{N}]"
-_UNSPACED = r"[\p{Script=Han}\p{Script=Khmer}\p{Script=Myanmar}]"  # scripts that put no spaces between words
+_UNSPACED = "".join(rf"\p{{Script={name}}}" for name in UNSPACED)
 _START = 120  # characters in which an introduction stands
+_FIRST = 40  # characters in which an apology begins
+_SHORT = 200  # characters of an answer that only declines
 _NEAR = 90  # characters within which a refusal says all that it has to
 
 
 class _Signs(NamedTuple):
-    """Compiled: phrases, an introduction, and the three parts of a refusal."""
+    """Compiled: phrases, an introduction, the three parts of a refusal, and an apology."""
 
     says: Any
     opens: Any
-    refuses: tuple[Any, ...]
+    refuses: tuple[Any, Any, Any]
+    sorry: Any
 
 
 def flat(text: str) -> str:
@@ -48,9 +53,11 @@ def found_phrase(text: str, language: str) -> str:
         if found := signs.says.search(content) or signs.opens.match(content[:_START]):
             return str(found[0])
         cannot, *others = signs.refuses
+        sorry = signs.sorry.search(content[:_FIRST])
         for match in cannot.finditer(content):
             around = content[max(match.start() - _NEAR, 0) : match.end() + _NEAR]
-            if all(part.search(around) for part in others):
+            said = [bool(part.search(around)) for part in others]
+            if all(said) or (sorry and match.start() < sorry.end() + _NEAR and len(content) < _SHORT):
                 return str(match[0])
     return ""
 
@@ -71,16 +78,18 @@ def _compiled(lists: dict[str, list[str]]) -> _Signs:
             r".{0,60}?[:\uff1a\u2014]"
         ),
         (_any(lists["cannot"]), _any(lists["make"], whole=False), _any(lists["post"])),
+        _any(lists["sorry"]),
     )
 
 
 def _any(found: list[str], *, whole: bool = True) -> Any:
     """Any of the phrases: as whole words, or as beginnings of words; anywhere in scripts without spaces."""
-    parts = [_bounded(flat(phrase), whole) for phrase in sorted(found, key=len, reverse=True)]
+    parts = [bounded(flat(phrase), whole) for phrase in sorted(found, key=len, reverse=True)]
     return regex.compile(f"(?:{'|'.join(parts)})")
 
 
-def _bounded(phrase: str, whole: bool) -> str:
+def bounded(phrase: str, whole: bool) -> str:
+    """A pattern for the phrase where a word begins, and ends if `whole`."""
     before = rf"(?<!{_LETTER})" if _spaced(phrase[0]) else ""
     after = rf"(?!{_LETTER})" if whole and _spaced(phrase[-1]) else ""
     return f"{before}{regex.escape(phrase)}{after}"
@@ -88,7 +97,7 @@ def _bounded(phrase: str, whole: bool) -> str:
 
 def _spaced(character: str) -> bool:
     """Whether a letter next to this one belongs to the same word."""
-    return bool(regex.match(_LETTER, character)) and not regex.match(_UNSPACED, character)
+    return bool(regex.match(_LETTER, character)) and not regex.match(f"[{_UNSPACED}]", character)
 
 
 @functools.cache

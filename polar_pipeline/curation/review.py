@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from polar_pipeline.curation.curate import REAL, curate
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import make_embedder
 from polar_pipeline.curation.second_look import SecondLook
 from polar_pipeline.storage.home import Home
@@ -45,7 +46,7 @@ def review(
     endpoint = Endpoint(registered(language), profile.synthesis, home.ledgers, progress)
     embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings", endpoint)
     look = SecondLook(card, profile.curation, embedder, endpoint)
-    table = curate(real, synthetic, language, profile.curation, embedder, look)
+    table = curate(real, synthetic, language, card, profile.curation, embedder, look)
     if look.stopped:
         progress(f"{language}: {look.stopped}; the second look did not see all posts")
     return Review(table, look.calls.plus(embedder.calls), look.stopped, look.agreement)

@@ -39,6 +39,11 @@ class Words:
         self._own = known.get(language.iso639_1, frozenset()) | frozenset(frequent)
         self._rivals = {code: found for code, found in known.items() if code not in {language.iso639_1, *accepted}}
 
+    @property
+    def codes(self) -> frozenset[str]:
+        """The languages that a text may be taken for."""
+        return frozenset(self._rivals)
+
     def evidence(self, text: str, *, counted: bool = False) -> tuple[float, str]:
         """How much the words speak for the likeliest rival rather than for the language, above 0 if they do, and its code.
 

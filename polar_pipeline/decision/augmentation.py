@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.base import Backbone, Progress
-from polar_pipeline.curation.curate import REAL, capped, for_backbones
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import for_backbones
+from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import nested_predictions
 from polar_pipeline.metrics.intervals import Interval, paired_interval

@@ -100,6 +100,15 @@ class Profile(Settings):
         return self
 
     @model_validator(mode="after")
+    def _round_trip_compares_meaning(self) -> "Profile":
+        if self.curation.round_trip is not None and self.curation.embedder == "ngrams":
+            raise ValueError(
+                "curation.round_trip compares meaning, which embedder: ngrams does not see: "
+                "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _folds_for_all(self) -> "Profile":
         needy = [entry.name for entry in self.backbones if _needs_folds(entry)]
         if self.folds.count == 0 and needy:

@@ -13,6 +13,7 @@ from polar_pipeline.curation.cleaning import clean, clean_replies, has_markup
         ('"Alles wie immer."', "Alles wie immer."),
         ("„Alles wie immer.“", "Alles wie immer."),
         ('Post 3: "Alles wie immer."', "Alles wie immer."),
+        ("Answer: because they hate us", "Answer: because they hate us"),
         ("1. Mai ist Feiertag", "1. Mai ist Feiertag"),
         ("- 5 Grad, und keiner heizt", "- 5 Grad, und keiner heizt"),
         ('"<<b>b>x"', "x"),
@@ -68,6 +69,13 @@ def test_numbers_go_where_the_whole_reply_is_a_list() -> None:
         == clean_replies(["1. Mai", "2. Mai"], ["", ""])
         == ["1. Mai", "2. Mai"]
     )
+
+
+def test_names_of_the_field_go_where_the_whole_reply_has_them() -> None:
+    assert clean_replies(["Post: Alles", "Post: wie immer"], ["k"] * 2) == ["Alles", "wie immer"]
+    assert clean_replies(["Post: 1. Alles", "Post: 2. wie immer"], ["k"] * 2) == ["Alles", "wie immer"]
+    for texts in (["Answer: because they hate us", "Alles"], ["Answer: because they hate us"]):
+        assert clean_replies(texts, ["k"] * len(texts)) == texts
 
 
 def test_markup_that_is_left_is_noticed() -> None:

@@ -3,9 +3,12 @@
 import pandas as pd
 import pytest
 
-from polar_pipeline.curation.curate import REAL, VERDICT, capped, curate, for_backbones
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import VERDICT, curate, for_backbones
 from polar_pipeline.curation.embedding import NgramEmbedder
+from polar_pipeline.curation.filters import Objection
 from polar_pipeline.curation.funnel import funnel
+from polar_pipeline.curation.share import capped
 from polar_pipeline.synthesis.posts import as_table
 from polar_pipeline.task.synthesis import CurationSettings
 from polar_pipeline_tests.synthesis.made import CARD, make_posts
@@ -56,7 +59,7 @@ def synthetic(*texts: str) -> pd.DataFrame:
 
 def verdicts(*texts: str, **changes: object) -> pd.DataFrame:
     settings = CurationSettings.model_validate(changes)
-    table = curate(real_posts(), synthetic(*texts), "deu", settings, NgramEmbedder())
+    table = curate(real_posts(), synthetic(*texts), "deu", CARD, settings, NgramEmbedder())
     return table[table["source"] != REAL].reset_index(drop=True)
 
 
@@ -97,9 +100,114 @@ def test_of_two_alike_synthetic_posts_the_first_stays() -> None:
     assert found["keep"].tolist() == [True, False] and found.loc[1, "similar_to"] == "deu_syn_0"
 
 
+def pair(number: int, *texts: str) -> list[dict[str, object]]:
+    return [
+        {"id": f"pair{number}_{label}", "text": text, "label": label, "split": "train", "fold": 0, "source": "contrast",
+         "parent_id": f"pair{number}", "request": "k"}
+        for label, text in zip((1, 0), texts, strict=True)
+    ]  # fmt: skip
+
+
+def paired_verdicts(rows: list[dict[str, object]], look_again: object = None, **changes: object) -> pd.DataFrame:
+    settings = CurationSettings.model_validate(changes)
+    table = curate(real_posts(), as_table(rows, CARD), "deu", CARD, settings, NgramEmbedder(), look_again)  # type: ignore[arg-type]
+    return table[table["source"] != REAL].set_index("id")
+
+
+def test_the_halves_of_a_pair_may_be_as_alike_as_they_were_asked_to_be() -> None:
+    rows = pair(0, GOOD, GOOD.replace("keiner", "jeder")) + pair(
+        1, GOOD.replace("Park", "Zoo"), GOOD.replace("Park", "Bad")
+    )
+    found = paired_verdicts(rows)
+    assert found["keep"].tolist() == [True, True, False, False]  # the second pair is like the first
+    assert found.loc["pair1_1", "similar_to"] in ("pair0_1", "pair0_0") and set(found["stage"]) == {"", "duplicate"}
+
+
+@pytest.mark.parametrize(
+    "fallen", ["Sehr kurz", "Polarisiert: Gestern waren im Park wieder einmal alle nur am Meckern."]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_when_one_half_falls_the_other_falls_too_and_takes_no_other_post_with_it(fallen: str, first: bool) -> None:
+    halves = (fallen, GOOD) if first else (GOOD, fallen)
+    copy = synthetic(GOOD.replace("Park", "Zoo")).to_dict("records")
+    found = paired_verdicts(pair(0, *halves) + copy)
+    whole = "pair0_0" if first else "pair0_1"
+    assert found.loc[whole, "stage"] == "pair" and "other half" in str(found.loc[whole, "reason"])
+    assert found["keep"].tolist() == [False, False, True] and found.loc[whole, "similar_to"] == ""
+
+
+def test_a_half_that_copies_a_real_post_takes_the_other_with_it() -> None:
+    copied = str(real_posts()["text"][3]).upper()
+    found = paired_verdicts(pair(0, GOOD, copied))
+    assert found["stage"].tolist() == ["pair", "duplicate"] and found["similar_to"].tolist() == ["", "deu_0003"]
+
+
+def test_a_half_that_the_second_look_objects_to_takes_the_other_with_it() -> None:
+    def look_again(posts: pd.DataFrame) -> list[Objection | None]:
+        return [Objection("judge", "no") if name == "pair0_1" else None for name in posts["id"]]
+
+    other = "Im Zoo war es gestern so voll, dass wir nach einer Stunde wieder gegangen sind."
+    found = paired_verdicts(
+        pair(0, GOOD, GOOD.replace("keiner", "jeder")) + synthetic(other).to_dict("records"), look_again
+    )
+    assert found["stage"].tolist() == ["judge", "pair", ""]
+
+
+def test_one_text_cannot_have_both_labels() -> None:
+    found = paired_verdicts(pair(0, GOOD, GOOD.upper() + "!"))
+    assert set(found["stage"]) == {"pair"} and "same text" in str(found["reason"].iloc[0])
+
+
+def test_one_other_word_in_a_long_post_is_a_copy_by_its_words_and_said_so() -> None:
+    real = real_posts()
+    words = str(real["text"][3]).split()
+    found = verdicts(" ".join("Unwetterwarnungen" if place in (4, 9) else word for place, word in enumerate(words)))
+    assert found.loc[0, "stage"] == "duplicate" and found.loc[0, "similar_to"] == "deu_0003"
+    assert "by its words" in str(found.loc[0, "reason"]) and found.loc[0, "similarity"] < 0.9
+    assert verdicts(str(real["text"][3]).upper() + "!!").loc[0, "reason"] == "the same text as a real post of train"
+
+
+def test_what_a_row_is_like_is_always_kept() -> None:
+    chain = [GOOD]
+    for word, other in [
+        ("geredet", "gesprochen"),
+        ("Stadt", "Bahn"),
+        ("Gestern", "Heute"),
+        ("getan", "gesagt"),
+        ("alle", "viele"),
+    ]:
+        chain.append(chain[-1].replace(word, other))
+    found = verdicts(*chain, near_duplicate=0.85).set_index("id")
+    like = found.loc[found["stage"] == "duplicate", "similar_to"]
+    assert len(like) >= 2 and found.loc[like, "keep"].all() and found["keep"].sum() >= 2
+
+
+def test_more_of_an_accepted_language_than_real_posts_have_is_flagged() -> None:
+    english = [
+        f"The people in the city number {i} said nothing about what they would do with all of it" for i in range(60)
+    ]
+    real = real_posts()
+    real.loc[:11, "text"] = [
+        f"They said that this was all that we could do about it, and number {i} is here" for i in range(12)
+    ]
+    table = curate(real, synthetic(*english), "deu", CARD, CurationSettings(near_duplicate=1.0), NgramEmbedder())
+    found = table[table["source"] != REAL]
+    flagged = (found["stage"] == "language").tolist()
+    assert (
+        0.7 < sum(flagged) / 60 < 1
+        and not flagged[0]
+        and flagged[-1]
+        and "of real posts" in str(found["reason"].iloc[-1])
+    )
+
+
+def test_bold_labels_are_seen_though_cleaning_takes_the_stars_off() -> None:
+    assert verdicts(f"**Polarized** {GOOD}").loc[0, "stage"] == "label"
+
+
 def test_no_more_than_the_share_is_kept() -> None:
     texts = [f"Gestern im Park haben {i * 37} Leute nur über {WORDS[i]} und {WORDS[-i]} geredet." for i in range(1, 15)]
-    table = curate(real_posts(), synthetic(*texts), "deu", CurationSettings(near_duplicate=1.0), NgramEmbedder())
+    table = curate(real_posts(), synthetic(*texts), "deu", CARD, CurationSettings(near_duplicate=1.0), NgramEmbedder())
     assert table["keep"].all()
     found = capped(table, 0.05)[lambda table: table["source"] != REAL]
     assert found["keep"].sum() == int(120 * 0.05 / 0.95)
@@ -108,7 +216,7 @@ def test_no_more_than_the_share_is_kept() -> None:
 
 def test_real_posts_stay_in_their_order_and_backbones_get_no_dropped_synthetic_ones() -> None:
     posts = real_posts()
-    table = curate(posts, synthetic(GOOD, "kurz"), "deu", CurationSettings(), NgramEmbedder())
+    table = curate(posts, synthetic(GOOD, "kurz"), "deu", CARD, CurationSettings(), NgramEmbedder())
     assert table["id"].tolist()[: len(posts)] == posts["id"].tolist() and table["keep"][: len(posts)].all()
     given = for_backbones(table)
     assert len(given) == len(posts) + 1 and "keep" in given and not set(VERDICT[1:]) & set(given)
@@ -120,13 +228,15 @@ def test_contradictions_are_kept_unless_the_settings_say_drop() -> None:
     posts.loc[0, "label"], posts.loc[1, "label"] = 0, 1
     for setting, kept in (("keep", [True, True]), ("drop", [False, False])):
         settings = CurationSettings.model_validate({"contradictions": setting})
-        table = curate(posts, as_table([], CARD), "deu", settings, NgramEmbedder())
+        table = curate(posts, as_table([], CARD), "deu", CARD, settings, NgramEmbedder())
         assert table["keep"][:2].tolist() == kept and table["keep"][2:].all()
         assert len(for_backbones(table)) == len(posts)  # scored all the same
 
 
 def test_the_funnel_counts_every_row_once() -> None:
-    table = curate(real_posts(), synthetic(GOOD, "kurz", GOOD + "!", "  "), "deu", CurationSettings(), NgramEmbedder())
+    table = curate(
+        real_posts(), synthetic(GOOD, "kurz", GOOD + "!", "  "), "deu", CARD, CurationSettings(), NgramEmbedder()
+    )
     rows = funnel(table)
     assert sum(int(str(row["made"])) for row in rows) == 4
     for row in rows:
@@ -157,4 +267,8 @@ def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
         assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
         assert kept_before <= set(kept["id"])
         kept_before = set(kept["id"])
+    for most in range(1, 100):  # whatever the share, no pair is parted and at most one place is left empty
+        kept = capped(table, most / (most + 120))[lambda table: table["keep"] & (table["source"] != REAL)]
+        assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
+        assert most - 1 <= len(kept) <= most
     assert capped(table, 0.0)["keep"].sum() == len(real_posts())

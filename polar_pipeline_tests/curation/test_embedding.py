@@ -1,6 +1,8 @@
 """Vectors are unit, alike for alike texts, near the exact cosine, and computed once where that costs something."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -64,6 +66,37 @@ def test_a_text_is_embedded_once(tmp_path: Path) -> None:
 def test_an_embedder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"curation\.embedder 'no-such-model'"):
         make_embedder("no-such-model", tmp_path).embed(["a"])
+
+
+class FakeTransformer:
+    """What sentence-transformers gives: vectors, unit ones where that is asked for."""
+
+    def __init__(self, name: str) -> None:
+        if name != "a-model":
+            raise OSError(f"{name} is not\n a model identifier")
+
+    def encode(self, texts: list[str], *, normalize_embeddings: bool, convert_to_numpy: bool) -> Floats:
+        assert convert_to_numpy
+        vectors = np.array([[len(text), 1.0] for text in texts])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize_embeddings else vectors
+
+
+def test_a_sentence_transformers_model_gives_unit_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("sentence_transformers")
+    package.SentenceTransformer = FakeTransformer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    found = make_embedder("a-model", tmp_path).embed(["abc", "abc", "a"])
+    assert found.dtype == np.float32 and found.shape == (3, 2)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
+    assert found[0, 0] == found[1, 0] == pytest.approx(3 / np.sqrt(10))
+    with pytest.raises(InputError, match=r"'no-model' cannot be loaded \(no-model is not a model identifier\)"):
+        make_embedder("no-model", tmp_path).embed(["a"])
+
+
+def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError, match="needs the package sentence-transformers: install it, or use ngrams"):
+        make_embedder("a-model", tmp_path).embed(["a"])
 
 
 def test_what_was_embedded_before_a_failure_is_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.corpus.scripts import dominant_scripts
-from polar_pipeline.curation.language import Accepted, accepted, foreign
+from polar_pipeline.curation.language import Accepted, accepted, foreign, surplus
 from polar_pipeline.curation.letters import Letters
 from polar_pipeline.curation.words import Words, little_words
 from polar_pipeline.task.card import load_card
@@ -63,3 +63,22 @@ def test_lists_are_there_for_all_languages_that_share_a_script() -> None:
         by_script.setdefault(entry.scripts[0], []).append(entry.iso639_1)
     for script, codes in by_script.items():
         assert len(codes) == 1 or set(codes) <= set(little_words()[script])
+
+
+def test_of_an_accepted_language_no_more_passes_than_the_real_posts_have() -> None:
+    german, english = POSTS["deu"], POSTS["eng"]
+    known = accepted(language("deu"), german + english[: len(german) // 6])
+    assert 0.08 < known.shares["en"] < 0.2
+    rest = english[len(german) // 6 :][:200]
+    few, many = german[:180] + rest[:20], german[:20] + rest[:180]
+    assert surplus(few, known) == {}
+    found = surplus(many, known)
+    assert 110 < len(found) < 170 and "language en" in next(iter(found.values()))
+    assert min(found) > 20 + 15 and max(found) >= 195  # the first ones pass
+    assert surplus(many, known) == found
+
+
+def test_the_identifier_is_no_witness_between_languages_that_it_calls_by_one_name() -> None:
+    known = accepted(language("urd"), URDU * 30)
+    assert known.names == {"ur"} and "pa" in known.shares
+    assert flagged(PUNJABI, known) == [True, True] and flagged(URDU, known) == [False, False]

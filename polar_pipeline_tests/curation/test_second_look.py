@@ -103,3 +103,13 @@ def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:
 def test_it_needs_an_endpoint() -> None:
     with pytest.raises(ValueError, match=r"set synthesis\.source to endpoint"):
         Profile(name="x", description="", curation=CurationSettings(judge=True))
+
+
+def test_the_round_trip_needs_an_embedder_that_sees_meaning() -> None:
+    asked = made.settings()
+    with pytest.raises(
+        ValueError, match=r"round_trip compares meaning, which embedder: ngrams does not see: set curation\.embedder"
+    ):
+        Profile(name="x", description="", synthesis=asked, curation=CurationSettings(round_trip=0.8))
+    for settings in (CurationSettings(round_trip=0.8, embedder="api:small"), CurationSettings(judge=True)):
+        assert Profile(name="x", description="", synthesis=asked, curation=settings).curation == settings

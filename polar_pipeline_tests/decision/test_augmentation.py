@@ -5,9 +5,10 @@ import pandas as pd
 
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.corpus.sample import bundled_folder
-from polar_pipeline.curation.curate import REAL, VERDICT, capped
+from polar_pipeline.curation.curate import VERDICT
+from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import SHARES, ShareResult, compared, evaluate_shares, helpful_share
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.metrics.scores import macro_f1

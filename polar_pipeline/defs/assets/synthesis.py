@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.curation.curate import REAL, capped
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.curation.review import Review, review
+from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import Gate, gate
 from polar_pipeline.defs.metadata import frame_metadata, table
