@@ -24,7 +24,7 @@ from polar_pipeline.task.languages import language as registered
 from polar_pipeline.task.synthesis import CurationSettings
 
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
-STAGES = ["empty", "label", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
+STAGES = ["empty", "leakage", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
 STAGES += ["pair", "share", "contradiction"]
 _LIKE = {TEXT: "the same text as", COSINE: "by cosine like", WORDS: "by its words like"}
 

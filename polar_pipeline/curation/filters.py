@@ -1,6 +1,6 @@
 """The quality filter: each stage names what it objects to, the first objection counts, and no row is removed.
 
-Stages, in order: empty, label (told beside the post), length, script and language, meta (a model's talk about itself or the
+Stages, in order: empty, leakage (the label, told beside the post), length, script and language, meta (a model's talk about itself or the
 task), markup, truncated.
 What does not belong here: duplicates.
 """
@@ -70,7 +70,7 @@ def _objection(text: str, before: str, script: str, real: Reference) -> Objectio
         return Objection("empty", "nothing is left of it")
     told = told_label(text, real.language.code, real.label) or told_label(before, real.language.code, real.label)
     if told:
-        return Objection("label", f"tells its label, {told[:40]!r}")
+        return Objection("leakage", f"tells its label, {told[:40]!r}")
     if not real.shortest <= len(text) <= real.longest:
         return Objection("length", f"{len(text)} characters, real posts have {real.shortest:.0f} to {real.longest:.0f}")
     if other := foreign(text, script, real.accepted):

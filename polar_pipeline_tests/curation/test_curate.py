@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.curate import VERDICT, curate, for_backbones
+from polar_pipeline.curation.curate import STAGES, VERDICT, curate, for_backbones
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.filters import Objection
 from polar_pipeline.curation.funnel import funnel
@@ -202,7 +202,7 @@ def test_more_of_an_accepted_language_than_real_posts_have_is_flagged() -> None:
 
 
 def test_bold_labels_are_seen_though_cleaning_takes_the_stars_off() -> None:
-    assert verdicts(f"**Polarized** {GOOD}").loc[0, "stage"] == "label"
+    assert verdicts(f"**Polarized** {GOOD}").loc[0, "stage"] == "leakage"
 
 
 def test_no_more_than_the_share_is_kept() -> None:
@@ -272,3 +272,12 @@ def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
         assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
         assert most - 1 <= len(kept) <= most
     assert capped(table, 0.0)["keep"].sum() == len(real_posts())
+
+
+def test_no_stage_has_the_name_of_another_column_of_the_funnel() -> None:
+    found = curate(
+        real_posts(), synthetic(f"Polarisiert: {GOOD}", GOOD), "deu", CARD, CurationSettings(), NgramEmbedder()
+    )
+    rows = funnel(found)
+    assert [(row["label"], row.get("leakage", 0), row["kept"]) for row in rows] == [(0, 1, 0), (1, 0, 1)]
+    assert not {"source", "label", "made", "kept"} & set(STAGES)
