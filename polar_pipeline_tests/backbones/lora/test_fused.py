@@ -7,6 +7,7 @@ import torch
 
 from polar_pipeline.backbones.lora import adapter
 from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.lora.dropout import own_dropout
 from polar_pipeline.backbones.lora.fused import fuse_adapter
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline_tests.backbones.lora.examples import settings
@@ -24,14 +25,14 @@ def both(slot: Slot) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     found = []
     for fused in (False, True):
         if fused:
-            assert fuse_adapter(slot.base.model, slot._name) == 6 * 7
+            assert fuse_adapter(slot.base.model, slot._name) == sum("lora_A" in name for name in parameters) > 30
         logits = slot.base.logits(slot.base.tokens(TEXTS))
         gradients = torch.autograd.grad((logits * torch.tensor([1.0, -2.0, 0.5])).sum(), list(parameters.values()))
         found.append((logits.detach(), dict(zip(parameters, gradients, strict=True))))
     return found
 
 
-@pytest.mark.parametrize("shape", ["gemma3", "qwen3"])
+@pytest.mark.parametrize("shape", ["gemma3", "qwen3", "xlm_roberta"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_logits_and_gradients_are_those_of_peft(
@@ -42,8 +43,9 @@ def test_logits_and_gradients_are_those_of_peft(
     if recompute:
         slot.base.model.activation_checkpointing_enable({"use_reentrant": False})
         slot.base.model.train()
-    (plain, expected), (fused, found) = both(slot)
-    assert float(plain.std()) > 0.05
+    with own_dropout(slot.base.model, chosen):
+        (plain, expected), (fused, found) = both(slot)
+    assert float(plain.std()) > 0.02
     torch.testing.assert_close(fused, plain, atol=tolerance, rtol=tolerance)
     for name, value in expected.items():
         gap = float((found[name].float() - value.float()).norm() / value.float().norm())
