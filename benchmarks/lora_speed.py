@@ -3,17 +3,18 @@
 Usage: POLAR_DATA_DIR=... python benchmarks/lora_speed.py [--shape tiny --shape 12b ...] [--tokens 20000] [--repeats 2]
 
 With a GPU: the true Gemma 3 12B and 27B shapes, random weights. Without one: the tiny model, whose ratios alone mean something. Both
-sides train the same LoRA on the same rows with as many rows a step; the second epoch counts, so that nobody's start does. Peers: (a) every
-row padded to 256 tokens, (b) to the longest of its random batch. Tokens are real ones, padding not counted. No tokenizer of Gemma 3 can
+sides train the same LoRA on the same rows with as many rows a step; the second epoch counts, so that nobody's start does. Ours trains two
+models, as a language needs: what the first leaves behind must not slow the second down. Peers: (a) every row padded to 256 tokens, (b) to
+the longest of its random batch; where memory runs out they sum a step over smaller batches. Tokens are real ones, padding not counted. No tokenizer of Gemma 3 can
 be had without its licence, so a post has one token per 4 bytes of UTF-8, about right for English and one in 1.3 letters where a letter has
 three bytes. The floor is 4N FLOP a token for LoRA and 2N for scoring, N without embeddings, at the rate of matrix products in this run.
 """
 
 import argparse
+import gc
 import logging
 import os
 import resource
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -23,34 +24,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from lora_memory import four_bit_memory
+from lora_models import LONGEST, SHAPES, as_published, build, config_of, settings_for, weights_outside_embeddings
+from lora_peer import train_peer
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.adapter import Slot
-from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.attempts import attempted
 from polar_pipeline.backbones.lora.batches import by_length, padded_share
 from polar_pipeline.backbones.lora.joint import train_adapters
 from polar_pipeline.backbones.lora.loading import quiet
-from polar_pipeline.backbones.lora.memory import activation_bytes, weight_bytes
+from polar_pipeline.backbones.lora.memory import should_recompute
 from polar_pipeline.backbones.lora.rows import Fit, Rows
 from polar_pipeline.backbones.lora.scoring import score_tokens
-from polar_pipeline.backbones.lora.tiny import tokenizer
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.task.backbones import LoraSettings
 
-LONGEST, BYTES_A_TOKEN, MEMORY = 256, 4, 24e9
-TINY = {"vocab_size": 260, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "head_dim": 16}
-TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2, "sliding_window": 32}
-LARGE = {"vocab_size": 262208, "sliding_window": 1024}
-SHAPES: dict[str, dict[str, Any]] = {  # text towers of google/gemma-3-12b-pt and google/gemma-3-27b-pt
-    "tiny": TINY,
-    "12b": LARGE | {"hidden_size": 3840, "intermediate_size": 15360, "num_hidden_layers": 48, "num_attention_heads": 16}
-    | {"num_key_value_heads": 8, "head_dim": 256, "query_pre_attn_scalar": 256},
-    "27b": LARGE | {"hidden_size": 5376, "intermediate_size": 21504, "num_hidden_layers": 62, "num_attention_heads": 32}
-    | {"num_key_value_heads": 16, "head_dim": 128, "query_pre_attn_scalar": 168},
-}  # fmt: skip
-KNOWN_BILLIONS = {"12b": 10.76, "27b": 25.6}
+BYTES_A_TOKEN = 4
 
 
 @dataclass
@@ -89,40 +82,6 @@ def post_lengths() -> dict[str, np.ndarray]:
     return found
 
 
-def model_class() -> Any:
-    from transformers import Gemma3TextForSequenceClassification
-
-    return Gemma3TextForSequenceClassification
-
-
-def config_of(shape: str, **changed: Any) -> Any:
-    from transformers import Gemma3TextConfig
-
-    return Gemma3TextConfig(**(SHAPES[shape] | {"num_labels": 1, "pad_token_id": 0, "use_cache": False} | changed))
-
-
-def build(config: Any, device: str) -> BaseModel:
-    """A model with random weights, made where it will be."""
-    dtype = torch.bfloat16 if device == "cuda" or config.hidden_size > 1000 else torch.float32
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)
-    with torch.device(device):
-        model = model_class()(config).eval().requires_grad_(False)
-    torch.set_default_dtype(torch.float32)
-    return BaseModel(model, tokenizer(), "score", "random", "random", device, dtype, LONGEST)
-
-
-def weights_outside_embeddings(shape: str) -> int:
-    """N of the floor; the true shapes are held against the published counts."""
-    with torch.device("meta"):
-        model = model_class()(config_of(shape))
-    count = sum(weight.numel() for name, weight in model.named_parameters() if ".layers." in name)
-    known = KNOWN_BILLIONS.get(shape)
-    if known and abs(count / 1e9 / known - 1) > 0.005:
-        raise SystemExit(f"{shape} has {count:,} weights outside embeddings instead of {known} billion")
-    return count
-
-
 def matmul_rate(device: str) -> float:
     """FLOP a second of a large matrix product in the dtype that is trained in."""
     size, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
@@ -148,12 +107,6 @@ def make_fit(lengths: np.ndarray, title: str, seed: int) -> Fit:
     return Fit(title, "final-seed-0", rows, np.ones(count), None, seed)
 
 
-def settings_for(device: str, **changed: Any) -> LoraSettings:
-    plain = {"name": "bench", "kind": "lora", "model": "random", "device": device, "max_length": LONGEST, "epochs": 2}
-    plain |= {"rank": 16, "alpha": 32, "token_budget": 2048 if device == "cuda" else 512, "checkpoint_seconds": 1e9}
-    return LoraSettings(**(plain | changed))
-
-
 def ours(slot: Slot, fit: Fit, settings: LoraSettings) -> np.ndarray:
     """Seconds of one epoch."""
     clock = Clock(slot.base.device)
@@ -165,89 +118,63 @@ def ours(slot: Slot, fit: Fit, settings: LoraSettings) -> np.ndarray:
     return clock.seconds
 
 
-def peer(base: BaseModel, rows: Rows, batch: int, padded: bool, settings: LoraSettings, recompute: bool) -> np.ndarray:
-    """Seconds of one epoch of Trainer and PEFT, random order."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
-    clock = Clock(base.device)
-
-    class Marks(TrainerCallback):
-        def on_epoch_end(self, *_: Any, **__: Any) -> None:
-            clock.mark()
-
-    def collate(some: list[int]) -> dict[str, torch.Tensor]:
-        longest = LONGEST if padded else max(len(rows.tokens[row]) for row in some)
-        ids = torch.zeros(len(some), longest, dtype=torch.long)
-        for place, row in enumerate(some):
-            ids[place, : len(rows.tokens[row])] = torch.from_numpy(rows.tokens[row])
-        labels = torch.from_numpy(rows.labels[some]).float()
-        return {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": labels}
-
-    lora = LoraConfig(task_type="SEQ_CLS", r=settings.rank, lora_alpha=settings.alpha, target_modules="all-linear")
-    model = get_peft_model(base.model, lora)
-    cuda, half = base.device == "cuda", base.dtype == torch.bfloat16
-    arguments = TrainingArguments(
-        output_dir=tempfile.gettempdir(), num_train_epochs=2, per_device_train_batch_size=batch, use_cpu=not cuda, bf16=half,
-        learning_rate=settings.learning_rate, optim="adamw_torch_fused", save_strategy="no", logging_strategy="no",
-        report_to=[], disable_tqdm=True, remove_unused_columns=False, gradient_checkpointing=recompute,
-    )  # fmt: skip
-    try:
-        places: Any = list(range(len(rows.tokens)))
-        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=places, callbacks=[Marks()])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    finally:
-        base.model = model.unload()
-        base.model.gradient_checkpointing_disable()
-    return clock.seconds
-
-
-def peer_that_fits(*arguments: Any) -> tuple[np.ndarray, str]:
-    """The peer without recomputing where memory allows, as its user would have it."""
-    try:
-        return peer(*arguments, False), ""
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return peer(*arguments, True), ", recomputing because memory ran out"
-
-
 def peak(device: str) -> str:
     if device == "cuda":
         return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of the process"
 
 
-def compare(shape: str, device: str, lengths: np.ndarray, wanted: int, rate: float) -> None:
-    """One shape: training beside both peers, then scoring."""
-    count, settings = weights_outside_embeddings(shape), settings_for(device)
-    slot = Slot(build(config_of(shape), device), settings)
-    drawn = np.random.default_rng(0).choice(lengths, max(int(wanted / lengths.mean()), 1))
-    fit = make_fit(drawn, "bench", 0)
-    batches = by_length(drawn, settings.token_budget)
-    batch = max(round(len(drawn) / len(batches)), 1)
-    spent = ours(slot, fit, settings)
+@dataclass
+class Task:
+    """One shape with the rows that both sides train on."""
+
+    shape: str
+    device: str
+    drawn: np.ndarray  # tokens a row
+    rate: float  # FLOP a second of matrix products
+
+    def __post_init__(self) -> None:
+        self.weights, self.settings = weights_outside_embeddings(self.shape), settings_for(self.device)
+        self.fit = make_fit(self.drawn, "bench", 0)
+        self.batches = by_length(self.drawn, self.settings.token_budget)
+        self.batch = max(round(len(self.drawn) / len(self.batches)), 1)
+        self.slot = Slot(build(config_of(self.shape), self.device), self.settings)
+
+    def told(self, seconds: np.ndarray, flop_a_weight: int) -> str:
+        speed = self.drawn.sum() / seconds
+        share = speed[counts(self.device)] * flop_a_weight * self.weights / self.rate
+        return f"{speed[0]:,.0f} tokens/s (by CPU time {speed[1]:,.0f}), {share:.0%} of the floor"
+
+
+def compare(task: Task) -> None:
+    """One shape: training, scoring, then both peers."""
+    drawn, device, slot, settings = task.drawn, task.device, task.slot, task.settings
+    padding = padded_share(drawn, task.batches)
+    print(
+        f"{task.shape}, N {task.weights / 1e9:.4g} billion, {len(drawn)} rows, {task.batch} a step, padding {padding:.2f}x"
+    )
+    for which in ("first", "second"):
+        spent = ours(slot, task.fit, settings)
+        how = "recomputing" if should_recompute(slot.base, settings) else "keeping activations"
+        print(f"  ours, {which} model: {task.told(spent, 4)}, {how}, peak {peak(device)}", flush=True)
     speed = drawn.sum() / spent
-    print(
-        f"{shape}, N {count / 1e9:.4g} billion, {len(drawn)} rows, {batch} a step, padding {padded_share(drawn, batches):.2f}x"
-    )
-    print(
-        f"  ours: {speed[0]:,.0f} tokens/s (by CPU time {speed[1]:,.0f}), {speed[counts(device)] * 4 * count / rate:.0%} of the floor, peak {peak(device)}",
-        flush=True,
-    )
+    score_tokens(slot.base, task.fit.rows.tokens[:64], settings.token_budget)
+    scored = timed(device, lambda: score_tokens(slot.base, task.fit.rows.tokens, settings.token_budget))
+    whole = 22 * 2000 * drawn.mean() / (drawn.sum() / scored)[0]
+    print(f"  scoring: {task.told(scored, 2)}, 22 x 2,000 posts in {whole:,.0f} s", flush=True)
     slot.empty()
-    share = 6 if device == "cuda" else 1  # a sixth of the rows tells a slow peer's rate
-    some = fit.rows.take(np.arange(0, len(drawn), share))
+    as_published(slot.base)
+    # a sixth of the rows tells a slow peer's rate
+    some = task.fit.rows.take(np.arange(0, len(drawn), 6 if device == "cuda" else 1))
     for name, padded in (("(a) Trainer, padding to 256", True), ("(b) Trainer, random batches", False)):
-        spent, note = peer_that_fits(slot.base, some, batch, padded, settings)
-        theirs = some.lengths.sum() / spent
-        print(f"  {name}: {theirs[0]:,.0f} tokens/s (by CPU time {theirs[1]:,.0f}){note}; ours {speed[0] / theirs[0]:.1f}x (by CPU time {speed[1] / theirs[1]:.1f}x)", flush=True)  # fmt: skip
-    slot.fresh(0)
-    score_tokens(slot.base, fit.rows.tokens[:64], settings.token_budget)
-    spent = timed(device, lambda: score_tokens(slot.base, fit.rows.tokens, settings.token_budget))
-    speed = drawn.sum() / spent
-    print(f"  scoring: {speed[0]:,.0f} tokens/s (by CPU time {speed[1]:,.0f}), {speed[counts(device)] * 2 * count / rate:.0%} of the floor, "
-          f"22 x 2,000 posts in {22 * 2000 * lengths.mean() / speed[0]:,.0f} s", flush=True)  # fmt: skip
+        clock = Clock(device)
+        note = train_peer(slot.base, some, task.batch, padded, settings, clock.mark)
+        if len(clock.marks) < 2:
+            print(f"  {name}{note}", flush=True)
+            continue
+        theirs = some.lengths.sum() / clock.seconds
+        ratio = speed / theirs
+        print(f"  {name}: {theirs[0]:,.0f} tokens/s (by CPU time {theirs[1]:,.0f}){note}; ours {ratio[0]:.1f}x (by CPU time {ratio[1]:.1f}x)", flush=True)  # fmt: skip
 
 
 def compare_joint(device: str, lengths: dict[str, np.ndarray], budget: int, languages: int = 8) -> None:
@@ -272,31 +199,17 @@ def compare_joint(device: str, lengths: dict[str, np.ndarray], budget: int, lang
           f"ratio {alone[0] / joint[0]:.2f} (by CPU time {alone[1] / joint[1]:.2f})", flush=True)  # fmt: skip
 
 
-def four_bit_memory(device: str) -> None:
-    """27B in 4-bit: weights and adapters counted, activations measured on one and two layers of true width."""
-    settings = settings_for(device, token_budget=1024)
-    config = config_of("27b")
-    weights = weight_bytes(model_class(), config, True, torch.bfloat16)
-    found = []
-    for layers in (1, 2):
-        cut = Slot(build(config_of("27b", num_hidden_layers=layers, vocab_size=1024), device), settings)
-        trained = sum(parameter.numel() for parameter in cut.fresh(0).values())
-        found.append((activation_bytes(cut.base), trained))
-        del cut
-    layer, adapter = np.array(found[1]) - np.array(found[0])
-    depth = config.num_hidden_layers
-    adapters = depth * adapter * 16  # float32: the weight, its gradient and two moments
-    copy = 2 * config.hidden_size * config.intermediate_size  # the largest layer, unpacked
-    kept, inputs = depth * layer, depth * 2 * config.hidden_size + layer
-    print(
-        f"27b in 4-bit: weights {weights / 1e9:.1f} GB, adapters {adapters / 1e9:.1f} GB, activations {kept / 1e6:.1f} MB a token, {inputs / 1e6:.2f} MB recomputing"
-    )
-    for name, each in (("keeping them", kept), ("recomputing", inputs)):
-        room = MEMORY - weights - adapters - copy
-        need = weights + adapters + copy + each * settings.token_budget
-        print(
-            f"  {name}: {need / 1e9:.1f} GB at {settings.token_budget} tokens a batch; 24 GB hold {room / each:,.0f} tokens"
-        )
+def tried(name: str, work: Callable[[], None]) -> None:
+    """Do `work`; what does not fit is said, and the rest goes on."""
+    try:
+        if attempted(lambda: (work(), True)) is None:
+            print(f"{name}: memory ran out", flush=True)
+    except InputError as error:
+        print(f"{name}: {error}", flush=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def main() -> None:
@@ -304,7 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--shape", action="append", choices=list(SHAPES))
-    parser.add_argument("--tokens", type=int, default=120_000 if device == "cuda" else 5_000, help="of an epoch")
+    parser.add_argument("--tokens", type=int, default=80_000 if device == "cuda" else 5_000, help="of an epoch")
     parser.add_argument("--repeats", type=int, default=1 if device == "cuda" else 2)
     arguments = parser.parse_args()
     quiet()
@@ -326,13 +239,11 @@ def main() -> None:
     )
     for _ in range(arguments.repeats):
         for shape in arguments.shape or (["12b", "27b"] if device == "cuda" else ["tiny"]):
-            compare(shape, device, every, arguments.tokens, rate)
-            if device == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
+            drawn = np.random.default_rng(0).choice(every, max(int(arguments.tokens / every.mean()), 1))
+            tried(shape, lambda shape=shape, drawn=drawn: compare(Task(shape, device, drawn, rate)))
         for budget in (128, 512):
-            compare_joint(device, lengths, budget)
-    four_bit_memory(device)
+            tried("joint", lambda budget=budget: compare_joint(device, lengths, budget))
+    tried("27b in 4-bit", lambda: four_bit_memory(device))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
+from polar_pipeline.backbones.lora.fused import fuse_adapter
 from polar_pipeline.backbones.lora.head import draw_head
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import canonical_json
@@ -40,6 +41,7 @@ class Slot:
     def use(self, settings: LoraSettings) -> None:
         """Make the next adapters as another backbone over the same base wants them."""
         self._settings = settings
+        self.base.max_length = settings.max_length
 
     def fresh(self, seed: int) -> dict[str, Any]:
         """Put in an adapter that changes nothing yet, with a fresh head in float32; both are drawn from `seed`.
@@ -127,6 +129,8 @@ class Slot:
                 self._peft.set_adapter(self._name)
                 self._peft.delete_adapter(before)
         self.base.model = self._peft.base_model.model
+        if self.base.device == "cuda":
+            fuse_adapter(self.base.model, self._name)
 
     def _config(self) -> Any:
         from peft import LoraConfig

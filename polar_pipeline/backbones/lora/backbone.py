@@ -5,6 +5,7 @@ is written when all are done. What does not belong here: the loop over steps, an
 """
 
 import tempfile
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,7 @@ from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 
-VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
-_SAME = {
-    "torch.float32": 1e-4,
-    "torch.bfloat16": 0.05,
-}  # how far logits of one adapter may differ between two processes
+VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how it is computed, not what: changing one of these trains nothing anew
 _MEANS = {"device", "threads", "recompute", "together", "checkpoint_seconds", "languages"}
 
@@ -122,8 +119,10 @@ class LoraBackbone:
             if self.speaks(language) and _kept(work, root) is None:
                 prepared = self._prepared(slot, table, language)
                 jobs.append([(model, work) for model in prepared.models()])
-        if jobs and len(jobs[0]) < self._settings.together:
-            self._train_models(slot, [job for models in zip(*jobs, strict=True) for job in models], progress)
+        if jobs and min(map(len, jobs)) < self._settings.together:
+            # the first of each, then the second of each ..., however many a language has
+            turns = [job for models in zip_longest(*jobs) for job in models if job]
+            self._train_models(slot, turns, progress)
 
     def _train_models(self, slot: Place, jobs: list[tuple[Model, Work]], progress: Progress) -> None:
         """Train what is not finished, so many at once as the settings say; groups are the same whatever is finished."""
@@ -141,7 +140,8 @@ class LoraBackbone:
     def _train_group(self, slot: Slot, group: list[tuple[Model, Work]], progress: Progress) -> None:
         first, work = group[0]
         checkpoint = work.checkpoint(f"{first.key}-and-{len(group) - 1}")
-        found = train_adapters(slot, [model.fit for model, _ in group], self._settings, checkpoint, progress)
+        fits = [model.fit._replace(origin=work.key) for model, work in group]
+        found = train_adapters(slot, fits, self._settings, checkpoint, progress)
         for (model, work), files in zip(group, found, strict=True):
             with tempfile.TemporaryDirectory() as folder:
                 for name, content in files.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polar_pipeline.backbones.lora.masks import causal_mask
 from polar_pipeline.metrics.scores import Ints
 
 if TYPE_CHECKING:
@@ -49,22 +50,33 @@ class BaseModel:
         # a tokenizer that adds nothing gives an empty text no token
         return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found]
 
+    def to_device(self, values: "np.typing.NDArray[Any]") -> "Tensor":
+        """`values` on the device, for a GPU on their way: the host goes on while they are copied."""
+        import torch
+
+        there = torch.from_numpy(values)
+        return there.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else there
+
     def logits(self, rows: Tokens) -> "Tensor":
         """Logits (rows,), float32, of one batch.
 
         Rows are padded on the right. A causal model's real tokens cannot see what follows, so that it needs no mask, and
         attention takes its fast path; only each row's last token goes through the head.
         """
-        import torch
-
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = torch.full((len(rows), int(lengths.max())), self.tokenizer.pad_token_id or 0)
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        longest = int(lengths.max())
+        padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.from_numpy(row)
-        mask = None if self.causal else (torch.arange(ids.shape[1]) < lengths[:, None]).to(self.device)
-        hidden = self.trunk(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
+            padded[place, : len(row)] = row
+        # all copies come before the trunk: one behind it would wait until it is done, and the GPU then waits for the host
+        ids = self.to_device(padded)
         head = getattr(self.model, self.head)
-        if self.causal:
-            last = hidden[torch.arange(len(rows), device=self.device), (lengths - 1).to(self.device)]
-            return head(last.float()).squeeze(-1)  # type: ignore[no-any-return]
-        return head(hidden[:, :1].float()).squeeze(-1)  # type: ignore[no-any-return]
+        if not self.causal:
+            mask = self.to_device(np.arange(longest) < lengths[:, None])
+            hidden = self.trunk(input_ids=ids, attention_mask=mask).last_hidden_state
+            return head(hidden[:, :1].float()).squeeze(-1)  # type: ignore[no-any-return]
+        ends = self.to_device(np.arange(len(rows)) * longest + lengths - 1)
+        unmasked = causal_mask(self.model.config, longest)
+        hidden = self.trunk(input_ids=ids, attention_mask=unmasked).last_hidden_state
+        last = hidden.reshape(-1, hidden.shape[-1]).index_select(0, ends)
+        return head(last.float()).squeeze(-1)  # type: ignore[no-any-return]

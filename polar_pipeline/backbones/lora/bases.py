@@ -3,6 +3,7 @@
 Several stay as long as there is memory; before it gets short those that were there leave. What does not belong here: what is done with them.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from polar_pipeline.backbones.lora.adapter import Slot
@@ -11,8 +12,8 @@ from polar_pipeline.backbones.lora.whole import Whole
 from polar_pipeline.task.backbones import LoraSettings
 
 # what a loaded model depends on; backbones that differ elsewhere share it
-_LOADED_BY = {"model", "revision", "device", "threads", "dtype", "four_bit", "max_length", "tuning"}
-_ROOM = 2.0  # beside another base: as much again for gradients and activations
+_LOADED_BY = {"model", "revision", "device", "threads", "dtype", "four_bit", "tuning"}
+_BESIDE = 2.0  # beside another base: as much again for gradients and activations
 
 
 Place = Slot | Whole
@@ -50,8 +51,7 @@ class Bases:
 
         place = Slot if settings.tuning == "lora" else Whole
         if self._slots:
-            try:
-                return place(load_base(settings, root, _ROOM), settings)
-            except TooLarge:
-                self.release()
+            with suppress(TooLarge):
+                return place(load_base(settings, root, _BESIDE), settings)
+            self.release()
         return place(load_base(settings, root), settings)

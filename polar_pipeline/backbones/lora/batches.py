@@ -18,6 +18,7 @@ class Step(NamedTuple):
 
     batches: tuple[Ints, ...]
     ends_epoch: bool
+    warm_up: bool = False  # over synthetic posts, before the real ones
 
 
 def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> list[Ints]:

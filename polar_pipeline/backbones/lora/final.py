@@ -12,6 +12,7 @@ import numpy as np
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.lora.agreement import agree
 from polar_pipeline.backbones.lora.base_model import Tokens
 from polar_pipeline.backbones.lora.bases import Bases, Place
 from polar_pipeline.backbones.lora.language import Language
@@ -21,11 +22,6 @@ from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import LoraSettings
-
-_SAME = {
-    "torch.float32": 1e-4,
-    "torch.bfloat16": 0.05,
-}  # how far logits of one adapter may differ between two processes
 
 
 class FinalModels:
@@ -96,8 +92,9 @@ class FinalModels:
                 else self.tensors["out_of_fold"][place, folded == model.fold]
             )
             slot.load(self._root / self._ref.path / model.key)
-            gap = np.abs(score_tokens(slot.base, model.judged.tokens, self._settings.token_budget) - then).max()
-            if not gap <= _SAME[self.meta["dtype"]]:
+            now = score_tokens(slot.base, model.judged.tokens, self._settings.token_budget)
+            if not agree(now, then, self.meta["dtype"]):
+                gap = np.abs(now - then).max()
                 raise InputError(
                     f"{model.key} of adapter {self._ref.path} gives logits that differ by {gap:.2g} from those in training: it was not saved "
                     f"as it was; remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."

@@ -11,6 +11,7 @@ import numpy as np
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.lora.attempts import Parts, enough_memory
 from polar_pipeline.backbones.lora.base_model import Tokens
 from polar_pipeline.backbones.lora.blocks import blocks
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint, write_checkpoint
@@ -18,10 +19,11 @@ from polar_pipeline.backbones.lora.dropout import own_dropout
 from polar_pipeline.backbones.lora.loss import row_losses
 from polar_pipeline.backbones.lora.memory import should_recompute
 from polar_pipeline.backbones.lora.optimizer import Optimizer
+from polar_pipeline.backbones.lora.pace import Pace
 from polar_pipeline.backbones.lora.rows import Fit
+from polar_pipeline.backbones.lora.schedule import divisors, schedule, step_weights
 from polar_pipeline.backbones.lora.stacked import Stack, State
-from polar_pipeline.backbones.lora.training import Pace, measured, schedule
-from polar_pipeline.errors import InputError
+from polar_pipeline.backbones.lora.training import measured
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.task.backbones import LoraSettings
 
@@ -38,6 +40,13 @@ def train_adapters(
 
     `checkpoint` is the file that the same group goes on from; it is removed by nobody here. Raises InputError as `train_adapter`.
     """
+    with enough_memory(settings):
+        return _trained(slot, fits, settings, checkpoint, progress)
+
+
+def _trained(
+    slot: Slot, fits: list[Fit], settings: LoraSettings, checkpoint: Path, progress: Progress
+) -> list[dict[str, bytes]]:
     order = sorted(range(len(fits)), key=lambda place: float(fits[place].rows.lengths.mean()))
     starts = {seed: _copied(slot.fresh(seed)) for seed in dict.fromkeys(fit.seed for fit in fits)}
     wanted = settings.model_copy(update={"token_budget": settings.token_budget * len(fits)})
@@ -61,7 +70,10 @@ class _Joint:
         self._optimizers = [
             Optimizer(stack.trained(place), settings, len(steps)) for place, steps in enumerate(self._steps)
         ]
-        self._position, self._parts = 0, 1  # next step; parts that each batch is cut into
+        both = list(zip(fits, self._steps, strict=True))
+        self._divisors = [divisors(steps, fit.weights) for fit, steps in both]
+        self._shares = [step_weights(steps, fit.weights) / divisors(steps, fit.weights) for fit, steps in both]
+        self._position, self._parts = 0, Parts(settings, progress, len(fits))  # the next step
         self._count = max(len(steps) for steps in self._steps)
         self._pace = Pace([self._tokens(number) for number in range(self._count)])
         self._names = _names(fits)
@@ -84,75 +96,58 @@ class _Joint:
             model.eval()
 
     def _advance(self) -> None:
+        """A step of each. Losses are read from the device only where they are said: reading them waits for the step."""
         number = self._position
-        losses = self._gradients_in_memory(number)
-        for place in self._active(number):
+        active = self._active(number)
+        losses = self._parts.compute(f"{len(self._fits)} adapters", lambda: self._gradients(number))
+        for place in active:
             self._optimizers[place].step(number)
         self._position += 1
         self._pace.done(number)
-        ending = [place for place in self._active(number) if self._steps[place][number].ends_epoch]
-        self._say(losses, self._active(number) if self._pace.due() else ending)
+        ending = [place for place in active if self._steps[place][number].ends_epoch]
+        self._say(losses, number, active if self._pace.due() else ending)
         for place in ending:
             self._watch(place)
         if self._pace.checkpoint_due(self._settings.checkpoint_seconds):
             self._save()
 
-    def _gradients_in_memory(self, number: int) -> list[float]:
+    def _gradients(self, number: int) -> "Tensor":
+        """Sum the gradients of step `number`, of all adapters that have one. Returns their losses (adapters,), on the device."""
         import torch
 
-        while True:
-            try:
-                return self._gradients(number)
-            except torch.OutOfMemoryError:
-                if self._parts > 1:
-                    raise InputError(
-                        f"backbone {self._settings.name!r} has not enough memory for half of token_budget {self._settings.token_budget} "
-                        f"for {len(self._fits)} adapters either: lower together or token_budget, set four_bit to true, or recompute to always."
-                    ) from None
-                self._parts = 2
-                torch.cuda.empty_cache()
-                self._progress("out of memory, so each batch is computed in two halves from now on")
-
-    def _gradients(self, number: int) -> list[float]:
-        """Sum the gradients of step `number`, of all adapters that have one. Returns the mean loss of each one's rows."""
         self._stack.zero()
         batches = [self._batches(place, number) for place in range(len(self._fits))]
-        totals = [
-            max(float(fit.weights[np.concatenate(mine)].sum()), 1e-12) if mine else 1.0
-            for fit, mine in zip(self._fits, batches, strict=True)
-        ]
-        losses = [0.0] * len(self._fits)
+        losses = torch.zeros(len(self._fits), device=self._base.device)
         for turn in range(max(len(mine) for mine in batches)):
             now = [mine[turn] if turn < len(mine) else _NOTHING for mine in batches]
             for block in blocks([self._shape(place, batch) for place, batch in enumerate(now)]):
-                found = self._block_losses(block, now, totals)
+                found = self._block_losses(block, now, number)
                 self._stack.backward(found.sum())
-                for place, loss in zip(block, found.tolist(), strict=True):
-                    losses[place] += loss
+                losses[block.start : block.stop] += found.detach()
         return losses
 
-    def _block_losses(self, block: range, now: list[Ints], totals: list[float]) -> "Tensor":
+    def _block_losses(self, block: range, now: list[Ints], number: int) -> "Tensor":
         """Losses (adapters,) of one batch each, padded to one number of rows; padding weighs nothing."""
-        import torch
-
         rows = max(len(now[place]) for place in block)
-        labels, weights = np.zeros((2, len(block), rows), dtype=np.float32)
+        given = np.zeros((2, len(block), rows), dtype=np.float32)  # labels and weights
         tokens: Tokens = [np.zeros(1, dtype=np.int64)] * (len(block) * rows)
         for mine, place in enumerate(block):
             fit, batch = self._fits[place], now[place]
             tokens[mine * rows : mine * rows + len(batch)] = [fit.rows.tokens[row] for row in batch]
-            labels[mine, : len(batch)] = fit.rows.labels[batch]
-            weights[mine, : len(batch)] = fit.weights[batch] / totals[place]
+            if len(batch):
+                given[0, mine, : len(batch)] = fit.rows.labels[batch]
+                given[1, mine, : len(batch)] = fit.weights[batch] / self._divisors[place][number]
+        labels, weights = self._base.to_device(given)
         self._stack.use(block)
         logits = self._base.logits(tokens).view(len(block), rows)
-        losses = row_losses(logits, torch.from_numpy(labels).to(logits), self._settings)
-        return (losses * torch.from_numpy(weights).to(logits)).sum(dim=1)
+        losses: Tensor = (row_losses(logits, labels, self._settings) * weights).sum(dim=1)
+        return losses
 
     def _batches(self, place: int, number: int) -> list[Ints]:
         if number >= len(self._steps[place]):
             return []
         whole = self._steps[place][number].batches
-        return [part for batch in whole for part in np.array_split(batch, min(self._parts, len(batch)))]
+        return [part for batch in whole for part in np.array_split(batch, min(self._parts.count, len(batch)))]
 
     def _shape(self, place: int, batch: Ints) -> tuple[int, int]:
         return (len(batch), max(len(self._fits[place].rows.tokens[row]) for row in batch)) if len(batch) else (0, 0)
@@ -164,14 +159,14 @@ class _Joint:
         rows = {place: np.concatenate(self._steps[place][number].batches) for place in self._active(number)}
         return sum(len(self._fits[place].rows.tokens[row]) for place, mine in rows.items() for row in mine)
 
-    def _say(self, losses: list[float], which: list[int]) -> None:
+    def _say(self, losses: "Tensor", number: int, which: list[int]) -> None:
         for place in which:
-            name = self._names[place]
-            self._progress.measure(
-                self._position, {f"{name}/loss": losses[place], f"{name}/tokens_per_second": self._pace.rate}
-            )
+            name, rate = self._names[place], self._pace.rate
+            self._optimizers[place].check()
+            loss = float(losses[place]) / self._shares[place][number]
+            self._progress.measure(self._position, {f"{name}/loss": loss, f"{name}/tokens_per_second": rate})
             self._progress(
-                f"{self._fits[place].title}: step {self._position} of {len(self._steps[place])}, loss {losses[place]:.3f}, "
+                f"{self._fits[place].title}: step {self._position} of {len(self._steps[place])}, loss {loss:.3f}, "
                 f"{self._pace} with {len(self._fits) - 1} others"
             )
 
@@ -180,13 +175,15 @@ class _Joint:
         measured(self._base, self._fits[place], self._names[place], self._settings, self._position, self._progress)
 
     def _save(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.check()
         tensors = {
             f"{place}.{name}": value
             for place, optimizer in enumerate(self._optimizers)
             for name, value in optimizer.state().items()
         }
         write_checkpoint(
-            self._checkpoint, tensors, {"group": self._group(), "position": self._position, "parts": self._parts}
+            self._checkpoint, tensors, {"group": self._group(), "position": self._position, "parts": self._parts.count}
         )
 
     def _resume(self) -> None:
@@ -199,13 +196,14 @@ class _Joint:
             optimizer.restore(
                 {name.removeprefix(mark): value for name, value in tensors.items() if name.startswith(mark)}
             )
-        self._position, self._parts = facts["position"], facts["parts"]
+        self._position, self._parts.count = facts["position"], facts["parts"]
         self._pace.skip(self._position)
         self._progress(f"{len(self._fits)} adapters go on after step {self._position} of {self._count}")
 
     def _group(self) -> list[Any]:
-        """Who is trained: another group's checkpoint is none of this one's."""
-        return [[fit.title, fit.key, fit.seed, len(steps)] for fit, steps in zip(self._fits, self._steps, strict=True)]
+        """Who is trained, from what: another group's checkpoint is none of this one's, nor one over other posts of a neighbour."""
+        both = zip(self._fits, self._steps, strict=True)
+        return [[fit.title, fit.key, fit.seed, fit.origin, len(steps)] for fit, steps in both]
 
 
 def _names(fits: list[Fit]) -> list[str]:

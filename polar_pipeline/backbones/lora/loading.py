@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from polar_pipeline.backbones.lora.attempts import attempted
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.memory import refuse_too_large
+from polar_pipeline.backbones.lora.memory import TooLarge, refuse_too_large, remedy
+from polar_pipeline.backbones.lora.norms import fuse_norms
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -25,11 +27,11 @@ _HEADER = 1 << 16
 _VOCABULARY = 256
 
 
-def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseModel:
+def load_base(settings: LoraSettings, root: Path, beside: float = 1.0) -> BaseModel:
     """The frozen base model of `settings` on its device, with a fresh head; tiny ones are built under `root` first.
 
     Raises InputError that says what is missing and what to do: a model that is not there or gated, of another
-    architecture, with other weights than its configuration asks for; TooLarge when it does not fit into memory `room` times.
+    architecture, with other weights than its configuration asks for; TooLarge when it does not fit into memory, or not `beside` times.
     """
     import torch
 
@@ -50,10 +52,16 @@ def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseMode
         raise InputError(
             f"backbone {settings.name!r}: four_bit is for Gemma 3 and Qwen3, not for {config.model_type}: set it to false, encoders are small."
         )
-    refuse_too_large(model_class, config, settings, device, dtype, room)
-    model = _weights(model_class, place, config, settings, device, dtype)
+    refuse_too_large(model_class, config, settings, device, dtype, beside)
+    model = attempted(lambda: _weights(model_class, place, config, settings, device, dtype))
+    if model is None:
+        raise TooLarge(
+            f"model {settings.model!r} of backbone {settings.name!r} ran out of memory while it was loaded: {remedy(settings)}"
+        )
     head = next(name for name in _HEADS if hasattr(model, name))
     model.requires_grad_(False)
+    if settings.tuning == "lora":
+        fuse_norms(model)
     if settings.four_bit and device == "cpu":
         _same_in_training_and_scoring(model)
     return BaseModel(

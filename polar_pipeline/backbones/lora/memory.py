@@ -11,6 +11,9 @@ _FOUR_BIT = (
     0.5 + 4.127 / 64 / 8
 )  # bytes a weight: NF4, and its doubly quantized scales (Dettmers et al. 2023, section 3)
 _PROBE = 64  # tokens
+# beside the weights, in shares of them: adapters, their optimizer and one batch that is recomputed (a tenth at 27B); and in full
+# fine-tuning gradients and two moments
+_ROOM = {"lora": 1.1, "full": 4.0}
 
 
 def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> int:
@@ -30,43 +33,56 @@ class TooLarge(InputError):
 
 
 def free_bytes(device: str) -> int:
-    """Memory that is free on the GPU, or in the machine."""
+    """Memory that is free on the GPU, what torch holds for its next tensors counted in, or in the machine."""
     import psutil
     import torch
 
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else int(psutil.virtual_memory().available)
+    if device != "cuda":
+        return int(psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info()[0]) + int(torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
 
 
 def refuse_too_large(
-    model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, room: float = 1.0
+    model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, beside: float = 1.0
 ) -> None:
-    """Raises TooLarge when the weights do not fit into free memory `room` times; 1 leaves nothing for activations."""
+    """Raises TooLarge when free memory does not hold the weights and what training them needs at least; `beside` other bases, more."""
     needed, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
+    room = max(_ROOM[settings.tuning], beside)
     if needed * room > free:
-        remedy = "" if settings.four_bit else "set four_bit to true, "
         raise TooLarge(
-            f"model {settings.model!r} of backbone {settings.name!r} needs {needed / 2**30:.1f} GiB for its weights and {device} has "
-            f"{free / 2**30:.1f} GiB free: {remedy}name a smaller model, or end what else uses the memory."
+            f"model {settings.model!r} of backbone {settings.name!r} needs {needed / 2**30:.1f} GiB for its weights and "
+            f"{needed * (room - 1) / 2**30:.1f} GiB beside them, and {device} has {free / 2**30:.1f} GiB free: {remedy(settings)}"
         )
 
 
+def remedy(settings: LoraSettings) -> str:
+    """What to change for a model that does not fit."""
+    smaller = "" if settings.four_bit or settings.tuning == "full" else "set four_bit to true, "
+    return f"{smaller}name a smaller model, or end what else uses the memory."
+
+
 def activation_bytes(base: Any) -> float:
-    """Bytes a token that the backward pass keeps, counted on one short row with the adapter in place."""
+    """Bytes a token that the backward pass keeps, counted on two short rows with the adapter in place.
+
+    Between a row and one of twice its length, what does not grow with it cancels: weights that are kept for their inputs' gradients.
+    """
+    return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
+
+
+def _kept_bytes(base: Any, tokens: int) -> int:
     import torch
 
     kept: dict[int, int] = {}
 
     def count(tensor: Any) -> Any:
-        if not isinstance(tensor, torch.nn.Parameter) and not tensor.is_leaf:
-            storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = base.logits([np.full(_PROBE, 3, dtype=np.int64)])
-    total = sum(kept.values())
+        logits = base.logits([np.full(tokens, 3, dtype=np.int64)])
     del logits
-    return total / _PROBE
+    return sum(kept.values())
 
 
 def should_recompute(base: Any, settings: LoraSettings) -> bool:

@@ -16,7 +16,7 @@ _PATIENCE = 5  # steps that are not finite, one after the other, until training 
 
 
 class Optimizer:
-    """One adapter's optimizer."""
+    """One adapter's optimizer. Nothing that it does waits for a GPU but `check`, `state` and `restore`."""
 
     def __init__(self, parameters: dict[str, Any], settings: LoraSettings, total: int) -> None:
         import torch
@@ -25,44 +25,57 @@ class Optimizer:
         self._master = [
             live if live.dtype == torch.float32 else live.detach().float().requires_grad_() for live in self._live
         ]
-        self._adam = torch.optim.AdamW(
+        both = zip(self._live, self._master, strict=True)
+        self._copies = [(live, master) for live, master in both if live is not master]
+        self._adam: Any = torch.optim.AdamW(
             self._master, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        self._settings, self._total, self._lost = settings, total, 0
+        self._settings, self._total = settings, total
+        # steps in a row that were lost, and the most there were: they stay on the device until somebody looks
+        self._lost, self._most = torch.zeros(2, device=self._live[0].device).unbind()
 
     def zero(self) -> None:
         """Forget the gradients."""
         for live in self._live:
             live.grad = None
 
-    def step(self, number: int) -> float:
-        """Make step `number` (from 0) with the gradients that are there. Returns their norm.
-
-        A norm that is not finite changes nothing. Raises InputError when that happens five times in a row.
-        """
+    def step(self, number: int) -> "Tensor":
+        """Make step `number` (from 0) with the gradients that are there. Returns their norm; one that is not finite changes nothing."""
         import torch
 
-        for live, master in zip(self._live, self._master, strict=True):
-            if live is not master:
-                master.grad = None if live.grad is None else live.grad.float()
+        self._widen()
         norm = torch.nn.utils.clip_grad_norm_(self._master, self._settings.clip)
-        found = float(norm)
-        if not math.isfinite(found):
-            self._lost += 1
-            if self._lost >= _PATIENCE:
-                raise InputError(
-                    f"backbone {self._settings.name!r}: {_PATIENCE} steps in a row had gradients that are not finite: "
-                    f"lower learning_rate, or set dtype to float32."
-                )
-            return found
-        self._lost = 0
+        lost = (~norm.isfinite()).float()
+        self._lost = (self._lost + 1) * lost
+        self._most = torch.maximum(self._most, self._lost)
         self._adam.param_groups[0]["lr"] = self._settings.learning_rate * rate(number, self._total, self._settings)
+        self._adam.grad_scale, self._adam.found_inf = None, lost  # how a fused AdamW is told to leave a step out
         self._adam.step()
-        with torch.no_grad():
-            for live, master in zip(self._live, self._master, strict=True):
-                if live is not master:
-                    live.copy_(master)
-        return found
+        if self._copies:
+            with torch.no_grad():
+                torch._foreach_copy_([live for live, _ in self._copies], [master for _, master in self._copies])
+        return norm
+
+    def check(self) -> None:
+        """Raises InputError when five steps in a row had gradients that are not finite. It waits for the GPU."""
+        if float(self._most) >= _PATIENCE:
+            raise InputError(
+                f"backbone {self._settings.name!r}: {_PATIENCE} steps in a row had gradients that are not finite: "
+                f"lower learning_rate, or set dtype to float32."
+            )
+
+    def _widen(self) -> None:
+        """The gradients in float32, where what is trained is not."""
+        import torch
+
+        found = [(live.grad, master) for live, master in self._copies if live.grad is not None]
+        for live, master in self._copies:
+            if live.grad is None:
+                master.grad = None
+            elif master.grad is None:
+                master.grad = torch.empty_like(master)
+        if found:
+            torch._foreach_copy_([master.grad for _, master in found], [grad for grad, _ in found])
 
     def state(self) -> "dict[str, Tensor]":
         """Masters and moments, by name."""

@@ -37,3 +37,4 @@ class Fit(NamedTuple):
     weights: Floats  # of `rows`
     watch: Rows | None  # never fitted on; early stopping may look at it
     seed: int
+    origin: str = ""  # fingerprint of all that the model is made of: settings, posts and base

@@ -30,6 +30,7 @@ class Whole:
     def use(self, settings: LoraSettings) -> None:
         """Train the next models as another backbone over the same base wants them."""
         self._settings = settings
+        self.base.max_length = settings.max_length
 
     def fresh(self, seed: int) -> dict[str, Any]:
         """The pretrained weights, and a head in float32 that is drawn from `seed`. Returns the parameters to train, by name."""

@@ -21,6 +21,7 @@ class Work:
     """One language's folder under `root`, for one configuration, posts and base (`key`)."""
 
     def __init__(self, root: Path, backbone: str, language: str, key: str) -> None:
+        self.key = key
         self._folder = root / "work" / backbone / language / key[:16]
         self._finished = root / "finished" / backbone / language / f"{key[:16]}.json"
 

@@ -1,9 +1,12 @@
 """Settings, posts and fits of a size that a test can train on."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.rows import Fit, Rows
@@ -48,3 +51,15 @@ def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> Fit
     inside = np.arange(len(labels)) < rows
     watch = both.take(~inside) if watched else None
     return Fit("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, seed)
+
+
+class Reads(TorchDispatchMode):
+    """Counts what is read from a tensor into Python, each of which would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))

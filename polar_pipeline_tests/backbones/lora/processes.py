@@ -16,7 +16,7 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora import final, training, work
+from polar_pipeline.backbones.lora import final, joint, training, work
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
@@ -55,6 +55,20 @@ def train_files(root: Path, out: Path, moment: str, changes: dict[str, Any]) -> 
         (out / name).write_bytes(content)
 
 
+def train_group(root: Path, out: Path, moment: str) -> None:
+    """Train three adapters at once and write the files of each to a folder in `out`; die at `moment`."""
+    kind, _, number = moment.partition(" ")
+    kill_at(kind, int(number or 0))
+    chosen = settings(checkpoint_seconds=0, token_budget=64, epochs=2)
+    slot = Slot(load_base(chosen, root / "bases"), chosen)
+    fits = [fit(slot.base, rows=rows, seed=rows)._replace(title=f"{rows} rows") for rows in (12, 8, 15)]
+    found = joint.train_adapters(slot, fits, chosen, root / "checkpoint", Progress())
+    for place, adapter in enumerate(found):
+        (out / str(place)).mkdir(parents=True)
+        for name, content in adapter.items():
+            (out / str(place) / name).write_bytes(content)
+
+
 def kill_at(kind: str, number: int) -> None:
     """Replace a function of training by one that dies in its call `number`, before, while or after it does its work."""
     calls = 0
@@ -75,7 +89,7 @@ def kill_at(kind: str, number: int) -> None:
             if counted():
                 die()
 
-        training.write_checkpoint = after
+        training.write_checkpoint = joint.write_checkpoint = after
     elif kind == "writing":
         flush = files._flush
         files._flush = lambda file: die() if counted() else flush(file)

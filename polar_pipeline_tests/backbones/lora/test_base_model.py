@@ -76,3 +76,23 @@ def test_a_post_is_cut_at_its_end(base: BaseModel) -> None:
 def test_only_encoders_are_not_causal(base: BaseModel) -> None:
     assert base.causal == ("roberta" not in base.name)
     assert sum(parameter.requires_grad for parameter in base.model.parameters()) == 0
+
+
+def test_a_copy_to_a_gpu_is_pinned_and_does_not_wait(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        asked.append("pinned")
+        return tensor
+
+    def moved(tensor: torch.Tensor, *where: object, **how: object) -> torch.Tensor:
+        asked.append((where, how))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", moved)
+    values = np.arange(3)
+    assert base.to_device(values).tolist() == [0, 1, 2] and not asked
+    there = BaseModel(base.model, base.tokenizer, base.head, base.name, base.identity, "cuda", base.dtype, 64)
+    there.to_device(values)
+    assert asked == ["pinned", (("cuda",), {"non_blocking": True})]

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from polar_pipeline.backbones.lora import loading
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
@@ -18,15 +20,44 @@ def test_one_base_serves_backbones_that_load_the_same(tmp_path: Path) -> None:
     assert bases.loads == 1
 
 
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_where_posts_are_cut_is_no_reason_to_load_again(tmp_path: Path, tuning: str) -> None:
+    bases = Bases()
+    lengths = []
+    for most in (32, 16, 32):
+        base = bases.slot(settings(max_length=most, tuning=tuning), tmp_path).base
+        lengths.append(len(base.tokens(["a" * 100])[0]))
+    assert lengths == [32, 16, 32] and bases.loads == 1
+
+
+def test_a_base_that_does_not_fit_beside_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is counted before it is loaded, or memory runs out on the way."""
+    bases = Bases()
+    bases.slot(settings(), tmp_path)
+    load, calls = loading._weights, 0
+
+    def full(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise torch.OutOfMemoryError
+        return load(*given)
+
+    monkeypatch.setattr(loading, "_weights", full)
+    bases.slot(settings(model="tiny:qwen3"), tmp_path)
+    assert calls == 2 and bases.loads == 2 and len(bases._slots) == 1
+
+
 @pytest.mark.parametrize(
-    "change", [{"model": "tiny:qwen3"}, {"max_length": 16}, {"dtype": "bfloat16"}, {"four_bit": True}]
+    "change", [{"model": "tiny:qwen3"}, {"tuning": "full"}, {"dtype": "bfloat16"}, {"four_bit": True}]
 )
 def test_another_base_takes_its_place(tmp_path: Path, change: dict[str, object]) -> None:
     bases = Bases()
     first = bases.slot(settings(), tmp_path)
     second = bases.slot(settings(**change), tmp_path)
     assert second is not first and bases.loads == 2
-    assert second.base.max_length == settings(**change).max_length
 
 
 def test_what_was_released_is_loaded_again_and_a_failure_leaves_none_behind(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import torch
 
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint, write_checkpoint
 from polar_pipeline.errors import InputError
+from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.task.profile import load_profile
 
 
 def test_tensors_and_facts_come_back(tmp_path: Path) -> None:
@@ -57,3 +59,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     found = read_checkpoint(path)
     assert found is not None and found[1] == {"position": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["x.checkpoint"]
+
+
+def test_large_models_are_saved_every_five_minutes() -> None:
+    """A checkpoint of the 27B is 1.4 GB: every minute, writing it would cost several percent of the time."""
+    profile = load_profile("gpu")
+    large = [backbone for backbone in profile.backbones if isinstance(backbone, LoraSettings)]
+    assert len(large) == 2 and all(backbone.checkpoint_seconds == 300 for backbone in large)

@@ -1,7 +1,11 @@
+"""Adapters that are trained at once become what each becomes alone, and a group that was killed ends as one that was not."""
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load
 
 from polar_pipeline.backbones.base import Progress
@@ -12,8 +16,9 @@ from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.rows import Fit, Rows
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline_tests.backbones.lora import processes
 
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "name": "t",
     "kind": "lora",
     "model": "tiny:gemma3",
@@ -25,12 +30,12 @@ PLAIN = {
 PLAIN |= {"max_length": 32, "token_budget": 96, "epochs": 2, "checkpoint_seconds": 1e9, "weight_decay": 0.1}
 
 
-def settings_of(**changed) -> LoraSettings:
+def settings_of(**changed: Any) -> LoraSettings:
     return LoraSettings(**(PLAIN | changed))
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bases")
 
 
@@ -64,11 +69,11 @@ class Kept(Progress):
 
 
 @pytest.fixture(autouse=True)
-def every_step(monkeypatch) -> None:
-    monkeypatch.setattr("polar_pipeline.backbones.lora.training.Pace.due", lambda _: True)
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polar_pipeline.backbones.lora.pace.Pace.due", lambda _: True)
 
 
-def alone(slot: Slot, fit: Fit, settings: LoraSettings) -> tuple[dict[str, bytes], dict]:
+def alone(slot: Slot, fit: Fit, settings: LoraSettings) -> tuple[dict[str, bytes], dict[tuple[int, str], float]]:
     kept = Kept()
     train_adapter(slot, fit, settings, Path("none"), kept)
     return slot.files(), kept.found
@@ -91,7 +96,7 @@ def largest_gap(one: dict[str, bytes], other: dict[str, bytes]) -> float:
     ],
     ids=lambda changed: "-".join(map(str, changed)) or "plain",
 )
-def test_every_loss_and_adapter_is_that_of_a_training_alone(root, changed):
+def test_every_loss_and_adapter_is_that_of_a_training_alone(root: Path, changed: dict[str, Any]) -> None:
     settings = settings_of(**changed)
     slot, kept = slot_of(settings, root), Kept()
     together = train_adapters(slot, FITS, settings, Path("none"), kept)
@@ -105,7 +110,7 @@ def test_every_loss_and_adapter_is_that_of_a_training_alone(root, changed):
         assert any(value.abs().max() > 0 for key, value in load(files[WEIGHTS]).items() if "lora_B" in key)
 
 
-def test_bfloat16_and_four_bit_stay_near_a_training_alone(root):
+def test_bfloat16_and_four_bit_stay_near_a_training_alone(root: Path) -> None:
     for changed in ({"dtype": "bfloat16"}, {"four_bit": True}):
         settings = settings_of(**changed)
         slot, kept = slot_of(settings, root), Kept()
@@ -118,7 +123,7 @@ def test_bfloat16_and_four_bit_stay_near_a_training_alone(root):
                 )
 
 
-def test_an_adapter_does_not_depend_on_its_neighbours_and_is_loaded_by_its_files(root, tmp_path):
+def test_an_adapter_does_not_depend_on_its_neighbours_and_is_loaded_by_its_files(root: Path, tmp_path: Path) -> None:
     settings = settings_of()
     slot = slot_of(settings, root)
     logits = []
@@ -135,20 +140,21 @@ def test_an_adapter_does_not_depend_on_its_neighbours_and_is_loaded_by_its_files
     np.testing.assert_allclose(logits[2], logits[0], atol=1e-4)
 
 
-def test_a_step_that_is_not_finite_is_left_out_for_its_own_adapter_alone(root):
+def test_a_step_that_is_not_finite_is_left_out_for_its_own_adapter_alone(root: Path) -> None:
     settings = settings_of()
     slot = slot_of(settings, root)
-    weights = FITS[1].weights.copy()
-    weights[4] = np.nan
-    spoiled = FITS[1]._replace(weights=weights)
+    labels = FITS[1].rows.labels.astype(float)
+    labels[4] = np.nan
+    spoiled = FITS[1]._replace(rows=FITS[1].rows._replace(labels=labels))
     files = train_adapters(slot, [FITS[0], spoiled], settings, Path("none"), Progress())
+    assert all(torch.isfinite(value).all() for value in load(files[1][WEIGHTS]).values())
     assert largest_gap(files[0], alone(slot, FITS[0], settings)[0]) < 1e-3
     assert largest_gap(files[1], alone(slot, spoiled, settings)[0]) < 1e-3
     assert largest_gap(files[1], alone(slot, FITS[1], settings)[0]) > 3e-3
 
 
 @pytest.mark.parametrize("killed_at", [2, 7])
-def test_a_killed_group_goes_on_to_the_same_bytes(root, tmp_path, killed_at):
+def test_a_killed_group_goes_on_to_the_same_bytes(root: Path, tmp_path: Path, killed_at: int) -> None:
     settings = settings_of(checkpoint_seconds=0)
     slot = slot_of(settings, root)
     whole = train_adapters(slot, FITS, settings, tmp_path / "whole", Progress())
@@ -163,7 +169,36 @@ def test_a_killed_group_goes_on_to_the_same_bytes(root, tmp_path, killed_at):
     assert [files[WEIGHTS] for files in again] == [files[WEIGHTS] for files in whole]
 
 
-def test_a_checkpoint_of_another_group_is_left_alone(root, tmp_path):
+@pytest.mark.parametrize("moments", [["checkpoint 1", "step 4", "writing 2"]])
+def test_a_group_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path: Path, moments: list[str]) -> None:
+    """After a checkpoint, between the steps of two adapters, and while a checkpoint is written."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    processes.train_group(tmp_path / "first", whole, "never")
+    slot_of(settings_of(), tmp_path / "second" / "bases")  # so that what is written is checkpoints
+    for moment in moments:
+        assert processes.run(processes.train_group, tmp_path / "second", killed, moment) == -9, moment
+    checkpoint = read_checkpoint(tmp_path / "second" / "checkpoint")
+    assert checkpoint is not None and checkpoint[1]["position"] > 0 and not killed.exists()
+    assert processes.run(processes.train_group, tmp_path / "second", killed, "never") == 0
+    files = sorted(file.relative_to(whole) for file in whole.rglob("*") if file.is_file())
+    assert len(files) == 6
+    assert all((whole / file).read_bytes() == (killed / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("change", ["origin", "seed"])
+def test_a_checkpoint_over_other_posts_of_a_neighbour_is_left_alone(root: Path, tmp_path: Path, change: str) -> None:
+    """Titles, keys and numbers of steps are the same: only what a model is made of tells."""
+    settings = settings_of(checkpoint_seconds=0)
+    slot = slot_of(settings, root)
+    group = [fit._replace(origin=fit.title) for fit in FITS[:2]]
+    train_adapters(slot, group, settings, tmp_path / "one", Progress())
+    kept = Kept()
+    other = group[1]._replace(**{change: "other posts" if change == "origin" else 77})
+    train_adapters(slot, [group[0], other], settings, tmp_path / "one", kept)
+    assert min(step for step, _ in kept.found) == 1
+
+
+def test_a_checkpoint_of_another_group_is_left_alone(root: Path, tmp_path: Path) -> None:
     settings = settings_of(checkpoint_seconds=0)
     slot = slot_of(settings, root)
     train_adapters(slot, FITS[1:], settings, tmp_path / "one", Progress())
@@ -172,14 +207,12 @@ def test_a_checkpoint_of_another_group_is_left_alone(root, tmp_path):
     assert min(step for step, _ in kept.found) == 1
 
 
-def test_memory_that_runs_out_once_halves_the_batches(root, monkeypatch):
-    import torch
-
+def test_memory_that_runs_out_once_halves_the_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of()
     slot = slot_of(settings, root)
-    plain, calls = slot.base.logits, []
+    plain, calls = slot.base.logits, list[int]()
 
-    def short(rows):
+    def short(rows: list[np.ndarray]) -> torch.Tensor:
         calls.append(len(rows))
         if len(calls) == 3:
             raise torch.OutOfMemoryError
@@ -195,14 +228,12 @@ def test_memory_that_runs_out_once_halves_the_batches(root, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", [{"dropout": 0.1}, {"patience": 1}, {"tuning": "full"}, {"scope": "pooled"}])
-def test_what_a_group_cannot_do_is_refused(changed):
+def test_what_a_group_cannot_do_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="together trains"):
         settings_of(together=2, **changed)
 
 
-def test_an_encoders_own_dropout_follows_the_setting_and_comes_back(root):
-    import torch
-
+def test_an_encoders_own_dropout_follows_the_setting_and_comes_back(root: Path) -> None:
     settings = settings_of(model="tiny:xlm_roberta")
     slot = slot_of(settings, root)
     drops = [module for module in slot.base.model.modules() if isinstance(module, torch.nn.Dropout)]

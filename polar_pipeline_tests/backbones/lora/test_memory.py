@@ -46,6 +46,39 @@ def test_activations_are_counted_with_the_adapter_in_place_and_leave_nothing(slo
     assert all(parameter.grad is None for parameter in slot.parameters().values())
 
 
+def test_activations_are_no_weights(slot: Slot) -> None:
+    """Of one layer by hand, in float32: what grows with the row is counted, the same per token at any length and rank."""
+    slot.fresh(1)
+    small = activation_bytes(slot.base)
+    slot.use(settings(rank=64))
+    slot.fresh(1)
+    layers, each = 6, 4 * (64 - 4)  # every layer keeps as many more numbers a token for each of its seven A's
+    assert activation_bytes(slot.base) - small == layers * 7 * each
+
+
+def test_blocks_that_torch_keeps_for_later_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or layers would be computed twice from the second model of a process on."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 70 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 22 * 2**30)
+    assert memory.free_bytes("cuda") == 51 * 2**30
+    assert memory.free_bytes("cpu") != 51 * 2**30
+
+
+@pytest.mark.parametrize(("tuning", "needed"), [("lora", 1.1), ("full", 4.0)])
+def test_weights_alone_are_not_enough(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tuning: str, needed: float
+) -> None:
+    chosen = settings(tuning=tuning)
+    weights = weight_bytes(type(base.model), base.model.config, False, torch.float32)
+    given = (type(base.model), base.model.config, chosen, "cpu", torch.float32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: weights * needed * 1.01)
+    memory.refuse_too_large(*given)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: weights * needed * 0.99)
+    with pytest.raises(memory.TooLarge, match=r"for its weights and .* beside them, and cpu has"):
+        memory.refuse_too_large(*given)
+
+
 def test_what_fits_is_not_computed_twice(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     slot.fresh(1)
     needed = activation_bytes(slot.base) * 128

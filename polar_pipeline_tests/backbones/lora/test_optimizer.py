@@ -8,7 +8,7 @@ import torch
 
 from polar_pipeline.backbones.lora.optimizer import Optimizer, rate
 from polar_pipeline.errors import InputError
-from polar_pipeline_tests.backbones.lora.examples import settings
+from polar_pipeline_tests.backbones.lora.examples import Reads, settings
 
 
 def moved(live: torch.Tensor, gradients: list[torch.Tensor], **changes: object) -> Optimizer:
@@ -17,6 +17,7 @@ def moved(live: torch.Tensor, gradients: list[torch.Tensor], **changes: object) 
         optimizer.zero()
         live.grad = gradient.clone()
         optimizer.step(number)
+        optimizer.check()
     return optimizer
 
 
@@ -80,7 +81,7 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
         before = {name: value.clone() for name, value in optimizer.state().items()}
         optimizer.zero()
         live.grad = broken.clone()
-        assert not math.isfinite(optimizer.step(1))
+        assert not torch.isfinite(optimizer.step(1))
         after = optimizer.state()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -95,12 +96,52 @@ def test_five_in_a_row_end_the_training_and_four_do_not() -> None:
         moved(torch.nn.Parameter(torch.ones(3)), [bad] * 5)
 
 
+def test_five_in_a_row_are_seen_later_too() -> None:
+    """Nobody looks after each step, because looking waits for the GPU; a good step in between must not hide them."""
+    good, bad = torch.ones(3), torch.full((3,), math.nan)
+    live = torch.nn.Parameter(torch.ones(3))
+    optimizer = Optimizer({"weight": live}, settings(), 9)
+    for number, gradient in enumerate([good, *[bad] * 5, good]):
+        optimizer.zero()
+        live.grad = gradient.clone()
+        optimizer.step(number)
+    assert torch.isfinite(live).all()
+    with pytest.raises(InputError, match="5 steps in a row"):
+        optimizer.check()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bad_step_is_as_if_it_had_not_been(dtype: torch.dtype) -> None:
+    """Weights, moments and the number of steps that Adam corrects by, with weight decay, which would move weights by itself."""
+    good, bad = torch.full((3,), 0.5, dtype=dtype), torch.full((3,), math.inf, dtype=dtype)
+    lives = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2)]
+    chosen = {"weight_decay": 0.1, "schedule": "constant", "warm_up": 0}
+    states = [
+        moved(live, gradients, **chosen).state()
+        for live, gradients in zip(lives, ([good, bad, good], [good, good]), strict=True)
+    ]
+    assert torch.equal(*lives)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_step_reads_nothing_back() -> None:
+    live = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    optimizer = Optimizer({"weight": live}, settings(), 3)
+    live.grad = torch.ones(3, dtype=torch.bfloat16)
+    with Reads() as reads:
+        optimizer.step(0)
+    assert reads.count == 0
+    with reads:
+        optimizer.check()
+    assert reads.count == 1
+
+
 def test_gradients_are_clipped_together() -> None:
     """Adam forgets the scale of a gradient, but its moments show what came in."""
     first, second = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     optimizer = Optimizer({"first": first, "second": second}, settings(clip=0.5), 1)
     first.grad, second.grad = torch.tensor([3.0]), torch.tensor([4.0])
-    assert optimizer.step(0) == pytest.approx(5)
+    assert float(optimizer.step(0)) == pytest.approx(5)
     state = optimizer.state()
     assert float(state["adam.exp_avg.first"]) == pytest.approx(0.1 * 0.3, rel=1e-4)
     assert float(state["adam.exp_avg.second"]) == pytest.approx(0.1 * 0.4, rel=1e-4)

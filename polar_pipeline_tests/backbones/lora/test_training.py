@@ -15,11 +15,12 @@ from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.rows import Rows
+from polar_pipeline.backbones.lora.schedule import schedule
 from polar_pipeline.backbones.lora.scoring import score_tokens
-from polar_pipeline.backbones.lora.training import schedule, train_adapter
+from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora import processes
-from polar_pipeline_tests.backbones.lora.examples import fit, settings
+from polar_pipeline_tests.backbones.lora.examples import Reads, fit, settings
 
 
 def trained(slot: Slot, root: Path, **changes: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -118,6 +119,77 @@ def test_early_stopping_keeps_the_best_epoch(slot: Slot, tmp_path: Path) -> None
     labels = torch.from_numpy(task.watch.labels).double()
     loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
     assert float(loss) == pytest.approx(measured[best], abs=1e-6)
+
+
+def test_a_warm_up_is_never_the_best_and_uses_no_patience(
+    slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter that saw synthetic posts alone has the smallest loss here, and is not kept; epochs over real ones are compared."""
+    losses = iter([0.1, 0.5, 0.4, 0.6, 0.7])
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def watched(*given: object) -> float:
+        seen.append({name: value.detach().clone() for name, value in slot.parameters().items()})
+        return next(losses)
+
+    monkeypatch.setattr(training, "measured", watched)
+    task = fit(slot.base)
+    synthetic = np.arange(len(task.rows.labels)) % 2 == 0
+    chosen = settings(synthetic="warm_up", epochs=6, patience=2)
+    train_adapter(
+        slot, task._replace(rows=task.rows._replace(synthetic=synthetic)), chosen, tmp_path / "checkpoint", Progress()
+    )
+    assert len(seen) == 5  # the warm-up, then the best is the second epoch, and two without progress
+    assert all(torch.equal(value, seen[2][name]) for name, value in slot.parameters().items())
+
+
+def test_losses_are_read_only_where_they_are_said(slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read waits for a GPU, and the GPU then waits for the host: one for the loss and one for bad steps an epoch."""
+    chosen = settings(token_budget=32, epochs=2)
+    task = fit(slot.base, watched=0)
+    steps = schedule(task.rows, chosen, task.seed)
+    assert len(steps) > 8
+    with Reads() as reads:
+        train_adapter(slot, task, chosen, tmp_path / "checkpoint", Progress())
+    assert reads.count == 2 * 2
+
+
+def test_all_that_a_step_needs_is_there_before_the_model_begins(
+    slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    copy = BaseModel.to_device
+
+    def copied(base: BaseModel, values: np.ndarray) -> torch.Tensor:
+        happened.append("copy")
+        return copy(base, values)
+
+    monkeypatch.setattr(BaseModel, "to_device", copied)
+    hook = slot.base.trunk.register_forward_pre_hook(lambda *_: happened.append("model"))
+    chosen = settings(token_budget=1024)
+    train_adapter(slot, fit(slot.base, watched=0), chosen, tmp_path / "checkpoint", Progress())
+    hook.remove()
+    assert happened == ["copy", "copy", "copy", "model"]
+
+
+def test_the_loss_that_is_said_is_the_mean_of_the_steps_rows(
+    slot: Slot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[int, dict[str, float]]] = []
+    monkeypatch.setattr("polar_pipeline.backbones.lora.pace.Pace.due", lambda _: True)
+    chosen = settings(token_budget=64, learning_rate=1e-9)
+    task = fit(slot.base, watched=0)
+    progress = Progress(None, lambda step, values: measured.append((step, values)))
+    train_adapter(slot, task, chosen, tmp_path / "checkpoint", progress)
+    logits = torch.from_numpy(score_tokens(slot.base, task.rows.tokens, 64))
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, torch.from_numpy(task.rows.labels).double(), reduction="none"
+    )
+    steps = schedule(task.rows, chosen, task.seed)
+    assert len({len(np.concatenate(step.batches)) for step in steps}) > 1
+    for (_, values), step in zip(measured, steps, strict=True):
+        expected = float(losses[np.concatenate(step.batches)].mean())
+        assert values["final-seed-0/loss"] == pytest.approx(expected, abs=1e-5)
 
 
 class Exhausted:

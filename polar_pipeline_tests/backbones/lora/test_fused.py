@@ -1,0 +1,88 @@
+"""Fused layers of an adapter give what PEFT gives, in values and gradients, and what they train is read by plain PEFT."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polar_pipeline.backbones.lora import adapter
+from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.lora.dropout import own_dropout
+from polar_pipeline.backbones.lora.fused import fuse_adapter
+from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline_tests.backbones.lora.examples import settings
+
+TEXTS = ["ein Satz", "b", "noch ein etwas längerer Satz"]
+
+
+def both(slot: Slot) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """Logits and gradients of an adapter that changes something, by PEFT and fused."""
+    parameters = slot.fresh(3)
+    random = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for value in parameters.values():
+            value.copy_(torch.randn(value.shape, generator=random) * 0.1)
+    found = []
+    for fused in (False, True):
+        if fused:
+            assert fuse_adapter(slot.base.model, slot._name) == sum("lora_A" in name for name in parameters) > 30
+        logits = slot.base.logits(slot.base.tokens(TEXTS))
+        gradients = torch.autograd.grad((logits * torch.tensor([1.0, -2.0, 0.5])).sum(), list(parameters.values()))
+        found.append((logits.detach(), dict(zip(parameters, gradients, strict=True))))
+    return found
+
+
+@pytest.mark.parametrize("shape", ["gemma3", "qwen3", "xlm_roberta"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.03)])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_logits_and_gradients_are_those_of_peft(
+    bases_root: Path, shape: str, dtype: str, tolerance: float, recompute: bool
+) -> None:
+    chosen = settings(model=f"tiny:{shape}", dtype=dtype)
+    slot = Slot(load_base(chosen, bases_root), chosen)
+    if recompute:
+        slot.base.model.activation_checkpointing_enable({"use_reentrant": False})
+        slot.base.model.train()
+    with own_dropout(slot.base.model, chosen):
+        (plain, expected), (fused, found) = both(slot)
+    assert float(plain.std()) > 0.02
+    torch.testing.assert_close(fused, plain, atol=tolerance, rtol=tolerance)
+    for name, value in expected.items():
+        gap = float((found[name].float() - value.float()).norm() / value.float().norm())
+        assert gap < 10 * tolerance, name
+
+
+def test_a_gpu_gets_them_and_a_cpu_stays_the_reference(bases_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(adapter, "fuse_adapter", lambda model, name: asked.append(name))
+    chosen = settings()
+    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot.fresh(1)
+    assert not asked
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: torch.no_grad())
+    slot.base.device = "cuda"
+    slot.fresh(1)
+    assert asked == [slot._name]
+
+
+@pytest.mark.parametrize("changes", [{"four_bit": True}, {"dropout": 0.1}])
+def test_what_peft_does_otherwise_is_left_to_it(bases_root: Path, changes: dict[str, object]) -> None:
+    chosen = settings(**changes)
+    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot.fresh(1)
+    assert fuse_adapter(slot.base.model, slot._name) == 0
+
+
+def test_the_next_adapter_is_computed_and_an_empty_slot_is_the_base(slot: Slot) -> None:
+    rows = slot.base.tokens(TEXTS)
+    before = slot.base.logits(rows).detach()
+    (plain, _), _ = both(slot)
+    slot.fresh(4)
+    fuse_adapter(slot.base.model, slot._name)
+    fresh = slot.base.logits(rows).detach()
+    slot.fresh(4)
+    assert float((fresh - plain).abs().max()) > 1e-3
+    torch.testing.assert_close(slot.base.logits(rows).detach(), fresh, atol=1e-5, rtol=0)
+    slot.empty()
+    assert torch.equal(slot.base.logits(rows), before)
