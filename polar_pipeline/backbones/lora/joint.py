@@ -64,7 +64,7 @@ class _Joint:
         self._position, self._parts = 0, 1  # next step; parts that each batch is cut into
         self._count = max(len(steps) for steps in self._steps)
         self._pace = Pace([self._tokens(number) for number in range(self._count)])
-        self._names = _names(fits)
+        self._names = measure_names(fits)
 
     def run(self, recompute: bool) -> None:
         self._resume()
@@ -208,7 +208,7 @@ class _Joint:
         return [[fit.title, fit.key, fit.seed, len(steps)] for fit, steps in zip(self._fits, self._steps, strict=True)]
 
 
-def _names(fits: list[Fit]) -> list[str]:
+def measure_names(fits: list[Fit]) -> list[str]:
     """What measures are called: the fit's key, or its title where several languages have the same keys."""
     if len({fit.key for fit in fits}) == len(fits):
         return [fit.key for fit in fits]

@@ -41,7 +41,7 @@ def load_base(settings: LoraSettings, root: Path, room: float = 1.0) -> BaseMode
         # its backward pass gives NaN on Hopper for some lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
-    place = str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
+    place = _place(settings, root)
     if not Path(place).is_dir():
         settings = settings.model_copy(update={"revision": _commit(place, settings)})
     config, tokenizer = _config(place, settings), _tokenizer(place, settings)
@@ -90,6 +90,18 @@ def pick_dtype(settings: LoraSettings, device: str) -> Any:
 
     automatic = torch.bfloat16 if device == "cuda" else torch.float32
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
+
+
+def base_identity(settings: LoraSettings, root: Path) -> str:
+    """What `load_base` would give as the base's identity, from its configuration, tokenizer and headers alone. Raises InputError as it does."""
+    quiet()
+    place = _place(settings, root)
+    return identity(place, settings.revision if Path(place).is_dir() else _commit(place, settings))
+
+
+def _place(settings: LoraSettings, root: Path) -> str:
+    """A folder, or a name on the hub; tiny models are built under `root`."""
+    return str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
 
 
 def identity(place: str, commit: str) -> str:

@@ -35,7 +35,7 @@ def trained(
 
 
 def scored(model: LoraBackbone, given: pd.DataFrame, root: Path) -> pd.DataFrame:
-    return model.score(trained(model, given, root)[0], given, CARD, root)
+    return model.score("deu", trained(model, given, root)[0], given, CARD, root)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def forget_scores(root: Path) -> None:
 def test_every_post_is_scored_once_in_its_order(finished: tuple[Path, AdapterRef]) -> None:
     root, ref = finished
     given = posts()
-    table = backbone().score(ref, given, CARD, root)
+    table = backbone().score("deu", ref, given, CARD, root)
     assert list(table.columns) == SCORE_COLUMNS
     for column in ("id", "split", "fold"):
         assert table[column].tolist() == given[column].tolist()
@@ -70,8 +70,8 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
     """Computed again: the rows of fold 0 as the only ones that are left out, in a backbone without folds."""
     root, ref = finished
     given = posts()
-    table = backbone().score(ref, given, CARD, root)
-    found = backbone().logits(ref, given["text"].tolist(), root, (0,))
+    table = backbone().score("deu", ref, given, CARD, root)
+    found = backbone().logits("deu", ref, given["text"].tolist(), root, (0,))
     rest = (given["fold"] < 0).to_numpy()
     np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
     assert np.abs(table["logit"][~rest].to_numpy() - found[~rest]).min() > 1e-6
@@ -84,7 +84,7 @@ def test_a_held_out_post_cannot_reach_the_model_that_scores_it(
     root, ref = finished
     given = posts()
     flipped = given.assign(label=given["label"].where(given["fold"] != 1, 1 - given["label"]))
-    before, after = backbone().score(ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
+    before, after = backbone().score("deu", ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
     inside = (given["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(before["logit"][inside], after["logit"][inside])
     elsewhere = ~inside & (given["fold"] >= 0).to_numpy()
@@ -98,9 +98,9 @@ def test_a_leak_between_folds_would_be_seen(tmp_path: Path) -> None:
     noise = given.assign(label=pd.array(labels, dtype="Int8"))
     model = backbone(epochs=10, learning_rate=0.01, token_budget=1024)
     ref, _ = trained(model, noise, tmp_path)
-    table = model.score(ref, noise, CARD, tmp_path)
+    table = model.score("deu", ref, noise, CARD, tmp_path)
     rows = (noise["fold"] >= 0).to_numpy()
-    fitted = model.logits(ref, given["text"].tolist(), tmp_path, (0,))
+    fitted = model.logits("deu", ref, given["text"].tolist(), tmp_path, (0,))
     assert auc(labels[rows], fitted[rows]) > 0.8  # it could have learned them
     assert abs(auc(labels[rows], table["logit"][rows].to_numpy()) - 0.5) < 0.2
 
@@ -136,16 +136,16 @@ def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, mon
 
 def test_scoring_what_was_scored_in_training_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
     bases = Bases()
-    backbone(bases).score(finished[1], posts(), CARD, finished[0])
+    backbone(bases).score("deu", finished[1], posts(), CARD, finished[0])
     assert bases.loads == 0
 
 
 def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    before = backbone().score(ref, posts(), CARD, root)
+    before = backbone().score("deu", ref, posts(), CARD, root)
     forget_scores(root)
     bases = Bases()
-    after = backbone(bases).score(ref, posts(), CARD, root)
+    after = backbone(bases).score("deu", ref, posts(), CARD, root)
     assert bases.loads == 1
     pd.testing.assert_frame_equal(before, after)
 
@@ -155,12 +155,12 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
     given = posts()
     changed = given.assign(label=given["label"].where(given.index != 0, 1 - given["label"]))
     with pytest.raises(InputError, match=r"posts_fingerprint.*materialize tiny_adapter for deu again"):
-        backbone().score(ref, changed, CARD, root)
+        backbone().score("deu", ref, changed, CARD, root)
     for changes in ({"rank": 2}, {"learning_rate": 0.1}, {"model": "tiny:qwen3"}, {"max_length": 16}):
         with pytest.raises(InputError, match="config_fingerprint"):
-            backbone(**changes).score(ref, given, CARD, root)
+            backbone(**changes).score("deu", ref, given, CARD, root)
     with pytest.raises(InputError, match="config_fingerprint"):
-        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score(ref, given, CARD, root)
+        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score("deu", ref, given, CARD, root)
 
 
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
@@ -176,7 +176,7 @@ def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
         given[~(dev & (given["label"] == 1))].reset_index(drop=True),
     ):
         with pytest.raises(InputError, match="posts_fingerprint"):
-            backbone().score(ref, changed, CARD, root)
+            backbone().score("deu", ref, changed, CARD, root)
     again, said = trained(backbone(), changed, root)
     assert again != ref and "deu: trained before, nothing to do" not in said
 
@@ -186,7 +186,7 @@ def test_texts_of_test_do_not_reach_training(copy: tuple[Path, AdapterRef]) -> N
     given = posts()
     other = given.assign(text=given["text"].where(given["split"] != "test", "something else"))
     assert trained(backbone(), other, root)[0] == ref
-    table = backbone().score(ref, other, CARD, root)
+    table = backbone().score("deu", ref, other, CARD, root)
     assert table["logit"][(given["split"] == "test").to_numpy()].nunique() == 1
 
 
@@ -197,8 +197,8 @@ def test_another_base_under_the_same_name_is_refused(copy: tuple[Path, AdapterRe
     shutil.rmtree(place)
     tiny_checkpoint("tiny:gemma3", tmp_path / "other", seed=1).rename(place)
     for ask in (
-        lambda: backbone().score(ref, posts(), CARD, root),
-        lambda: backbone().logits(ref, ["a"], root, (0,)),
+        lambda: backbone().score("deu", ref, posts(), CARD, root),
+        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
     ):
         with pytest.raises(InputError, match=r"was trained on other weights of 'tiny:gemma3' .* than are there now"):
             ask()
@@ -215,7 +215,7 @@ def test_a_weight_that_was_altered_far_inside_a_folder_is_seen_by_the_logits(bas
     weights["model.norm.weight"] = weights["model.norm.weight"] + 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training|other weights"):
-        backbone(model=str(folder)).score(ref, posts(), CARD, tmp_path)
+        backbone(model=str(folder)).score("deu", ref, posts(), CARD, tmp_path)
 
 
 def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
@@ -225,8 +225,8 @@ def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     for ask in (
-        lambda: backbone().score(ref, posts(), CARD, root),
-        lambda: backbone().logits(ref, ["a"], root, (0,)),
+        lambda: backbone().score("deu", ref, posts(), CARD, root),
+        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
         lambda: trained(backbone(), posts(), root),
     ):
         with pytest.raises(InputError, match="was changed after it was written"):
@@ -263,7 +263,7 @@ def test_logits_that_are_not_numbers_are_refused_too(
         "polar_pipeline.backbones.lora.final.score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan)
     )
     with pytest.raises(InputError, match="differ by nan"):
-        backbone().score(ref, posts(), CARD, root)
+        backbone().score("deu", ref, posts(), CARD, root)
 
 
 def test_no_folds(tmp_path: Path) -> None:
@@ -277,12 +277,12 @@ def test_seeds_are_members_and_their_mean_scores_new_texts(tmp_path: Path) -> No
     given = posts()
     model = backbone(seeds=(0, 5))
     ref, _ = trained(model, given, tmp_path)
-    table = model.score(ref, given, CARD, tmp_path)
+    table = model.score("deu", ref, given, CARD, tmp_path)
     assert table.groupby("seed").size().to_dict() == {0: len(given), 5: len(given)}
     halves = [table["logit"][table["seed"] == seed].to_numpy() for seed in (0, 5)]
     assert (halves[0] != halves[1]).all()
     rest = (given["fold"] < 0).to_numpy()
-    mean = model.logits(ref, given["text"][rest].tolist(), tmp_path, (0, 5))
+    mean = model.logits("deu", ref, given["text"][rest].tolist(), tmp_path, (0, 5))
     np.testing.assert_allclose(mean, (halves[0][rest] + halves[1][rest]) / 2, atol=1e-5)
     # a seed is what it is alone
     alone = scored(backbone(), given, tmp_path / "alone")
@@ -294,7 +294,10 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     given = posts()
     model = backbone(final="fold_average")
     averaged_ref, _ = trained(model, given, tmp_path)
-    averaged, retrained = model.score(averaged_ref, given, CARD, tmp_path), backbone().score(ref, given, CARD, root)
+    averaged, retrained = (
+        model.score("deu", averaged_ref, given, CARD, tmp_path),
+        backbone().score("deu", ref, given, CARD, root),
+    )
     inside = (given["fold"] >= 0).to_numpy()
     np.testing.assert_array_equal(averaged["logit"][inside], retrained["logit"][inside])
     assert (averaged["logit"][~inside] != retrained["logit"][~inside]).all()
@@ -317,7 +320,7 @@ def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: 
     model = backbone(bases, languages=("eng",))
     assert model.speaks("eng") and not model.speaks("deu")
     ref, _ = trained(model, posts(), tmp_path)
-    table = model.score(ref, posts(), CARD, tmp_path)
+    table = model.score("deu", ref, posts(), CARD, tmp_path)
     assert list(table.columns) == SCORE_COLUMNS and len(table) == 0
     assert bases.loads == 0
 
@@ -347,7 +350,8 @@ def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
     assert AdapterRef.model_validate_json(line) == finished[1]
     assert said[0] == "deu fold 1 of 2: trained before"  # the last kill came before the language was closed
     pd.testing.assert_frame_equal(
-        backbone().score(finished[1], posts(), CARD, root), backbone().score(finished[1], posts(), CARD, finished[0])
+        backbone().score("deu", finished[1], posts(), CARD, root),
+        backbone().score("deu", finished[1], posts(), CARD, finished[0]),
     )
 
 
