@@ -21,6 +21,16 @@ _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.
 _LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq")
 _HEADS = ("score", "classifier")
 _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
+# types of models whose post is pooled as `BaseModel.logits` does it: the last token's, or an encoder's first through its own head
+FAMILIES = {
+    "gemma3_text": "Gemma 3",
+    "qwen3": "Qwen3",
+    "qwen2": "Qwen2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "xlm-roberta": "XLM-RoBERTa",
+    "roberta": "RoBERTa",
+}
 _HEADER = 1 << 16
 _VOCABULARY = 256
 
@@ -181,14 +191,13 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     from transformers import Gemma3TextForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
-    if config.model_type == "gemma3_text":
-        return Gemma3TextForSequenceClassification
-    if type(config) not in KNOWN:
+    if config.model_type not in FAMILIES:
+        *most, last = FAMILIES.values()
         raise InputError(
-            f"model {settings.model!r} is of type {config.model_type!r}, for which transformers has no sequence classification: "
-            f"use a Gemma 3, Qwen3 or XLM-RoBERTa model, or another that has one."
+            f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, which is not supported: "
+            f"use one of the families {', '.join(most)} or {last}."
         )
-    return KNOWN[type(config)]
+    return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
 
 
 def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:

@@ -20,6 +20,7 @@ from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.backbones.lora.work import Work
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.task.backbones import LoraSettings
 
 
@@ -63,7 +64,7 @@ def _train_group(slot: Slot, group: list[Job], settings: LoraSettings, started: 
     for job, files in zip(group, found, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
+                write_atomic(Path(folder) / name, content)
             slot.load(Path(folder))
         _finish(slot, job, files, settings, seconds)
     checkpoint.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class PooledBackbone:
             return self._inner.train(language, posts, card, root, progress)
         data = seen_fingerprint(posts, card)
         models = FinalModels(pooled, root, self._settings, self._bases)
-        note = models.meta["notes"].get(language)
+        note = models.meta.get("notes", {}).get(language)
         if (
             (pooled.backbone, pooled.language, pooled.config_fingerprint) != (self.name, ALL, self.config)
             or note is None

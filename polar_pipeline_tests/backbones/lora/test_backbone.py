@@ -12,13 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
-from polar_pipeline.backbones.lora import backbone as module
+from polar_pipeline.backbones.lora import models as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.language import seen_fingerprint
+from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.work import Work
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.storage.fingerprint import folder_sha256
+from polar_pipeline.storage.fingerprint import fingerprint, folder_sha256
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
 
@@ -134,10 +137,88 @@ def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, mon
     assert trained(backbone(recompute="always", checkpoint_seconds=5, threads=2), posts(), tmp_path)[0] == first
 
 
-def test_scoring_what_was_scored_in_training_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
+def test_a_finished_language_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
+    """Neither to train it, which is nothing, nor to score what was scored in training."""
     bases = Bases()
-    backbone(bases).score("deu", finished[1], posts(), CARD, finished[0])
+    model = backbone(bases)
+    assert trained(model, posts(), finished[0])[0] == finished[1]
+    model.score("deu", finished[1], posts(), CARD, finished[0])
+    model.train_together({"deu": posts()}, CARD, finished[0], {"deu": Progress()})
     assert bases.loads == 0
+
+
+def test_two_bases_that_do_not_fit_together_are_loaded_for_what_is_not_finished_alone(
+    finished: tuple[Path, AdapterRef], copy: tuple[Path, AdapterRef]
+) -> None:
+    bases = Bases()
+    one, other = backbone(bases), backbone(bases, name="other", model="tiny:qwen3")
+    for _ in range(2):
+        for language in ("deu", "eng"):
+            for model in (one, other):
+                trained(model, posts(), copy[0], language)
+                bases.release()  # as where there is room for one
+    assert bases.loads == 3  # eng of one, and both of the other
+
+
+def test_what_a_training_took_is_known_when_it_is_found_again_and_is_no_part_of_the_adapter(tmp_path: Path) -> None:
+    first, second = Progress(), Progress()
+    ref = backbone().train("deu", posts(), CARD, tmp_path, first)
+    assert backbone().train("deu", posts(), CARD, tmp_path, second) == ref
+    assert second.figures.items() <= first.figures.items()
+    keys = ("fold-0-seed-0", "fold-1-seed-0", "final-seed-0")
+    assert second.figures["train_seconds"] == pytest.approx(sum(second.figures[f"{key}/seconds"] for key in keys))
+    assert all(
+        second.figures[f"{key}/{name}"] > 0 for key in keys for name in ("loss", "dev_loss", "tokens_per_second")
+    )
+    third = Progress()
+    backbone().score("deu", ref, posts(), CARD, tmp_path, third)
+    assert third.figures["posts_per_second"] == first.figures["posts_per_second"] > 0
+    shutil.rmtree(tmp_path / "figures")
+    nothing = Progress()
+    assert backbone().train("deu", posts(), CARD, tmp_path, nothing) == ref and nothing.figures == {}
+
+
+def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
+    copy: tuple[Path, AdapterRef],
+) -> None:
+    root, ref = copy
+    for ask in (
+        lambda: backbone().score("eng", ref, posts(), CARD, root),
+        lambda: backbone().logits("eng", ref, ["a"], root, (0,)),
+    ):
+        with pytest.raises(InputError, match=r"language is 'deu', not 'eng'.*materialize tiny_adapter for eng again"):
+            ask()
+    forged = ref.model_copy(update={"language": "eng"})
+    for ask in (
+        lambda: backbone().score("eng", forged, posts(), CARD, root),
+        lambda: backbone().logits("eng", forged, ["a"], root, (0,)),
+    ):
+        with pytest.raises(InputError, match=r"is not what its reference says \(language is 'eng', not 'deu'\)"):
+            ask()
+
+
+def test_new_texts_are_scored_and_not_kept(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    before = sorted(root.rglob("*"))
+    for text in ("one", "another"):
+        assert backbone().logits("deu", ref, [text], root, (0,)).shape == (1,)
+    assert sorted(root.rglob("*")) == before
+    assert backbone().logits("deu", ref, [], root, (0,)).shape == (0,)
+
+
+def test_the_probe_is_what_the_final_model_gives_dev_posts_that_it_was_trained_on(tmp_path: Path) -> None:
+    given = posts()
+    inside = given["split"] != "test"
+    given = given.assign(fold=pd.array(np.where(inside, given.index % 2, -1), dtype="Int8"))
+    ref, _ = trained(backbone(), given, tmp_path)
+    probes = backbone().probes(ref, given, tmp_path)
+    dev = given[given["split"] == "dev"]
+    assert probes["id"].tolist() == dev["id"].tolist() and probes["fold"].tolist() == dev["fold"].tolist()
+    again = backbone().logits("deu", ref, dev["text"].tolist(), tmp_path, (0,))
+    np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
+    table = backbone().score("deu", ref, given, CARD, tmp_path)
+    unseen = table.loc[(given["split"] == "dev").to_numpy(), "logit"].to_numpy()
+    assert np.abs(unseen - again).min() > 1e-6  # out of fold they are others
 
 
 def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, AdapterRef]) -> None:
@@ -236,9 +317,9 @@ def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
 
 
 def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its hash is right, because it was wrong when it was written."""
+    """Its hash is right, because it was wrong when it was written; the next run does not make it of the same models again."""
     files = module.Slot.files
 
     def wrong(slot: module.Slot) -> dict[str, bytes]:
@@ -249,9 +330,90 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
         state["base_model.model.score.weight"] = torch.zeros_like(state["base_model.model.score.weight"])
         return found | {"adapter_model.safetensors": save(state, metadata={"format": "pt"})}
 
-    monkeypatch.setattr(module.Slot, "files", wrong)
-    with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training: it was not saved"):
-        trained(backbone(), posts(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Slot, "files", wrong)
+        with pytest.raises(
+            InputError, match=r"gives logits that differ by .* from those in training: it was not saved"
+        ):
+            trained(backbone(), posts(), tmp_path)
+    assert trained(backbone(), posts(), tmp_path)[0] == finished[1]
+
+
+DAMAGE = {
+    "note cut": lambda folder: (folder / "model.json").write_bytes((folder / "model.json").read_bytes()[:-20]),
+    "note empty": lambda folder: (folder / "model.json").write_bytes(b""),
+    "note is a list": lambda folder: (folder / "model.json").write_bytes(b"[]"),
+    "note gone": lambda folder: (folder / "model.json").unlink(),
+    "a logit changed": lambda folder: (folder / "model.json").write_bytes(
+        (folder / "model.json").read_bytes().replace(b'"logits":[', b'"logits":[1')
+    ),
+    "weights changed": lambda folder: (folder / "adapter_model.safetensors").write_bytes(
+        (folder / "adapter_model.safetensors").read_bytes()[:-1] + b"\x01"
+    ),
+    "weights cut": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"half"),
+    "weights gone": lambda folder: (folder / "adapter_model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_model_that_was_damaged_before_its_language_is_done_is_trained_again(
+    finished: tuple[Path, AdapterRef], tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LoraBackbone, "_assemble", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained(backbone(), posts(), tmp_path)
+    (folder,) = (tmp_path / "work").glob("tiny/deu/*/fold-1-seed-0")
+    DAMAGE[damage](folder)
+    ref, said = trained(backbone(), posts(), tmp_path)
+    assert ref == finished[1]
+    assert any(
+        "fold-1-seed-0 was damaged after it was written, so this model is trained again" in line for line in said
+    )
+    assert "deu fold 1 of 2: trained before" in said and "deu fold 2 of 2: trained before" not in said
+    assert not list((tmp_path / "work").rglob("*.safetensors"))
+
+
+def test_a_damaged_note_that_a_language_is_done_is_made_again(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    (note,) = (root / "finished").rglob("*.json")
+    note.write_text('{"path": ')
+    again, said = trained(backbone(), posts(), root)
+    assert again == ref and "is damaged, so its adapter is made again" in said[0]
+
+
+def test_a_language_that_cannot_be_prepared_is_left_out_of_joint_training(tmp_path: Path) -> None:
+    """Each language hears of its own models alone, under the names that they have when they are trained alone."""
+    heard: dict[str, dict[str, float]] = {"deu": {}, "eng": {}, "hin": {}}
+    said: dict[str, list[str]] = {code: [] for code in heard}
+    progress = {
+        code: Progress(said[code].append, lambda step, values, code=code: heard[code].update(values)) for code in heard
+    }
+    bases = Bases()
+    model = LoraBackbone(settings(together=8), seed=1, folds=2, bases=bases)
+    given = {"deu": posts(), "hin": posts(), "eng": posts(train=20)}
+    work = Work(tmp_path, "tiny", "hin", key_of(model, bases, given["hin"], tmp_path))
+    ref = AdapterRef(
+        path="tiny/hin/x", sha256="s", backbone="tiny", language="hin", config_fingerprint="c", posts_fingerprint="p"
+    )
+    work.close(ref)
+    (tmp_path / "tiny" / "hin" / "x").mkdir(parents=True)  # finished, but changed since: which is an error
+    model.train_together(given, CARD, tmp_path, progress)
+    assert said["hin"][0].startswith("hin is left out: adapter ") and "was changed after" in said["hin"][0]
+    for code in ("deu", "eng"):
+        assert {name for name in heard[code] if name.endswith("/loss")} == {
+            "fold-0-seed-0/loss", "fold-1-seed-0/loss", "final-seed-0/loss",
+        }  # fmt: skip
+    assert heard["deu"] != heard["eng"] and not heard["hin"]
+    _, lines = trained(model, given["deu"], tmp_path)
+    assert lines[0].endswith(": trained before")
+    found = Progress()
+    model.train("eng", given["eng"], CARD, tmp_path, found)
+    assert found.figures["final-seed-0/loss"] == heard["eng"]["final-seed-0/loss"]
+
+
+def key_of(model: LoraBackbone, bases: Bases, given: pd.DataFrame, root: Path) -> str:
+    return fingerprint([model.config, seen_fingerprint(given, CARD), bases.identity(settings(), root)])
 
 
 def test_logits_that_are_not_numbers_are_refused_too(
@@ -308,7 +470,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     singles = []
     for fold in (0, 1):
         slot.load(tmp_path / averaged_ref.path / f"fold-{fold}-seed-0")
-        logits = module.score_tokens(slot.base, slot.base.tokens(given["text"].tolist()), 128)
+        logits = score_tokens(slot.base, slot.base.tokens(given["text"].tolist()), 128)
         held_out = (given["fold"] == fold).to_numpy()
         np.testing.assert_allclose(logits[held_out], averaged["logit"][held_out], atol=1e-5)
         singles.append(logits)
@@ -381,7 +543,9 @@ def test_a_disk_that_fills_leaves_nothing_half_and_the_next_run_ends_well(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(
+            InputError, match=r"cannot be written, its disk is full .*: free space there, or set POLAR_HOME"
+        ):
             trained(backbone(), posts(), tmp_path)
     assert count == written + 1
     assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
