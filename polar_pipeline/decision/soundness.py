@@ -84,7 +84,10 @@ def _below_unseen(logits: Floats, rows: Rows, posts: pd.DataFrame, probes: pd.Da
         return f"the final model puts all {len(labels)} posts of a sample that it was trained on into one class"
     text = f"the final model has {{}} {{:.2f}} on {len(labels)} posts that it was trained on, its folds, which were not, {{:.2f}}"
     ranks = auc(labels, seen), auc(labels, unseen)
-    if ranks[0] < ranks[1] - _SEEN_ERRORS * auc_error(labels):
+    fall = (ranks[1] - ranks[0]) / auc_error(labels)
+    # where the folds do better than chance and it does not, half of that is enough
+    lost = knows(ranks[1], labels) and not knows(ranks[0], labels)
+    if fall > (_SEEN_ERRORS / 2 if lost else _SEEN_ERRORS):
         return text.format("AUC", *ranks)
     scores = [macro_f1(labels, found) for found in above]
     if scores[0] < scores[1] - _ERRORS * 0.5 * np.sqrt(1 / _balanced(labels)):

@@ -62,9 +62,11 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
     if problem["type"] == "union_tag_invalid":
         kinds = problem["ctx"]["expected_tags"].replace("'", "")
         return f"setting `{place}.kind`{entry} is {problem['ctx']['tag']!r}: ", f"use one of {kinds}"
-    if isinstance(problem["input"], dict):  # settings that do not go together; the sentence names them
+    value = problem["input"]
+    # settings that do not go together; the sentence names them
+    if isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value)):
         return f"{place}{entry}: " if place else "", text
-    return f"setting `{place}`{entry} is {_short(problem['input'])}: ", text
+    return f"setting `{place}`{entry} is {_short(value)}: ", text
 
 
 def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, str]:

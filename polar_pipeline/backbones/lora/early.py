@@ -11,6 +11,8 @@ from polar_pipeline.backbones.lora.tiny import check_tiny
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.backbones import LoraSettings
 
+_NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+
 
 def check_early(settings: LoraSettings) -> None:
     """Raises InputError for a tiny model or a folder that does not exist, a folder that holds no model, and layers that it does not have."""
@@ -45,14 +47,14 @@ def _is_path(model: str) -> bool:
 def _layers(folder: Path) -> set[str]:
     """Last parts of the names of weights with two dimensions, which linear layers have; none where no header can be read."""
     found = set()
-    for file in folder.glob("*.safetensors"):
-        try:
+    try:
+        for file in folder.glob("*.safetensors"):
             with file.open("rb") as handle:
                 header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        except (OSError, ValueError, MemoryError, OverflowError):
-            return set()  # loading says what is wrong with it
-        for name, tensor in header.items():
-            parts = name.split(".")
-            if parts[-1] == "weight" and len(tensor["shape"]) == 2 and len(parts) > 1:
-                found.add(parts[-2])
-    return found - {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+            for name, tensor in header.items():
+                *_, layer, kind = ["", *name.split(".")]
+                if kind == "weight" and len(tensor["shape"]) == 2:
+                    found.add(layer)
+    except (OSError, ValueError, MemoryError, OverflowError, AttributeError, TypeError, KeyError):
+        return set()  # loading says what is wrong with the file
+    return found - _NOT_LINEAR
