@@ -52,9 +52,9 @@ def _layers(folder: Path) -> set[str]:
             with file.open("rb") as handle:
                 header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
             for name, tensor in header.items():
-                *_, layer, kind = ["", *name.split(".")]
-                if kind == "weight" and len(tensor["shape"]) == 2:
-                    found.add(layer)
-    except (OSError, ValueError, MemoryError, OverflowError, AttributeError, TypeError, KeyError):
+                parts: list[str] = name.split(".")
+                if parts[-1] == "weight" and len(tensor["shape"]) == 2:
+                    found.add(parts[-2])
+    except (OSError, ValueError, MemoryError, OverflowError, AttributeError, TypeError, LookupError):
         return set()  # loading says what is wrong with the file
     return found - _NOT_LINEAR
