@@ -39,7 +39,7 @@ def predictions(code: str, fit_on: str, final: str) -> pd.DataFrame:
     backbone = make_backbone(settings, project.profile)
     with tempfile.TemporaryDirectory() as folder:
         ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-        scores = backbone.score(ref, posts, project.card, Path(folder))
+        scores = backbone.score(code, ref, posts, project.card, Path(folder))
     decision = decide(code, posts, scores, project.profile, {backbone.name: ref.sha256}, "benchmark")
     return posts[["id", "split", "label"]].assign(prediction=predict(decision, posts, scores)["prediction"].to_numpy())
 

@@ -41,7 +41,7 @@ def measure(code: str) -> list[float]:
         backbone = make_backbone(profile.backbones[0].model_copy(update=change), profile)
         with tempfile.TemporaryDirectory() as folder:
             ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-            scores = backbone.score(ref, posts, project.card, Path(folder))
+            scores = backbone.score(code, ref, posts, project.card, Path(folder))
         found.append(decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark").out_of_fold.value)
     return found
 

@@ -93,7 +93,7 @@ def compare(code: str, project: Project, root: Path) -> tuple[float, float]:
     backbone = make_backbone(settings, project.profile)
     posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
     start = time.perf_counter()
-    ours = backbone.score(backbone.train(code, posts, project.card, root, Progress()), posts, project.card, root)
+    ours = backbone.score(code, backbone.train(code, posts, project.card, root, Progress()), posts, project.card, root)
     middle = time.perf_counter()
     theirs = peer(posts, settings)
     end = time.perf_counter()

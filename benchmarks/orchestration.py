@@ -52,7 +52,7 @@ def plain(profile: str, codes: list[str]) -> float:
             posts = assign_folds(read_posts(project.data, code, card), settings.folds, settings.seed)
             findings = audit(posts, code, card, settings.seed)
             ref = backbone.train(code, posts, card, root, Progress())
-            scores = backbone.score(ref, posts, card, root)
+            scores = backbone.score(code, ref, posts, card, root)
             decision = decide(
                 code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card)
             )

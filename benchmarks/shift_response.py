@@ -46,7 +46,7 @@ def measure(code: str) -> dict[str, float]:
     backbone = make_backbone(profile.backbones[0], profile)
     with tempfile.TemporaryDirectory() as folder:
         ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-        scores = backbone.score(ref, posts, project.card, Path(folder))
+        scores = backbone.score(code, ref, posts, project.card, Path(folder))
     decision = decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark")
     test = sides == 1
     labels = truth[test].to_numpy()

@@ -11,6 +11,8 @@ import click
 
 from polar_pipeline import __version__
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import is_full
+from polar_pipeline.storage.home import Home
 
 PROFILE = click.option(
     "--profile",
@@ -33,6 +35,14 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except InputError as error:
         click.echo(f"polar: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        where = getattr(error, "filename", None) or Home.from_environment().root
+        click.echo(
+            f"polar: the disk of {where} is full: free space there and start again; what was finished stays.", err=True
+        )
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("polar: interrupted; what was finished stays.", err=True)
@@ -169,7 +179,6 @@ def data() -> None:
 def fetch() -> None:
     """Download the organisers' release into this home, verified file by file; goes on where it stopped."""
     from polar_pipeline.corpus.release import LICENCE_NOTICE, fetch_release
-    from polar_pipeline.storage.home import Home
 
     click.echo(LICENCE_NOTICE)
     target = Home.from_environment().release

@@ -2,6 +2,8 @@
 
 import functools
 import http.server
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +44,43 @@ def test_mistakes(tmp_path: Path, arguments: list[str], sentence: str) -> None:
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "home").exists()
+
+
+DISK = """
+import sys
+from polar_pipeline import cli
+from polar_pipeline.defs.project import Project
+
+def full(profile):
+    raise {error}
+
+Project.load = full
+sys.argv = ["polar", "run", "--all"]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device', '/data/x')",
+        "__import__('sqlite3').OperationalError('database or disk is full')",
+    ],
+)
+def test_a_full_disk_is_one_sentence(error: str) -> None:
+    command = [sys.executable, "-c", DISK.replace("{error}", error)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "is full: free space there and start again; what was finished stays." in done.stderr
+
+
+def test_a_model_that_is_not_there_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml"
+    own = tmp_path / "own.yaml"
+    own.write_text(demo.read_text(encoding="utf-8").replace('model: "tiny:gemma3"', "model: ./gone"), encoding="utf-8")
+    done = polar(tmp_path / "home", "run", "--all", "--profile", str(own), check=False)
+    assert done.returncode == 2 and not (tmp_path / "home").exists()
+    assert "model './gone' of backbone 'tiny_gemma' is no folder: correct its path" in done.stderr
 
 
 def test_version(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], 
     from safetensors.numpy import load_file
 
     folder = verify_adapter(root, ref)
-    return load_file(folder / WEIGHTS), json.loads((folder / META).read_text(encoding="utf-8"))
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    _check(ref, meta.get("provenance", {}), f"adapter {ref.path} is not what its reference says")
+    return load_file(folder / WEIGHTS), meta
 
 
 def verify_adapter(root: Path, ref: AdapterRef) -> Path:
@@ -93,9 +95,14 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
     return folder
 
 
-def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str) -> None:
-    """Refuse a stale or foreign adapter. Raises InputError that names every mismatch."""
-    expected = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
+def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
+    """Refuse a stale or foreign adapter; new posts have no fingerprint to compare. Raises InputError that names every mismatch."""
+    expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
+    expected |= {"posts_fingerprint": posts} if posts is not None else {}
+    _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)
+
+
+def _check(ref: AdapterRef, expected: dict[str, str], text: str, backbone: str = "", language: str = "") -> None:
     wrong = [
         f"{key} is {getattr(ref, key)[:12]!r}, not {value[:12]!r}"
         for key, value in expected.items()
@@ -103,8 +110,7 @@ def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: s
     ]
     if wrong:
         raise InputError(
-            f"adapter {ref.path} does not fit these posts and settings ({'; '.join(wrong)}): "
-            f"materialize {backbone}_adapter for {language} again."
+            f"{text} ({'; '.join(wrong)}): materialize {backbone or ref.backbone}_adapter for {language or ref.language} again."
         )
 
 

@@ -28,6 +28,7 @@ class Progress:
     ) -> None:
         self._say, self._measure = say, measure
         self.latest: dict[str, float] = {}  # the last value of each figure
+        self.figures: dict[str, float] = {}  # what is known at the end, of an earlier run's work too
 
     def __call__(self, text: str) -> None:
         """One line for a person."""
@@ -39,6 +40,10 @@ class Progress:
         self.latest |= values
         if self._measure:
             self._measure(step, values)
+
+    def note(self, values: dict[str, float]) -> None:
+        """Figures of the whole, whenever they were measured."""
+        self.figures |= values
 
 
 class Backbone(Protocol):
@@ -53,14 +58,30 @@ class Backbone(Protocol):
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
         """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`."""
 
-    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+    def score(
+        self,
+        language: str,
+        ref: AdapterRef,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+        """A scores table of rows that the final models were probed with after training, in folds or not; empty where none were."""
+
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts by the final models of `seeds`. Raises InputError when the backbone cannot score any."""
 
     def release(self) -> None:
         """Give back the memory that is held between languages, if any is."""
+
+
+def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame:
+    """A scores table without rows."""
+    return scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)
 
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:

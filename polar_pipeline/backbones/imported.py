@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table, training_fingerprint
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
@@ -59,10 +59,18 @@ class ImportedBackbone:
             posts=whole,
         )
 
-    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+    def score(
+        self,
+        language: str,
+        ref: AdapterRef,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress | None = None,  # noqa: ARG002 - nothing here takes long
+    ) -> pd.DataFrame:
         """The copied logits, one row per post and seed; no rows for a language that the backbone does not speak."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=language, config=self._config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         posts = scored_posts(real_posts(posts))
         if meta["rows"] != _identity(posts):
@@ -70,14 +78,14 @@ class ImportedBackbone:
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
         tables = [
-            scores_table(posts, logits, backbone=self.name, seed=seed, language=ref.language)
+            scores_table(posts, logits, backbone=self.name, seed=seed, language=language)
             for seed, logits in zip(meta["seeds"], tensors["logits"], strict=True)
         ]
-        return (
-            pd.concat(tables)
-            if tables
-            else scores_table(posts[:0], np.zeros(0), backbone=self.name, seed=0, language=ref.language)
-        )
+        return pd.concat(tables) if tables else no_scores(posts, self.name, language)
+
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:  # noqa: ARG002
+        """None: whoever made the scores has the models."""
+        return no_scores(posts, self.name, ref.language)
 
     def is_current(self, ref: AdapterRef, root: Path) -> bool:
         """Whether the file still holds what was copied from it; a file that is gone has not changed."""
@@ -88,7 +96,7 @@ class ImportedBackbone:
     def release(self) -> None:
         """Nothing is held."""
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is imported, so new posts cannot be scored with it: "

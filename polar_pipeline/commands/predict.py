@@ -83,7 +83,8 @@ def _logits(project: Project, decision: Decision, texts: list[str]) -> dict[str,
             continue
         backbone = make_backbone(settings[member.backbone], project.profile)
         ref = _adapter(project, decision, member.backbone)
-        logits[member.backbone] = backbone.logits(ref, texts, project.home.artifacts / "adapters", member.seeds)
+        root = project.home.artifacts / "adapters"
+        logits[member.backbone] = backbone.logits(decision.language, ref, texts, root, member.seeds)
     return logits
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.backbones.imported import ImportedBackbone
+from polar_pipeline.backbones.lora.early import check_early
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.record import Decision
@@ -27,6 +28,9 @@ from polar_pipeline.task.profile import Profile
 def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
     """Run languages and then the report. Returns the exit code: 0, or 2 for bad input, or 1 for anything else that failed."""
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
+    for settings in project.profile.backbones:
+        if isinstance(settings, LoraSettings):
+            check_early(settings)
     started = time.perf_counter()
     done = {code: decision for code in codes if resume and (decision := finished(project, code))}
     wanted = [code for code in codes if code not in done]

@@ -77,7 +77,7 @@ def _decided(
     """Labels and nested predictions of the real posts in folds."""
     with tempfile.TemporaryDirectory() as folder:
         ref = backbone.train(language, table, card, Path(folder), Progress())
-        scores = backbone.score(ref, table, card, Path(folder))
+        scores = backbone.score(language, ref, table, card, Path(folder))
     real = table[table["source"] == REAL].reset_index(drop=True)
     inside = (real["fold"] >= 0).to_numpy(dtype=bool)
     labels, folds = (real.loc[inside, name].to_numpy(dtype=np.int64) for name in ("label", "fold"))

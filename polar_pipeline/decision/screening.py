@@ -87,14 +87,17 @@ def fault(logits: Floats, rows: Rows) -> str:
     if inside.std() <= _FLAT:
         return "its out-of-fold logits are constant"
     rank = auc(rows.labels, inside)
-    if rank < 0.5 - _ERRORS * _auc_error(rows.labels):
+    if rank < 0.5 - _ERRORS * auc_error(rows.labels):
         return f"its out-of-fold scores are inverted (AUC {rank:.2f})"
     if not len(final):
         return ""
+    return shrunk(inside, final, rows) or (_one_class(inside, final, rows.labels) if knows(rank, rows.labels) else "")
+
+
+def shrunk(inside: Floats, final: Floats, rows: Rows) -> str:
+    """Whether a final model's logits are nearly constant beside those of its folds."""
     spread = float(final.std() / max(_within_folds(inside, rows.folds), _FLAT))
-    if spread < _SHRUNK:
-        return f"the final model's logits spread {spread:.1%} as far as its folds'"
-    return _one_class(inside, final, rows.labels) if knows(rank, rows.labels) else ""
+    return f"the final model's logits spread {spread:.1%} as far as its folds'" if spread < _SHRUNK else ""
 
 
 def _within_folds(logits: Floats, folds: Ints) -> float:
@@ -105,10 +108,10 @@ def _within_folds(logits: Floats, folds: Ints) -> float:
 
 def knows(rank: float, labels: Ints) -> bool:
     """Whether folds with this AUC do better than chance: a final model cannot lose what they do not have."""
-    return rank > 0.5 + _BEYOND * _auc_error(labels)
+    return rank > 0.5 + _BEYOND * auc_error(labels)
 
 
-def _auc_error(labels: Ints) -> float:
+def auc_error(labels: Ints) -> float:
     """Standard error of the AUC of scores that say nothing (Hanley & McNeil 1982)."""
     positives = max(int(labels.sum()), 1)
     negatives = max(len(labels) - positives, 1)

@@ -48,7 +48,7 @@ def build_defs(
                 for asset in backbone_assets(project, backbone, settings, keep_bases)
             ),
             *(
-                pooled_asset(project, backbone, settings)
+                pooled_asset(project, backbone, settings, keep_bases)
                 for backbone, settings in zip(backbones, profile.backbones, strict=True)
                 if isinstance(backbone, PooledBackbone) and isinstance(settings, LoraSettings)
             ),

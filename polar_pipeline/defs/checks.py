@@ -9,10 +9,12 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
+from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.curation.leaks import leaks
 from polar_pipeline.decision.ensemble import decided_rows
 from polar_pipeline.decision.soundness import unsound
@@ -74,22 +76,32 @@ def scores_checks(project: Project, backbone: Backbone, settings: BackboneSettin
 
     A warning where they were imported, or constant: the decision leaves broken models out.
     """
-    asset = f"{backbone.name}_dev_probabilities"
+    asset, made_by = f"{backbone.name}_dev_probabilities", f"{backbone.name}_adapter"
+    root = project.home.artifacts / "adapters"
     trained = isinstance(settings, LoraSettings)
     descriptions = {
         "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
         "finite": "No score is NaN or infinite.",
         "not_constant": "The out-of-fold scores differ from post to post.",
-        "sound": "No final model collapsed, was inverted, puts all posts into one class or falls far below its folds on dev.",
+        "sound": "No final model collapsed, was inverted, puts all posts into one class, or falls below its folds on dev.",
     }
 
     @dg.multi_asset_check(
         name=f"{asset}_checks",
-        specs=_specs(project, asset, descriptions, blocking=True, also=("raw_posts",)),
-        ins={"scores": dg.AssetIn(asset), "posts": dg.AssetIn("raw_posts")},
+        specs=_specs(project, asset, descriptions, blocking=True, also=("raw_posts", "deduped_posts", made_by)),
+        ins={
+            "scores": dg.AssetIn(asset),
+            "posts": dg.AssetIn("raw_posts"),
+            "trained_on": dg.AssetIn("deduped_posts"),
+            "ref": dg.AssetIn(made_by),
+        },
     )
     def checks(
-        context: dg.AssetCheckExecutionContext, scores: pd.DataFrame, posts: pd.DataFrame
+        context: dg.AssetCheckExecutionContext,
+        scores: pd.DataFrame,
+        posts: pd.DataFrame,
+        trained_on: pd.DataFrame,
+        ref: AdapterRef,
     ) -> Iterator[dg.AssetCheckResult]:
         seeds = scores["seed"].nunique() if backbone.speaks(context.partition_key) else 0
         posts = scored_posts(posts)
@@ -107,7 +119,11 @@ def scores_checks(project: Project, backbone: Backbone, settings: BackboneSettin
             asset, "not_constant", f"standard deviation of the logits is {spread:.2g}" if flat else "", warn=True
         )
         # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
-        broken = unsound(posts, scores, context.partition_key, project.profile.decision.transductive) if whole else []
+        broken: list[str] = []
+        if whole and seeds:
+            probes = backbone.probes(ref, for_backbones(trained_on), root)
+            transductive = project.profile.decision.transductive
+            broken = unsound(posts, scores, context.partition_key, transductive, probes)
         yield _result(asset, "sound", "; ".join(broken), warn=not trained)
 
     return checks

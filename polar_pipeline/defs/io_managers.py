@@ -17,18 +17,23 @@ from polar_pipeline.storage.record import Record, read_record
 class LanguageIOManager(dg.UPathIOManager):
     """One file per language. A downstream asset without partitions always gets a dict of those languages that are there."""
 
-    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Write one language's value, or, of a run over several languages, those of {language: value}."""
-        if not context.has_asset_partitions or len(context.asset_partition_keys) == 1:
-            super().handle_output(context, obj)
-            return
-        for key, path in self._get_paths_for_partitions(context).items():
-            self.make_directory(path.parent)
-            self.dump_to_path(context, obj[key], path)
+    def store(self, asset: str, language: str, value: Any) -> None:
+        """Write one language's value where `handle_output` would, in a run over several, which has no output of its own."""
+        self.write(value, Path(str(self._base_path / asset / f"{language}{self.extension}")))
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:  # noqa: ARG002
+        """Write a value, atomically."""
+        self.write(obj, Path(str(path)))
+
+    def write(self, value: Any, path: Path) -> None:
+        """Put a value at `path`, whole or not at all."""
+        raise NotImplementedError
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The upstream value, or {language: value} when the reader has no partitions itself."""
-        if context.has_asset_partitions and not _reader_is_partitioned(context):
+        """The upstream value, or {language: value} when the reader has no partitions itself, or a run of several."""
+        if context.has_asset_partitions and (
+            not _reader_is_partitioned(context) or len(context.asset_partition_keys) > 1
+        ):
             paths = self._get_paths_for_partitions(context)
             return {key: self.load_from_path(context, path) for key, path in sorted(paths.items()) if path.exists()}
         return super().load_input(context)
@@ -39,9 +44,9 @@ class ParquetIOManager(LanguageIOManager):
 
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:  # noqa: ARG002
-        """Write a table, atomically."""
-        write_atomic_with(Path(str(path)), lambda file: obj.to_parquet(file, index=False))
+    def write(self, value: pd.DataFrame, path: Path) -> None:
+        """Put a table at `path`."""
+        write_atomic_with(path, lambda file: value.to_parquet(file, index=False))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:  # noqa: ARG002
         """Read a table."""
@@ -57,9 +62,9 @@ class RecordIOManager(LanguageIOManager):
         super().__init__(base_path)
         self._record = record
 
-    def dump_to_path(self, context: dg.OutputContext, obj: Record, path: UPath) -> None:  # noqa: ARG002
-        """Write a record, atomically."""
-        write_atomic(Path(str(path)), (obj.model_dump_json(indent=2) + "\n").encode("utf-8"))
+    def write(self, value: Record, path: Path) -> None:
+        """Put a record at `path`."""
+        write_atomic(path, (value.model_dump_json(indent=2) + "\n").encode("utf-8"))
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Record:  # noqa: ARG002
         """Read and validate a record."""
@@ -71,9 +76,9 @@ class TextIOManager(LanguageIOManager):
 
     extension = ".txt"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: str, path: UPath) -> None:  # noqa: ARG002
-        """Write a line, atomically."""
-        write_atomic(Path(str(path)), f"{obj}\n".encode())
+    def write(self, value: str, path: Path) -> None:
+        """Put a line at `path`."""
+        write_atomic(path, f"{value}\n".encode())
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> str:  # noqa: ARG002
         """Read it back."""

@@ -35,7 +35,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def folder_sha256(folder: Path) -> str:
-    """sha256 over the paths and contents of the files under a folder, sorted by path."""
+def folder_sha256(folder: Path, without: frozenset[str] = frozenset()) -> str:
+    """sha256 over the paths and contents of the files under a folder, sorted by path, but those `without`."""
     files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    return fingerprint([[path, file_sha256(file)] for path, file in sorted(files.items())])
+    return fingerprint([[path, file_sha256(file)] for path, file in sorted(files.items()) if path not in without])

@@ -118,6 +118,29 @@ class Profile(Settings):
         return self
 
     @model_validator(mode="after")
+    def _synthetic_posts_need_folds(self) -> "Profile":
+        if self.folds.count == 0 and self.synthesis.source != "none":
+            raise ValueError(
+                f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
+                "set synthesis.source to none, or folds.count to at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _languages_of_backbones(self) -> "Profile":
+        for place, entry in enumerate(self.backbones):
+            chosen = "all" if isinstance(entry, LinearSettings) else entry.languages
+            if chosen == "all":
+                continue
+            wrong = sorted(set(chosen) - set(self.codes))
+            if wrong or not chosen:
+                raise ValueError(
+                    f"backbones.{place} ({entry.name}): languages names {', '.join(wrong) or 'none'}, "
+                    f"use all or some of the profile's: {', '.join(sorted(self.codes))}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _stopping_is_not_judging(self) -> "Profile":
         early = [entry.name for entry in self.backbones if isinstance(entry, LoraSettings) and entry.patience]
         if early and self.folds.fit_on != "train" and self.folds.count:

@@ -46,7 +46,7 @@ class SynthesisSettings(Settings):
     positive_share: float = Field(default=0.5, gt=0, lt=1)
     posts_per_request: int = Field(default=6, ge=1, le=50)
     examples: int = Field(default=4, ge=1, le=20)
-    model: str = "gpt-4o-mini"
+    model: str = Field(default="gpt-4o-mini", min_length=1)
     base_url: str | None = None
     temperature: float | None = Field(default=1.0, ge=0, le=2)
     max_tokens: int = Field(default=4000, ge=16)

@@ -6,6 +6,7 @@ What is not here: autologging, global "active run" state, models (adapters lie i
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,10 @@ def _measure(client: "MlflowClient", run_id: str, step: int, values: Mapping[str
 
 
 def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowClient, str]":
-    """A client and the experiment's id. Processes that first touch an empty database would collide in its migrations."""
+    """A client and the experiment's id. Processes that first touch an empty database would collide in its migrations.
+
+    A process that is killed in them leaves tables with which nothing can be done, so they are made beside the database.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     from filelock import FileLock
     from mlflow import MlflowClient
@@ -100,6 +104,14 @@ def _connect(database: Path, artifacts: Path, experiment: str) -> "tuple[MlflowC
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # its migrations announce themselves line by line
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
+        for left in database.parent.glob(f".{database.name}.*"):  # of a killed process: nobody else is here
+            left.unlink()
+        if not database.exists():
+            new = (
+                database.parent / f".{database.name}.{uuid.uuid4().hex}"
+            )  # MLflow remembers every database by its path
+            MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
+            new.replace(database)
         client: Any = MlflowClient(tracking_uri=f"sqlite:///{database}")
         found = client.get_experiment_by_name(experiment)
         location = (artifacts / "mlflow").as_uri()

@@ -57,7 +57,7 @@ def trained(model: ImportedBackbone, root: Path) -> AdapterRef:
 
 
 def scored(model: ImportedBackbone, root: Path) -> pd.DataFrame:
-    return model.score(trained(model, root), POSTS, CARD, root / "adapters")
+    return model.score("swa", trained(model, root), POSTS, CARD, root / "adapters")
 
 
 def assert_scores(found: pd.DataFrame, table: pd.DataFrame, tolerance: float = 0.0) -> None:
@@ -103,7 +103,7 @@ def test_ids_in_csv_are_texts(first: str, tmp_path: Path) -> None:
     """As in the release's own files, where nothing is interpreted."""
     posts = POSTS.assign(id=pd.array([first, *map(str, range(100, 111))], dtype="str"))
     model = backbone(written(posts[["split", "fold", "id"]].assign(language="swa", logit=1.5), tmp_path / "scores.csv"))
-    scores = model.score(model.train("swa", posts, CARD, tmp_path, Progress()), posts, CARD, tmp_path)
+    scores = model.score("swa", model.train("swa", posts, CARD, tmp_path, Progress()), posts, CARD, tmp_path)
     assert scores["id"].tolist() == posts["id"].tolist()
 
 
@@ -216,7 +216,7 @@ def test_the_copy_scores_when_the_file_is_gone(tmp_path: Path) -> None:
     model = backbone(path)
     ref = trained(model, tmp_path)
     path.unlink()
-    assert_scores(model.score(ref, POSTS, CARD, tmp_path / "adapters"), table)
+    assert_scores(model.score("swa", ref, POSTS, CARD, tmp_path / "adapters"), table)
 
 
 def test_other_posts_settings_and_new_texts_are_refused(tmp_path: Path) -> None:
@@ -224,10 +224,10 @@ def test_other_posts_settings_and_new_texts_are_refused(tmp_path: Path) -> None:
     model, root = backbone(path), tmp_path / "adapters"
     ref = trained(model, tmp_path)
     with pytest.raises(InputError, match="is of other posts: materialize mine_adapter for swa again"):
-        model.score(ref, POSTS.iloc[[*range(8), 9, 8, 10, 11]], CARD, root)  # test in another order
+        model.score("swa", ref, POSTS.iloc[[*range(8), 9, 8, 10, 11]], CARD, root)  # test in another order
     with pytest.raises(InputError, match="posts_fingerprint"):
-        model.score(ref, POSTS.assign(text=POSTS["text"] + "!"), CARD, root)
+        model.score("swa", ref, POSTS.assign(text=POSTS["text"] + "!"), CARD, root)
     with pytest.raises(InputError, match="config_fingerprint"):
-        backbone(path, "big").score(ref, POSTS, CARD, root)
+        backbone(path, "big").score("swa", ref, POSTS, CARD, root)
     with pytest.raises(InputError, match="'mine' is imported, so new posts cannot be scored"):
-        model.logits(ref, ["a new post"], root, (0,))
+        model.logits("swa", ref, ["a new post"], root, (0,))

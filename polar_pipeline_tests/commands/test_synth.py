@@ -76,7 +76,7 @@ def test_the_plan_counts_embeddings_of_an_endpoint_until_the_cache_has_them(
 ) -> None:
     own = tmp_path / "own.yaml"
     text = PROFILE.format(url=server.url, more="max_dollars: 10000, price_embedding: 1000.0")
-    text = text.replace("{judge: true, round_trip: 0.5}", "{embedder: 'api:small', gate: false}")
+    text = text.replace("{judge: true}", "{embedder: 'api:small', gate: false}")
     own.write_text(text.replace("source: endpoint", f"source: {source}"))
     home, plan = tmp_path / "home", ("synth", "plan", "--profile", str(own))
 

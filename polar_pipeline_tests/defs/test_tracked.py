@@ -7,7 +7,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import Step, TrackedRun
 
@@ -127,25 +128,45 @@ def test_partition_and_named_inputs_reach_the_body(partition: str) -> None:
 
 
 class Kept(dg.IOManager):
-    def __init__(self) -> None:
-        self.values: object = None
+    def __init__(self, absent: tuple[str, ...] = ()) -> None:
+        self.values: dict[str, object] = {}
+        self.absent = absent
+
+    def store(self, asset: str, language: str, value: object) -> None:
+        if value == "too much":
+            raise OSError("disk full")
+        self.values[language] = value
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        self.values = obj
+        raise AssertionError("a run over languages has no output")
 
     def load_input(self, context: dg.InputContext) -> object:
-        return {key: key.upper() for key in context.asset_partition_keys}
+        return {key: key.upper() for key in context.asset_partition_keys if key not in self.absent}
 
 
-def run_range(body: Any) -> tuple[dg.ExecuteInProcessResult, Recorder, Kept]:
+TAGS = {"dagster/asset_partition_range_start": "deu", "dagster/asset_partition_range_end": "hin"}
+ONCE = dg.BackfillPolicy.single_run()
+
+
+def run_range(
+    body: Any, kept: Kept | None = None, instance: dg.DagsterInstance | None = None, **settings: Any
+) -> tuple[dg.ExecuteInProcessResult, Recorder, Kept]:
     """Three languages in one run, as a backfill in a single run does it."""
-    recorder, kept, languages = Recorder(), Kept(), dg.StaticPartitionsDefinition(["deu", "eng", "hin"])
+    recorder, kept, languages = Recorder(), kept or Kept(), dg.StaticPartitionsDefinition(["deu", "eng", "hin"])
     upstream = dg.AssetSpec("posts", partitions_def=languages)
-    asset = tracked_asset(name="thing", partitions_def=languages)(body)
-    tags = {"dagster/asset_partition_range_start": "deu", "dagster/asset_partition_range_end": "hin"}
+    asset = tracked_asset(name="thing", partitions_def=languages, backfill_policy=ONCE, **settings)(body)
     resources = {"tracker": recorder, "io_manager": kept}
-    result = dg.materialize([upstream, asset], resources=resources, tags=tags, raise_on_error=False)
+    result = dg.materialize([upstream, asset], resources=resources, tags=TAGS, raise_on_error=False, instance=instance)
     return result, recorder, kept
+
+
+def described(result: dg.ExecuteInProcessResult) -> str:
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    return str(failure.step_failure_data.user_failure_data)
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> list[str | None]:
+    return [event.partition for event in result.asset_materializations_for_node("thing")]
 
 
 def test_a_run_over_languages_tracks_each_and_gives_each_its_own_metadata() -> None:
@@ -174,10 +195,98 @@ def test_one_bad_language_is_named_after_the_others_are_done() -> None:
             raise InputError("no posts: add some.")
         return posts
 
-    result, recorder, _ = run_range(body)
+    result, recorder, kept = run_range(body)
     assert not result.success
     assert [(step.partition, status) for step, status, _ in recorder.steps] == [
         ("deu", "FINISHED"), ("eng", "FAILED"), ("hin", "FINISHED"),
     ]  # fmt: skip
-    (failure,) = [event for event in result.all_events if event.is_step_failure]
-    assert "1 of 3 languages failed (eng: no posts: add some.)" in str(failure.step_failure_data.user_failure_data)
+    assert "1 of 3 languages failed (eng: no posts: add some.)" in described(result)
+    assert materialized(result) == ["deu", "hin"] and set(kept.values) == {"deu", "hin"}
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), MemoryError(), RuntimeError("CUDA out of memory")])
+def test_whatever_goes_wrong_with_one_language_does_not_keep_the_others_from_it(error: Exception) -> None:
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        if context.partition_key == "deu":
+            raise error
+        return posts
+
+    result, recorder, kept = run_range(body)
+    assert not result.success and f"deu: {type(error).__name__}: {error}" in described(result)
+    assert [status for _, status, _ in recorder.steps] == ["FAILED", "FINISHED", "FINISHED"]
+    assert materialized(result) == ["eng", "hin"] and set(kept.values) == {"eng", "hin"}
+
+
+def test_a_value_that_cannot_be_stored_is_its_languages_fault_alone() -> None:
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        return "too much" if context.partition_key == "eng" else posts
+
+    result, recorder, _ = run_range(body)
+    assert [status for _, status, _ in recorder.steps] == ["FINISHED", "FAILED", "FINISHED"]
+    assert materialized(result) == ["deu", "hin"] and "eng: OSError: disk full" in described(result)
+
+
+def test_a_language_whose_posts_are_not_there_is_named_and_the_others_are_done() -> None:
+    seen = {}
+
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        seen[context.partition_key] = context.last
+        return posts
+
+    result, _, _ = run_range(body, Kept(absent=("hin",)))
+    assert "1 of 3 languages failed (hin: posts is not there: materialize it first.)" in described(result)
+    assert seen == {"deu": False, "eng": True} and materialized(result) == ["deu", "eng"]
+
+
+def test_each_language_is_materialized_when_it_is_done_and_not_at_the_end() -> None:
+    """A process that is killed in the last language leaves the others stored, and Dagster knows of them."""
+    found = {}
+
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        found[context.partition_key] = instance.get_materialized_partitions(dg.AssetKey("thing"))
+        return posts
+
+    with dg.instance_for_test() as instance:
+        result, _, _ = run_range(body, instance=instance, code_version="7")
+        assert result.success
+        assert found == {"deu": set(), "eng": {"deu"}, "hin": {"deu", "eng"}}
+        assert instance.get_materialized_partitions(dg.AssetKey("thing")) == {"deu", "eng", "hin"}
+        event = instance.get_latest_materialization_event(dg.AssetKey("thing"))
+    assert materialized(result) == ["deu", "eng", "hin"]  # once each
+    assert event is not None and event.asset_materialization is not None
+    assert event.asset_materialization.tags is not None
+    assert event.asset_materialization.tags["dagster/code_version"] == "7"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_done_for_all_languages_at_once_has_all_their_runs_and_may_fail(fails: bool) -> None:
+    def before(log: Any, runs: dict[str, TrackedRun], posts: dict[str, str]) -> None:
+        for key, run in runs.items():
+            run.log(metrics={posts[key]: 1.0})
+        if fails:
+            raise InputError("the files of eng are damaged.")
+
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        return posts
+
+    result, recorder, kept = run_range(body, Kept(absent=("hin",)), before=before)
+    assert materialized(result) == ["deu", "eng"] and set(kept.values) == {"deu", "eng"}
+    assert [(step.partition, status, run.metrics) for step, status, run in recorder.steps] == [
+        ("deu", "FINISHED", {"DEU": 1.0}), ("eng", "FINISHED", {"ENG": 1.0}),
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_stopped_leaves_no_tracked_run_open() -> None:
+    def body(context: StepContext, posts: str, run: TrackedRun) -> str:
+        raise KeyboardInterrupt
+
+    recorder, languages = Recorder(), dg.StaticPartitionsDefinition(["deu", "eng", "hin"])
+    upstream = dg.AssetSpec("posts", partitions_def=languages)
+    asset = tracked_asset(
+        name="thing", partitions_def=languages, backfill_policy=ONCE, before=lambda *given, **posts: None
+    )(body)
+    with pytest.raises(BaseException):  # noqa: B017 - Dagster has its own name for it
+        dg.materialize([upstream, asset], resources={"tracker": recorder, "io_manager": Kept()}, tags=TAGS)
+    assert sorted((step.partition, status) for step, status, _ in recorder.steps) == [
+        ("deu", "FAILED"), ("eng", "FAILED"), ("hin", "FAILED"),
+    ]  # fmt: skip

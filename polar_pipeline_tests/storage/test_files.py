@@ -1,14 +1,17 @@
 """Atomic writes leave the old content or the new, and never a temporary file."""
 
+import errno
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
-from polar_pipeline.storage.files import write_atomic, write_atomic_with, write_folder_atomic
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import is_full, write_atomic, write_atomic_with, write_folder_atomic
 
 
 def test_content_replaces_and_parents_are_made(tmp_path: Path) -> None:
@@ -65,3 +68,38 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "one").read_text() == "1"
     write_folder_atomic(tmp_path / "new", lambda folder: (folder / "one").write_text("other"))
     assert (tmp_path / "new" / "one").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "its disk is full .*: free space there, or set POLAR_HOME to a folder on another disk"),
+        (errno.EDQUOT, "its disk is full"),
+        (errno.EACCES, r"\(Permission denied\): allow it, or set POLAR_HOME to another folder"),
+        (errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_a_disk_that_refuses_is_one_sentence_that_names_the_path(tmp_path: Path, number: int, sentence: str) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    for write, name in ((write_atomic_with, "file"), (write_folder_atomic, "folder")):
+        with pytest.raises(InputError, match=sentence) as caught:
+            write(tmp_path / name, fail)
+        assert str(caught.value).startswith(str(tmp_path / name)) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_known_in_whatever_words(tmp_path: Path) -> None:
+    def nested() -> Exception:
+        try:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("the table was not written") from error
+        except RuntimeError as error:
+            return error
+
+    assert is_full(nested()) and is_full(sqlite3.OperationalError("database or disk is full"))
+    assert is_full(ValueError("I/O error: No space left on device (os error 28)"))  # as safetensors says it
+    assert not is_full(OSError(errno.ENOENT, "No such file")) and not is_full(ValueError("full"))

@@ -1,6 +1,8 @@
 """One MLflow run per step, closed with it, found by its tags; checked in a real tracking store."""
 
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,38 @@ def test_processes_that_first_touch_an_empty_store_do_not_collide(tmp_path: Path
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
     assert len(runs(tmp_path)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0, 1, 5, 20])
+def test_a_home_that_was_killed_in_the_first_migration_works_again(tmp_path: Path, after: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_die_in_migration, args=(tmp_path, after))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -9
+    assert list(tmp_path.glob(".mlflow.db.*")) and not (tmp_path / "mlflow.db").exists()
+    with tracker(tmp_path).step(STEP):
+        pass
+    assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"]
+    assert not list(tmp_path.glob(".mlflow.db.*"))
+
+
+def _die_in_migration(home: Path, after: int) -> None:
+    """SIGKILL once so many tables were made."""
+    from alembic.operations import Operations
+
+    create, count = Operations.create_table, 0
+
+    def counted(self: Operations, *given: object, **named: object) -> object:
+        nonlocal count
+        count += 1
+        if count > after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return create(self, *given, **named)
+
+    Operations.create_table = counted  # type: ignore[method-assign]
+    tracker(home).connect()
 
 
 def test_the_null_tracker_has_the_same_face() -> None:

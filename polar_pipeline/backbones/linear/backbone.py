@@ -8,7 +8,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, fitted_rows, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import (
+    Progress,
+    fitted_rows,
+    no_scores,
+    real_posts,
+    scores_table,
+    training_fingerprint,
+)
 from polar_pipeline.backbones.linear.model import Features, LinearModel, fit, logits
 from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count_known, ngrams
 from polar_pipeline.backbones.linear.surface import Scaling, surface_features
@@ -63,10 +70,18 @@ class LinearBackbone:
             posts=training_fingerprint(posts, card),
         )
 
-    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+    def score(
+        self,
+        language: str,
+        ref: AdapterRef,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress | None = None,  # noqa: ARG002 - nothing here takes long
+    ) -> pd.DataFrame:
         """Scores of all rows: the stored out-of-fold logits, and the mean logit of the adapter's final models."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=language, config=self._config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         posts = real_posts(posts)
         others = (posts["fold"] < 0).to_numpy()
@@ -74,13 +89,18 @@ class LinearBackbone:
         scores[~others] = tensors["out_of_fold"]
         if others.any():
             scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
-        return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=ref.language)
+        return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=language)
+
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:  # noqa: ARG002
+        """None: a convex fit does not collapse."""
+        return no_scores(posts, self.name, ref.language)
 
     def release(self) -> None:
         """Nothing is held."""
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
+        check_provenance(ref, backbone=self.name, language=language, config=self._config)
         tensors, meta = load_adapter(root, ref)
         return self._final(tensors, meta["models"], texts)
 

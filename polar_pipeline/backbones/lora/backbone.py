@@ -4,8 +4,8 @@ Models that are done lie under `work`, so that a language that was interrupted g
 is written when all are done. What does not belong here: the loop over steps, and what a batch is.
 """
 
-import tempfile
-from itertools import zip_longest
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,14 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
-from polar_pipeline.backbones.base import Progress, real_posts, scores_table
-from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.bases import Bases, Place
-from polar_pipeline.backbones.lora.final import FinalModels
-from polar_pipeline.backbones.lora.joint import train_adapters
-from polar_pipeline.backbones.lora.language import Language, Model, seen_fingerprint
-from polar_pipeline.backbones.lora.scoring import score_tokens
-from polar_pipeline.backbones.lora.training import train_adapter
+from polar_pipeline.backbones.lora.figures import keep_figures, kept_figures
+from polar_pipeline.backbones.lora.final import FinalModels, NotAsTrained
+from polar_pipeline.backbones.lora.language import Language, seen_fingerprint
+from polar_pipeline.backbones.lora.models import Job, train_models, training_figures
+from polar_pipeline.backbones.lora.tables import Tensors, probe_tables, score_tables, texts_outside
 from polar_pipeline.backbones.lora.work import Work
-from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -32,8 +30,6 @@ from polar_pipeline.task.card import TaskCard
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how it is computed, not what: changing one of these trains nothing anew
 _MEANS = {"device", "threads", "recompute", "together", "checkpoint_seconds", "languages"}
-
-Tensors = dict[str, np.typing.NDArray[Any]]
 
 
 class LoraBackbone:
@@ -74,90 +70,93 @@ class LoraBackbone:
         if not self.speaks(language):
             nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
             return self._save(root, nothing, {"base": ""}, language, data, {})
-        slot = self._bases.slot(self._settings, root)
-        work = self._work(slot, root, language, data)
-        ref = _kept(work, root)
-        if ref is None:
+        ref = _kept(self._work(root, language, data, progress), root)
+        if ref is not None:
+            progress(f"{language}: trained before, nothing to do")
+        else:
+            slot = self._bases.slot(self._settings, root)
+            work = self._work(root, language, data, progress)  # for the base that is loaded by now
             prepared = self._prepared(slot, posts, language)
-            self._train_models(slot, [(model, work) for model in prepared.models()], progress)
+            train_models(slot, [Job(model, work, progress) for model in prepared.models()], self._settings)
             ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
-            # before it counts as done it has to be what it was, read from disk
+            self._read_back(ref, work, root, posts, prepared, progress)
+            keep_figures(root, ref, training_figures(prepared.models(), work))
+            work.close(ref)
+        progress.note(kept_figures(root, ref))
+        return ref
+
+    def score(
+        self,
+        language: str,
+        ref: AdapterRef,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
+        expected = seen_fingerprint(posts, card)
+        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
+        models = FinalModels(ref, root, self._settings, self._bases)
+        rest = models.logits(texts_outside(posts), lambda place: self._prepared(place, posts, language), progress)
+        return score_tables(posts, models.tensors, rest, self.name, language)
+
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+        """What the final models gave the rows that they were probed with; where dev is in folds, rows that they were trained on."""
+        return probe_tables(posts, load_adapter(root, ref)[0], self.name, ref.language)
+
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) of new texts over the final models of `seeds`."""
+        check_provenance(ref, backbone=self.name, language=language, config=self.config)
+        return FinalModels(ref, root, self._settings, self._bases).mean(texts, seeds)
+
+    def train_together(
+        self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Mapping[str, Progress]
+    ) -> None:
+        """Train models of several languages in one step each, where one language has fewer than `together`.
+
+        They are left where `train` finds them, which also tells what is wrong with a language that is left out here. What one language
+        gets depends on the others by rounding alone.
+        """
+        jobs: list[list[Job]] = []
+        for language, table in posts.items():
+            try:
+                jobs.append(self._jobs(language, table, card, root, progress[language]))
+            except InputError as error:
+                progress[language](f"{language} is left out: {error}")
+        jobs = [models for models in jobs if models]
+        if jobs and min(map(len, jobs)) < self._settings.together:
+            by_turns = itertools.chain.from_iterable(itertools.zip_longest(*jobs))
+            slot = self._bases.slot(self._settings, root)
+            train_models(slot, [job for job in by_turns if job is not None], self._settings)
+
+    def _jobs(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> list[Job]:
+        """What has to be trained for a language that is not finished."""
+        data = seen_fingerprint(posts, card)
+        if not self.speaks(language) or _kept(self._work(root, language, data, progress), root) is not None:
+            return []
+        prepared = self._prepared(self._bases.slot(self._settings, root), posts, language)
+        work = self._work(root, language, data, progress)
+        return [Job(model, work, progress) for model in prepared.models()]
+
+    def _read_back(
+        self, ref: AdapterRef, work: Work, root: Path, posts: pd.DataFrame, prepared: Language, progress: Progress
+    ) -> None:
+        """Before an adapter counts as done it has to be what it was, read from disk; from models that were saved otherwise it is not made again."""
+        try:
             FinalModels(ref, root, self._settings, self._bases).logits(
                 texts_outside(posts), lambda _: prepared, progress
             )
-            work.close(ref)
-        else:
-            progress(f"{language}: trained before, nothing to do")
-        return ref
-
-    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
-        """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
-        expected = seen_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
-        tensors, _ = load_adapter(root, ref)
-        rest = FinalModels(ref, root, self._settings, self._bases).logits(
-            texts_outside(posts), lambda place: self._prepared(place, posts, ref.language)
-        )
-        return score_tables(posts, tensors, rest, self.name, ref.language)
-
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts over the final models of `seeds`."""
-        models = FinalModels(ref, root, self._settings, self._bases)
-        found = models.logits(texts)
-        mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
-        return mean
-
-    def train_together(self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress) -> None:
-        """Train models of several languages in one step each, where one language has fewer than `together`.
-
-        They are left where `train` finds them. What one language gets depends on the others by rounding alone.
-        """
-        jobs: list[list[tuple[Model, Work]]] = []
-        for language, table in posts.items():
-            slot = self._bases.slot(self._settings, root)
-            work = self._work(slot, root, language, seen_fingerprint(table, card))
-            if self.speaks(language) and _kept(work, root) is None:
-                prepared = self._prepared(slot, table, language)
-                jobs.append([(model, work) for model in prepared.models()])
-        if jobs and min(map(len, jobs)) < self._settings.together:
-            # the first of each, then the second of each ..., however many a language has
-            turns = [job for models in zip_longest(*jobs) for job in models if job]
-            self._train_models(slot, turns, progress)
-
-    def _train_models(self, slot: Place, jobs: list[tuple[Model, Work]], progress: Progress) -> None:
-        """Train what is not finished, so many at once as the settings say; groups are the same whatever is finished."""
-        size = self._settings.together
-        for group in (jobs[start : start + size] for start in range(0, len(jobs), size)):
-            if all(work.logits(model.key) is not None for model, work in group):
-                progress(f"{', '.join(model.fit.title for model, _ in group)}: trained before")
-            elif len(group) > 1 and isinstance(slot, Slot):
-                self._train_group(slot, group, progress)
-            else:
-                ((model, work),) = group
-                train_adapter(slot, model.fit, self._settings, work.checkpoint(model.key), progress)
-                self._finish(slot, model, work, slot.files())
-
-    def _train_group(self, slot: Slot, group: list[tuple[Model, Work]], progress: Progress) -> None:
-        first, work = group[0]
-        checkpoint = work.checkpoint(f"{first.key}-and-{len(group) - 1}")
-        fits = [model.fit._replace(origin=work.key) for model, work in group]
-        found = train_adapters(slot, fits, self._settings, checkpoint, progress)
-        for (model, work), files in zip(group, found, strict=True):
-            with tempfile.TemporaryDirectory() as folder:
-                for name, content in files.items():
-                    (Path(folder) / name).write_bytes(content)
-                slot.load(Path(folder))
-            self._finish(slot, model, work, files)
-        checkpoint.unlink(missing_ok=True)
-
-    def _finish(self, slot: Place, model: Model, work: Work, files: dict[str, bytes]) -> None:
-        work.finish(model.key, files, score_tokens(slot.base, model.judged.tokens, self._settings.token_budget))
+        except NotAsTrained:
+            work.discard()
+            raise
 
     def _prepared(self, place: Place, posts: pd.DataFrame, language: str) -> Language:
         return Language(posts, place.base, self._settings, language, self._seed)
 
-    def _work(self, slot: Place, root: Path, language: str, data: str) -> Work:
-        return Work(root, self.name, language, fingerprint([self.config, data, slot.base.identity]))
+    def _work(self, root: Path, language: str, data: str, say: Callable[[str], None]) -> Work:
+        base = self._bases.identity(self._settings, root)
+        return Work(root, self.name, language, fingerprint([self.config, data, base]), say)
 
     def _assemble(
         self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str, notes: dict[str, Any]
@@ -196,25 +195,6 @@ class LoraBackbone:
         return save_adapter(
             root, tensors, meta, backbone=self.name, language=language, config=self.config, posts=data, parts=parts
         )
-
-
-def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:
-    """The scores table of all real posts: `tensors` has seeds and out_of_fold, `rest` (seeds, posts outside folds)."""
-    posts = scored_posts(real_posts(posts))
-    inside = (posts["fold"] >= 0).to_numpy()
-    tables = [scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)]
-    for place, seed in enumerate(tensors["seeds"].tolist()):
-        logits: Floats = np.zeros(len(posts))
-        logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
-        tables.append(scores_table(posts, logits, backbone=backbone, seed=seed, language=language))
-    return pd.concat(tables[1:] or tables, ignore_index=True)
-
-
-def texts_outside(posts: pd.DataFrame) -> list[str]:
-    """Texts of the real posts outside folds that need scores."""
-    real = scored_posts(real_posts(posts))
-    texts: list[str] = real.loc[(real["fold"] < 0).to_numpy(), "text"].tolist()
-    return texts
 
 
 def _kept(work: Work, root: Path) -> AdapterRef | None:

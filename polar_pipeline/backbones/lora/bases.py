@@ -35,6 +35,13 @@ class Bases:
         self._slots[key].use(settings)
         return self._slots[key]
 
+    def identity(self, settings: LoraSettings, root: Path) -> str:
+        """Which weights the base of `settings` are: of the one that is loaded, else by its files or the hub's commit, without loading it."""
+        from polar_pipeline.backbones.lora.loading import base_identity
+
+        loaded = self._slots.get(settings.model_dump_json(include=_LOADED_BY))
+        return loaded.base.identity if loaded else base_identity(settings, root / "bases")
+
     def release(self) -> None:
         """Give the memory back."""
         import gc

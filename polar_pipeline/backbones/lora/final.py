@@ -15,6 +15,7 @@ from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.agreement import agree
 from polar_pipeline.backbones.lora.base_model import Tokens
 from polar_pipeline.backbones.lora.bases import Bases, Place
+from polar_pipeline.backbones.lora.figures import keep_figures, kept_figures
 from polar_pipeline.backbones.lora.language import Language
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.errors import InputError
@@ -22,6 +23,10 @@ from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.backbones import LoraSettings
+
+
+class NotAsTrained(InputError):
+    """An adapter that gives other logits, read from disk, than its models gave when they were trained."""
 
 
 class FinalModels:
@@ -33,9 +38,12 @@ class FinalModels:
         self.seeds: list[int] = self.tensors["seeds"].tolist()
 
     def logits(
-        self, texts: list[str], prepare: Callable[[Place], Language] | None = None, progress: Progress | None = None
+        self,
+        texts: list[str],
+        prepare: Callable[[Place], Language] | None = None,
+        progress: Progress | None = None,
     ) -> Floats:
-        """Logits float64 (seeds, texts). Where `prepare` is given, the models are probed with the language's posts before they are trusted.
+        """Logits float64 (seeds, texts), kept for the next time. Where `prepare` is given, the models are probed with the language's posts before they are trusted.
 
         Raises InputError when the base is another than the one that was trained on, or a model is not what it was in training.
         """
@@ -43,21 +51,41 @@ class FinalModels:
 
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
-        path = self._kept(texts)
+        path, progress = self._kept(texts), progress or Progress()
         if path.exists():
-            return _read(path)
-        slot = self.place()
-        if prepare is not None:
-            self._probe(slot, prepare(slot))
+            found = _read(path)
+        else:
+            slot = self.place()
+            if prepare is not None:
+                self._probe(slot, prepare(slot))
+            found, figures = self._scored(slot, texts)
+            write_atomic(path, save({"logits": found}))
+            keep_figures(self._root, self._ref, figures, path.stem)
+            rate = figures["score_tokens_per_second"]
+            progress(f"{self._ref.language}: {found.size} posts outside folds scored, {rate:,.0f} tokens/s")
+        progress.note(kept_figures(self._root, self._ref, path.stem))
+        return found
+
+    def mean(self, texts: list[str], seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) of new texts over the final models of `seeds`; they are not kept, or every text ever scored would be."""
+        if not texts:
+            return np.zeros(0)
+        found, _ = self._scored(self.place(), texts)
+        mean: Floats = found[[self.seeds.index(seed) for seed in seeds]].mean(axis=0)
+        return mean
+
+    def _scored(self, slot: Place, texts: list[str]) -> tuple[Floats, dict[str, float]]:
+        """Logits (seeds, texts), and how fast they came."""
         rows = slot.base.tokens(texts)
         started = time.perf_counter()
         found: Floats = np.stack([self._mean(slot, rows, seed) for seed in self.seeds])
-        rate = sum(map(len, rows)) * len(self.seeds) / (time.perf_counter() - started)
-        write_atomic(path, save({"logits": found}))
-        if progress:
-            progress(f"{self._ref.language}: {found.size} posts outside folds scored, {rate:,.0f} tokens/s")
-            progress.measure(0, {"score_tokens_per_second": rate})
-        return found
+        seconds = time.perf_counter() - started
+        tokens = sum(map(len, rows)) * len(self.seeds)
+        return found, {
+            "score_seconds": seconds,
+            "score_tokens_per_second": tokens / seconds,
+            "posts_per_second": found.size / seconds,
+        }
 
     def place(self) -> Place:
         """The base that the adapter was trained on. Raises InputError when it is another by now."""
@@ -95,7 +123,7 @@ class FinalModels:
             now = score_tokens(slot.base, model.judged.tokens, self._settings.token_budget)
             if not agree(now, then, self.meta["dtype"]):
                 gap = np.abs(now - then).max()
-                raise InputError(
+                raise NotAsTrained(
                     f"{model.key} of adapter {self._ref.path} gives logits that differ by {gap:.2g} from those in training: it was not saved "
                     f"as it was; remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."
                 )

@@ -76,7 +76,7 @@ class _Joint:
         self._position, self._parts = 0, Parts(settings, progress, len(fits))  # the next step
         self._count = max(len(steps) for steps in self._steps)
         self._pace = Pace([self._tokens(number) for number in range(self._count)])
-        self._names = _names(fits)
+        self._names = measure_names(fits)
 
     def run(self, recompute: bool) -> None:
         self._resume()
@@ -206,7 +206,7 @@ class _Joint:
         return [[fit.title, fit.key, fit.seed, fit.origin, len(steps)] for fit, steps in both]
 
 
-def _names(fits: list[Fit]) -> list[str]:
+def measure_names(fits: list[Fit]) -> list[str]:
     """What measures are called: the fit's key, or its title where several languages have the same keys."""
     if len({fit.key for fit in fits}) == len(fits):
         return [fit.key for fit in fits]

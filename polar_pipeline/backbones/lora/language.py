@@ -42,7 +42,8 @@ class Language:
         self._real = (posts["source"] == "real").to_numpy(dtype=bool)
         self._folds = posts["fold"].to_numpy(dtype=int)
         self._fitted = fitted_rows(posts).to_numpy(dtype=bool)
-        self._dev = (posts["split"] == "dev").to_numpy(dtype=bool) & posts["label"].notna().to_numpy(dtype=bool)
+        self._dev = _labelled_dev(posts)
+        self.probe = probe_rows(posts)
         labels = posts["label"].fillna(0).to_numpy(dtype=np.int64)
         self.rows = Rows(base.tokens(posts["text"].tolist()), labels, ~self._real)
 
@@ -57,12 +58,6 @@ class Language:
         """The folds of those rows."""
         folds: Ints = self._folds[self.folded]
         return folds
-
-    @property
-    def probe(self) -> Ints:
-        """Numbers of the rows that every final model scores before and after it was written: of dev, else of what is fitted on."""
-        rows = np.flatnonzero(self._dev & self._real)
-        return (rows if len(rows) else np.flatnonzero(self._real & self._fitted))[:_PROBE]
 
     def held_out(self, fold: int) -> Mask:
         """Real rows of a fold."""
@@ -97,6 +92,18 @@ class Language:
         if outside.any():
             return self.rows.take(outside)
         return self.rows.take(self.held_out(fold)) if fold >= 0 else None
+
+
+def probe_rows(posts: pd.DataFrame) -> Ints:
+    """Numbers of the rows that every final model scores before and after it was written: of dev, else of what is fitted on."""
+    real = (posts["source"] == "real").to_numpy(dtype=bool)
+    rows = np.flatnonzero(_labelled_dev(posts) & real)
+    return (rows if len(rows) else np.flatnonzero(real & fitted_rows(posts).to_numpy(dtype=bool)))[:_PROBE]
+
+
+def _labelled_dev(posts: pd.DataFrame) -> Mask:
+    labelled: Mask = (posts["split"] == "dev").to_numpy(dtype=bool) & posts["label"].notna().to_numpy(dtype=bool)
+    return labelled
 
 
 def seen_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:

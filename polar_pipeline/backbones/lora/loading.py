@@ -23,6 +23,16 @@ _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.
 _LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq")
 _HEADS = ("score", "classifier")
 _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
+# types of models whose post is pooled as `BaseModel.logits` does it: the last token's, or an encoder's first through its own head
+FAMILIES = {
+    "gemma3_text": "Gemma 3",
+    "qwen3": "Qwen3",
+    "qwen2": "Qwen2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "xlm-roberta": "XLM-RoBERTa",
+    "roberta": "RoBERTa",
+}
 _HEADER = 1 << 16
 _VOCABULARY = 256
 
@@ -43,7 +53,7 @@ def load_base(settings: LoraSettings, root: Path, beside: float = 1.0) -> BaseMo
         # its backward pass gives NaN on Hopper for some lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
-    place = str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
+    place = _place(settings, root)
     if not Path(place).is_dir():
         settings = settings.model_copy(update={"revision": _commit(place, settings)})
     config, tokenizer = _config(place, settings), _tokenizer(place, settings)
@@ -98,6 +108,18 @@ def pick_dtype(settings: LoraSettings, device: str) -> Any:
 
     automatic = torch.bfloat16 if device == "cuda" else torch.float32
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
+
+
+def base_identity(settings: LoraSettings, root: Path) -> str:
+    """What `load_base` would give as the base's identity, from its configuration, tokenizer and headers alone. Raises InputError as it does."""
+    quiet()
+    place = _place(settings, root)
+    return identity(place, settings.revision if Path(place).is_dir() else _commit(place, settings))
+
+
+def _place(settings: LoraSettings, root: Path) -> str:
+    """A folder, or a name on the hub; tiny models are built under `root`."""
+    return str(tiny_checkpoint(settings.model, root)) if settings.untrained else settings.model
 
 
 def identity(place: str, commit: str) -> str:
@@ -177,14 +199,13 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     from transformers import Gemma3TextForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
-    if config.model_type == "gemma3_text":
-        return Gemma3TextForSequenceClassification
-    if type(config) not in KNOWN:
+    if config.model_type not in FAMILIES:
+        *most, last = FAMILIES.values()
         raise InputError(
-            f"model {settings.model!r} is of type {config.model_type!r}, for which transformers has no sequence classification: "
-            f"use a Gemma 3, Qwen3 or XLM-RoBERTa model, or another that has one."
+            f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, which is not supported: "
+            f"use one of the families {', '.join(most)} or {last}."
         )
-    return KNOWN[type(config)]
+    return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
 
 
 def _weights(model_class: Any, place: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.backbone import LoraBackbone, score_tables, texts_outside
+from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.backbones.lora.final import FinalModels
-from polar_pipeline.backbones.lora.language import seen_fingerprint
+from polar_pipeline.backbones.lora.language import probe_rows, seen_fingerprint
+from polar_pipeline.backbones.lora.tables import Tensors, probe_key, probe_tables, score_tables, texts_outside
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.task.backbones import LoraSettings
@@ -59,8 +60,12 @@ class PooledBackbone:
             return self._inner.train(language, posts, card, root, progress)
         data = seen_fingerprint(posts, card)
         models = FinalModels(pooled, root, self._settings, self._bases)
-        note = models.meta["notes"].get(language)
-        if pooled.config_fingerprint != self.config or note is None or note["posts"] != data:
+        note = models.meta.get("notes", {}).get(language)
+        if (
+            (pooled.backbone, pooled.language, pooled.config_fingerprint) != (self.name, ALL, self.config)
+            or note is None
+            or note["posts"] != data
+        ):
             raise InputError(
                 f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: materialize it again first."
             )
@@ -69,7 +74,7 @@ class PooledBackbone:
         models.logits([tag(language, text) for text in texts_outside(posts)], progress=progress)
         return save_adapter(
             root,
-            {"seeds": models.tensors["seeds"], "out_of_fold": mine},
+            {"seeds": models.tensors["seeds"], "out_of_fold": mine, **self._probes(models, language, posts)},
             {"settings": self.parameters, "pooled": pooled.model_dump(mode="json")},
             backbone=self.name,
             language=language,
@@ -83,22 +88,41 @@ class PooledBackbone:
             f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."
         )
 
-    def score(self, ref: AdapterRef, posts: pd.DataFrame, card: TaskCard, root: Path) -> pd.DataFrame:
+    def score(
+        self,
+        language: str,
+        ref: AdapterRef,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
         """As from an adapter of the language's own."""
         expected = seen_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=ref.language, config=self.config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         if not len(tensors["seeds"]):
-            return score_tables(posts.iloc[:0], tensors, tensors["out_of_fold"][:, :0], self.name, ref.language)
-        rest = self._pooled(meta, root).logits([tag(ref.language, text) for text in texts_outside(posts)])
-        return score_tables(posts, tensors, rest, self.name, ref.language)
+            return score_tables(posts.iloc[:0], tensors, tensors["out_of_fold"][:, :0], self.name, language)
+        texts = [tag(language, text) for text in texts_outside(posts)]
+        rest = self._pooled(meta, root).logits(texts, progress=progress)
+        return score_tables(posts, tensors, rest, self.name, language)
 
-    def logits(self, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+        """What the pooled models give this language's own probed rows."""
+        return probe_tables(posts, load_adapter(root, ref)[0], self.name, ref.language)
+
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
-        models = self._pooled(load_adapter(root, ref)[1], root)
-        found = models.logits([tag(ref.language, text) for text in texts])
-        mean: Floats = found[[models.seeds.index(seed) for seed in seeds]].mean(axis=0)
-        return mean
+        check_provenance(ref, backbone=self.name, language=language, config=self.config)
+        return self._pooled(load_adapter(root, ref)[1], root).mean([tag(language, text) for text in texts], seeds)
+
+    def _probes(self, models: FinalModels, language: str, posts: pd.DataFrame) -> Tensors:
+        """The pooled adapter was probed with posts of a few languages only; each language is judged by its own."""
+        if self._settings.final == "fold_average":
+            return {}
+        texts = posts["text"].iloc[probe_rows(posts)].tolist()
+        found = models.logits([tag(language, text) for text in texts])
+        return {probe_key(seed): logits for seed, logits in zip(models.seeds, found, strict=True)}
 
     def _pooled(self, meta: dict[str, object], root: Path) -> FinalModels:
         return FinalModels(AdapterRef.model_validate(meta["pooled"]), root, self._settings, self._bases)

@@ -36,12 +36,8 @@ def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
 
     Raises InputError for a name that is none.
     """
+    check_tiny(name)
     shape = name.removeprefix(TINY)
-    if shape not in _MODELS:
-        known = ", ".join(TINY + shape for shape in _MODELS)
-        raise InputError(
-            f"model {name!r} is no tiny model: use one of {known}, a folder, or the name of one on the hub."
-        )
 
     def fill(folder: Path) -> None:
         import torch
@@ -54,6 +50,15 @@ def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
         tokenizer().save_pretrained(folder)
 
     return write_folder_atomic(root / f"tiny-{shape}-{VERSION}-{seed}", fill)
+
+
+def check_tiny(name: str) -> None:
+    """Raises InputError for a name that is no tiny model's; builds none."""
+    if name.removeprefix(TINY) not in _MODELS:
+        known = ", ".join(TINY + shape for shape in _MODELS)
+        raise InputError(
+            f"model {name!r} is no tiny model: use one of {known}, a folder, or the name of one on the hub."
+        )
 
 
 def tokenizer() -> Any:

@@ -1,6 +1,7 @@
 """Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -11,11 +12,13 @@ from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
+from polar_pipeline.defs.assets.training import note_training
 from polar_pipeline.defs.metadata import frame_metadata
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.task.backbones import BackboneSettings, LoraSettings
 from polar_pipeline.tracking.base import TrackedRun
 
@@ -36,14 +39,19 @@ def backbone_assets(
         "code_version": project.code_version("backbones", "folds", "backbones"),
     }
 
-    def together(log: dg.DagsterLogManager, deduped_posts: dict[str, pd.DataFrame]) -> None:
-        """Models of several languages in one step, where the settings want it."""
-        if isinstance(backbone, LoraBackbone) and isinstance(settings, LoraSettings) and settings.together > 1:
+    def together(
+        log: dg.DagsterLogManager, runs: Mapping[str, TrackedRun], deduped_posts: dict[str, pd.DataFrame]
+    ) -> None:
+        """Models of several languages in one step; each language's run gets its own curve."""
+        if isinstance(backbone, LoraBackbone):
             posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
-            backbone.train_together(posts, card, root, Progress(log.info))
+            progress = {code: Progress(log.info, run.measure) for code, run in runs.items()}
+            backbone.train_together(posts, card, root, progress)
+
+    joint = isinstance(backbone, LoraBackbone) and isinstance(settings, LoraSettings) and settings.together > 1
 
     @tracked_asset(
-        before=together,
+        before=together if joint else None,
         **shared,
         **_training_needs(settings),
         name=f"{name}_adapter",
@@ -64,20 +72,8 @@ def backbone_assets(
         finally:
             if not keep and context.last:
                 backbone.release()
-        seconds = time.perf_counter() - started
         rows = int((deduped_posts["keep"] & (deduped_posts["fold"] >= 0)).sum())
-        run.log(params=backbone.parameters, metrics={"train_seconds": seconds, "train_posts": rows})
-        run.log(params={"adapter_sha256": ref.sha256, "config_fingerprint": ref.config_fingerprint})
-        run.log_data(f"posts-{ref.language}", ref.posts_fingerprint)
-        context.add_output_metadata(
-            {
-                "path": dg.MetadataValue.path(root / ref.path),
-                "sha256": ref.sha256,
-                "train_posts": rows,
-                "train_seconds": seconds,
-                **_throughput(progress.latest),
-            }
-        )
+        note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         return ref
 
     @tracked_asset(
@@ -92,25 +88,20 @@ def backbone_assets(
     def dev_probabilities(
         context: StepContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
     ) -> pd.DataFrame:
-        started = time.perf_counter()
+        started, progress = time.perf_counter(), Progress(context.log.info)
         try:
-            scores = backbone.score(ref, for_backbones(deduped_posts), card, root)
+            scores = backbone.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
         finally:
             if not keep:
                 backbone.release()
         seconds = time.perf_counter() - started
-        run.log(params={"adapter_sha256": ref.sha256}, metrics={"score_seconds": seconds, "posts": len(scores)})
-        context.add_output_metadata({**frame_metadata(scores), "posts_per_second": len(scores) / seconds})
+        # logits may have been computed when the adapter was trained: then what it took is what it took there
+        figures = {"score_seconds": seconds, "posts_per_second": len(scores) / seconds} | progress.figures
+        run.log(params={"adapter_sha256": ref.sha256}, metrics={"posts": len(scores), **figures})
+        context.add_output_metadata({**frame_metadata(scores), **figures})
         return scores
 
     return [adapter, dev_probabilities]
-
-
-def _throughput(latest: dict[str, float]) -> dict[str, float]:
-    """Real tokens a second in training, the mean over the models, and in scoring; nothing where nothing was trained now."""
-    rates = [value for name, value in latest.items() if name.endswith("/tokens_per_second")]
-    found = {"train_tokens_per_second": sum(rates) / len(rates)} if rates else {}
-    return found | {name: value for name, value in latest.items() if name == "score_tokens_per_second"}
 
 
 def pool_of(settings: BackboneSettings) -> str | None:

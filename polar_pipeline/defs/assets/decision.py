@@ -15,7 +15,8 @@ from polar_pipeline.defs.metadata import decision_metadata, decision_plot, frame
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.tracking.base import TrackedRun
 
 

@@ -12,7 +12,8 @@ from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
 from polar_pipeline.defs.metadata import metric_values, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import language_evidence
 from polar_pipeline.report.page import render_report, summary_row

@@ -10,16 +10,20 @@ from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.assets.backbones import RETRY, pool_of
+from polar_pipeline.defs.assets.training import note_training
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.backbones import LoraSettings
 from polar_pipeline.tracking.base import TrackedRun
 
 
-def pooled_asset(project: Project, backbone: PooledBackbone, settings: LoraSettings) -> dg.AssetsDefinition:
-    """`<backbone>_pooled_adapter`, without partitions."""
+def pooled_asset(
+    project: Project, backbone: PooledBackbone, settings: LoraSettings, keep: bool = False
+) -> dg.AssetsDefinition:
+    """`<backbone>_pooled_adapter`, without partitions. `keep`: whether a base model stays loaded between steps."""
     root = project.home.artifacts / "adapters"
 
     @tracked_asset(
@@ -38,12 +42,14 @@ def pooled_asset(project: Project, backbone: PooledBackbone, settings: LoraSetti
         if absent:
             raise InputError(f"deduped_posts of {', '.join(absent)} are not there: materialize them first.")
         posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
-        started = time.perf_counter()
-        ref = backbone.train_all(posts, project.card, root, Progress(context.log.info, run.measure))
-        run.log(params=backbone.parameters, metrics={"train_seconds": time.perf_counter() - started})
-        run.log(params={"adapter_sha256": ref.sha256, "config_fingerprint": ref.config_fingerprint})
-        run.log_data("posts-all", ref.posts_fingerprint)
-        context.add_output_metadata({"path": dg.MetadataValue.path(root / ref.path), "sha256": ref.sha256})
+        started, progress = time.perf_counter(), Progress(context.log.info, run.measure)
+        try:
+            ref = backbone.train_all(posts, project.card, root, progress)
+        finally:
+            if not keep:
+                backbone.release()
+        rows = sum(int((table["keep"] & (table["fold"] >= 0)).sum()) for table in deduped_posts.values())
+        note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         return ref
 
     return pooled_adapter

@@ -15,7 +15,8 @@ from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked import StepContext, tracked_asset
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.make import Made, make_posts
 from polar_pipeline.task.profile import Profile

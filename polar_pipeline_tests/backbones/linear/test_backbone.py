@@ -30,7 +30,7 @@ def posts() -> pd.DataFrame:
 
 
 def scored(model: LinearBackbone, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-    return model.score(model.train("deu", posts, CARD, root, Progress()), posts, CARD, root)
+    return model.score("deu", model.train("deu", posts, CARD, root, Progress()), posts, CARD, root)
 
 
 def test_every_post_is_scored_once_and_well(posts: pd.DataFrame, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_new_texts_are_scored_as_the_rows_that_were_fitted(posts: pd.DataFrame, 
     model = backbone()
     ref = model.train("deu", posts, CARD, tmp_path, Progress())
     again = pd.concat([posts, posts[posts["split"] == "train"].assign(split="test", fold=-1)], ignore_index=True)
-    scores = model.score(ref, again, CARD, tmp_path).iloc[len(posts) :]
+    scores = model.score("deu", ref, again, CARD, tmp_path).iloc[len(posts) :]
     fitted = posts[posts["split"] == "train"]
     assert auc(fitted["label"].to_numpy(dtype=int), scores["logit"].to_numpy()) > 0.99
 
@@ -97,9 +97,9 @@ def test_an_adapter_of_other_posts_settings_or_language_is_refused(posts: pd.Dat
     ref = model.train("deu", posts, CARD, tmp_path, Progress())
     changed = posts.assign(label=posts["label"].where(posts.index != 0, 1 - posts["label"]))
     with pytest.raises(InputError, match="posts_fingerprint"):
-        model.score(ref, changed, CARD, tmp_path)
+        model.score("deu", ref, changed, CARD, tmp_path)
     with pytest.raises(InputError, match="config_fingerprint"):
-        backbone("fold_average").score(ref, posts, CARD, tmp_path)
+        backbone("fold_average").score("deu", ref, posts, CARD, tmp_path)
 
 
 def test_a_synthetic_post_leaves_with_the_fold_that_it_was_made_from(posts: pd.DataFrame, tmp_path: Path) -> None:

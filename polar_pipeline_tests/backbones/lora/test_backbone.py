@@ -12,13 +12,16 @@ from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
-from polar_pipeline.backbones.lora import backbone as module
+from polar_pipeline.backbones.lora import models as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.language import seen_fingerprint
+from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.work import Work
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.storage.fingerprint import folder_sha256
+from polar_pipeline.storage.fingerprint import fingerprint, folder_sha256
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
 
@@ -35,7 +38,7 @@ def trained(
 
 
 def scored(model: LoraBackbone, given: pd.DataFrame, root: Path) -> pd.DataFrame:
-    return model.score(trained(model, given, root)[0], given, CARD, root)
+    return model.score("deu", trained(model, given, root)[0], given, CARD, root)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def forget_scores(root: Path) -> None:
 def test_every_post_is_scored_once_in_its_order(finished: tuple[Path, AdapterRef]) -> None:
     root, ref = finished
     given = posts()
-    table = backbone().score(ref, given, CARD, root)
+    table = backbone().score("deu", ref, given, CARD, root)
     assert list(table.columns) == SCORE_COLUMNS
     for column in ("id", "split", "fold"):
         assert table[column].tolist() == given[column].tolist()
@@ -70,8 +73,8 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
     """Computed again: the rows of fold 0 as the only ones that are left out, in a backbone without folds."""
     root, ref = finished
     given = posts()
-    table = backbone().score(ref, given, CARD, root)
-    found = backbone().logits(ref, given["text"].tolist(), root, (0,))
+    table = backbone().score("deu", ref, given, CARD, root)
+    found = backbone().logits("deu", ref, given["text"].tolist(), root, (0,))
     rest = (given["fold"] < 0).to_numpy()
     np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
     assert np.abs(table["logit"][~rest].to_numpy() - found[~rest]).min() > 1e-6
@@ -84,7 +87,7 @@ def test_a_held_out_post_cannot_reach_the_model_that_scores_it(
     root, ref = finished
     given = posts()
     flipped = given.assign(label=given["label"].where(given["fold"] != 1, 1 - given["label"]))
-    before, after = backbone().score(ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
+    before, after = backbone().score("deu", ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
     inside = (given["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(before["logit"][inside], after["logit"][inside])
     elsewhere = ~inside & (given["fold"] >= 0).to_numpy()
@@ -98,9 +101,9 @@ def test_a_leak_between_folds_would_be_seen(tmp_path: Path) -> None:
     noise = given.assign(label=pd.array(labels, dtype="Int8"))
     model = backbone(epochs=10, learning_rate=0.01, token_budget=1024)
     ref, _ = trained(model, noise, tmp_path)
-    table = model.score(ref, noise, CARD, tmp_path)
+    table = model.score("deu", ref, noise, CARD, tmp_path)
     rows = (noise["fold"] >= 0).to_numpy()
-    fitted = model.logits(ref, given["text"].tolist(), tmp_path, (0,))
+    fitted = model.logits("deu", ref, given["text"].tolist(), tmp_path, (0,))
     assert auc(labels[rows], fitted[rows]) > 0.8  # it could have learned them
     assert abs(auc(labels[rows], table["logit"][rows].to_numpy()) - 0.5) < 0.2
 
@@ -134,18 +137,96 @@ def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, mon
     assert trained(backbone(recompute="always", checkpoint_seconds=5, threads=2), posts(), tmp_path)[0] == first
 
 
-def test_scoring_what_was_scored_in_training_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
+def test_a_finished_language_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
+    """Neither to train it, which is nothing, nor to score what was scored in training."""
     bases = Bases()
-    backbone(bases).score(finished[1], posts(), CARD, finished[0])
+    model = backbone(bases)
+    assert trained(model, posts(), finished[0])[0] == finished[1]
+    model.score("deu", finished[1], posts(), CARD, finished[0])
+    model.train_together({"deu": posts()}, CARD, finished[0], {"deu": Progress()})
     assert bases.loads == 0
+
+
+def test_two_bases_that_do_not_fit_together_are_loaded_for_what_is_not_finished_alone(
+    finished: tuple[Path, AdapterRef], copy: tuple[Path, AdapterRef]
+) -> None:
+    bases = Bases()
+    one, other = backbone(bases), backbone(bases, name="other", model="tiny:qwen3")
+    for _ in range(2):
+        for language in ("deu", "eng"):
+            for model in (one, other):
+                trained(model, posts(), copy[0], language)
+                bases.release()  # as where there is room for one
+    assert bases.loads == 3  # eng of one, and both of the other
+
+
+def test_what_a_training_took_is_known_when_it_is_found_again_and_is_no_part_of_the_adapter(tmp_path: Path) -> None:
+    first, second = Progress(), Progress()
+    ref = backbone().train("deu", posts(), CARD, tmp_path, first)
+    assert backbone().train("deu", posts(), CARD, tmp_path, second) == ref
+    assert second.figures.items() <= first.figures.items()
+    keys = ("fold-0-seed-0", "fold-1-seed-0", "final-seed-0")
+    assert second.figures["train_seconds"] == pytest.approx(sum(second.figures[f"{key}/seconds"] for key in keys))
+    assert all(
+        second.figures[f"{key}/{name}"] > 0 for key in keys for name in ("loss", "dev_loss", "tokens_per_second")
+    )
+    third = Progress()
+    backbone().score("deu", ref, posts(), CARD, tmp_path, third)
+    assert third.figures["posts_per_second"] == first.figures["posts_per_second"] > 0
+    shutil.rmtree(tmp_path / "figures")
+    nothing = Progress()
+    assert backbone().train("deu", posts(), CARD, tmp_path, nothing) == ref and nothing.figures == {}
+
+
+def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
+    copy: tuple[Path, AdapterRef],
+) -> None:
+    root, ref = copy
+    for ask in (
+        lambda: backbone().score("eng", ref, posts(), CARD, root),
+        lambda: backbone().logits("eng", ref, ["a"], root, (0,)),
+    ):
+        with pytest.raises(InputError, match=r"language is 'deu', not 'eng'.*materialize tiny_adapter for eng again"):
+            ask()
+    forged = ref.model_copy(update={"language": "eng"})
+    for ask in (
+        lambda: backbone().score("eng", forged, posts(), CARD, root),
+        lambda: backbone().logits("eng", forged, ["a"], root, (0,)),
+    ):
+        with pytest.raises(InputError, match=r"is not what its reference says \(language is 'eng', not 'deu'\)"):
+            ask()
+
+
+def test_new_texts_are_scored_and_not_kept(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    before = sorted(root.rglob("*"))
+    for text in ("one", "another"):
+        assert backbone().logits("deu", ref, [text], root, (0,)).shape == (1,)
+    assert sorted(root.rglob("*")) == before
+    assert backbone().logits("deu", ref, [], root, (0,)).shape == (0,)
+
+
+def test_the_probe_is_what_the_final_model_gives_dev_posts_that_it_was_trained_on(tmp_path: Path) -> None:
+    given = posts()
+    inside = given["split"] != "test"
+    given = given.assign(fold=pd.array(np.where(inside, given.index % 2, -1), dtype="Int8"))
+    ref, _ = trained(backbone(), given, tmp_path)
+    probes = backbone().probes(ref, given, tmp_path)
+    dev = given[given["split"] == "dev"]
+    assert probes["id"].tolist() == dev["id"].tolist() and probes["fold"].tolist() == dev["fold"].tolist()
+    again = backbone().logits("deu", ref, dev["text"].tolist(), tmp_path, (0,))
+    np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
+    table = backbone().score("deu", ref, given, CARD, tmp_path)
+    unseen = table.loc[(given["split"] == "dev").to_numpy(), "logit"].to_numpy()
+    assert np.abs(unseen - again).min() > 1e-6  # out of fold they are others
 
 
 def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    before = backbone().score(ref, posts(), CARD, root)
+    before = backbone().score("deu", ref, posts(), CARD, root)
     forget_scores(root)
     bases = Bases()
-    after = backbone(bases).score(ref, posts(), CARD, root)
+    after = backbone(bases).score("deu", ref, posts(), CARD, root)
     assert bases.loads == 1
     pd.testing.assert_frame_equal(before, after)
 
@@ -155,12 +236,12 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
     given = posts()
     changed = given.assign(label=given["label"].where(given.index != 0, 1 - given["label"]))
     with pytest.raises(InputError, match=r"posts_fingerprint.*materialize tiny_adapter for deu again"):
-        backbone().score(ref, changed, CARD, root)
+        backbone().score("deu", ref, changed, CARD, root)
     for changes in ({"rank": 2}, {"learning_rate": 0.1}, {"model": "tiny:qwen3"}, {"max_length": 16}):
         with pytest.raises(InputError, match="config_fingerprint"):
-            backbone(**changes).score(ref, given, CARD, root)
+            backbone(**changes).score("deu", ref, given, CARD, root)
     with pytest.raises(InputError, match="config_fingerprint"):
-        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score(ref, given, CARD, root)
+        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score("deu", ref, given, CARD, root)
 
 
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
@@ -176,7 +257,7 @@ def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
         given[~(dev & (given["label"] == 1))].reset_index(drop=True),
     ):
         with pytest.raises(InputError, match="posts_fingerprint"):
-            backbone().score(ref, changed, CARD, root)
+            backbone().score("deu", ref, changed, CARD, root)
     again, said = trained(backbone(), changed, root)
     assert again != ref and "deu: trained before, nothing to do" not in said
 
@@ -186,7 +267,7 @@ def test_texts_of_test_do_not_reach_training(copy: tuple[Path, AdapterRef]) -> N
     given = posts()
     other = given.assign(text=given["text"].where(given["split"] != "test", "something else"))
     assert trained(backbone(), other, root)[0] == ref
-    table = backbone().score(ref, other, CARD, root)
+    table = backbone().score("deu", ref, other, CARD, root)
     assert table["logit"][(given["split"] == "test").to_numpy()].nunique() == 1
 
 
@@ -197,8 +278,8 @@ def test_another_base_under_the_same_name_is_refused(copy: tuple[Path, AdapterRe
     shutil.rmtree(place)
     tiny_checkpoint("tiny:gemma3", tmp_path / "other", seed=1).rename(place)
     for ask in (
-        lambda: backbone().score(ref, posts(), CARD, root),
-        lambda: backbone().logits(ref, ["a"], root, (0,)),
+        lambda: backbone().score("deu", ref, posts(), CARD, root),
+        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
     ):
         with pytest.raises(InputError, match=r"was trained on other weights of 'tiny:gemma3' .* than are there now"):
             ask()
@@ -215,7 +296,7 @@ def test_a_weight_that_was_altered_far_inside_a_folder_is_seen_by_the_logits(bas
     weights["model.norm.weight"] = weights["model.norm.weight"] + 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training|other weights"):
-        backbone(model=str(folder)).score(ref, posts(), CARD, tmp_path)
+        backbone(model=str(folder)).score("deu", ref, posts(), CARD, tmp_path)
 
 
 def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
@@ -225,8 +306,8 @@ def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     for ask in (
-        lambda: backbone().score(ref, posts(), CARD, root),
-        lambda: backbone().logits(ref, ["a"], root, (0,)),
+        lambda: backbone().score("deu", ref, posts(), CARD, root),
+        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
         lambda: trained(backbone(), posts(), root),
     ):
         with pytest.raises(InputError, match="was changed after it was written"):
@@ -236,9 +317,9 @@ def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
 
 
 def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its hash is right, because it was wrong when it was written."""
+    """Its hash is right, because it was wrong when it was written; the next run does not make it of the same models again."""
     files = module.Slot.files
 
     def wrong(slot: module.Slot) -> dict[str, bytes]:
@@ -249,9 +330,90 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
         state["base_model.model.score.weight"] = torch.zeros_like(state["base_model.model.score.weight"])
         return found | {"adapter_model.safetensors": save(state, metadata={"format": "pt"})}
 
-    monkeypatch.setattr(module.Slot, "files", wrong)
-    with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training: it was not saved"):
-        trained(backbone(), posts(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Slot, "files", wrong)
+        with pytest.raises(
+            InputError, match=r"gives logits that differ by .* from those in training: it was not saved"
+        ):
+            trained(backbone(), posts(), tmp_path)
+    assert trained(backbone(), posts(), tmp_path)[0] == finished[1]
+
+
+DAMAGE = {
+    "note cut": lambda folder: (folder / "model.json").write_bytes((folder / "model.json").read_bytes()[:-20]),
+    "note empty": lambda folder: (folder / "model.json").write_bytes(b""),
+    "note is a list": lambda folder: (folder / "model.json").write_bytes(b"[]"),
+    "note gone": lambda folder: (folder / "model.json").unlink(),
+    "a logit changed": lambda folder: (folder / "model.json").write_bytes(
+        (folder / "model.json").read_bytes().replace(b'"logits":[', b'"logits":[1')
+    ),
+    "weights changed": lambda folder: (folder / "adapter_model.safetensors").write_bytes(
+        (folder / "adapter_model.safetensors").read_bytes()[:-1] + b"\x01"
+    ),
+    "weights cut": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"half"),
+    "weights gone": lambda folder: (folder / "adapter_model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_model_that_was_damaged_before_its_language_is_done_is_trained_again(
+    finished: tuple[Path, AdapterRef], tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(LoraBackbone, "_assemble", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trained(backbone(), posts(), tmp_path)
+    (folder,) = (tmp_path / "work").glob("tiny/deu/*/fold-1-seed-0")
+    DAMAGE[damage](folder)
+    ref, said = trained(backbone(), posts(), tmp_path)
+    assert ref == finished[1]
+    assert any(
+        "fold-1-seed-0 was damaged after it was written, so this model is trained again" in line for line in said
+    )
+    assert "deu fold 1 of 2: trained before" in said and "deu fold 2 of 2: trained before" not in said
+    assert not list((tmp_path / "work").rglob("*.safetensors"))
+
+
+def test_a_damaged_note_that_a_language_is_done_is_made_again(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    (note,) = (root / "finished").rglob("*.json")
+    note.write_text('{"path": ')
+    again, said = trained(backbone(), posts(), root)
+    assert again == ref and "is damaged, so its adapter is made again" in said[0]
+
+
+def test_a_language_that_cannot_be_prepared_is_left_out_of_joint_training(tmp_path: Path) -> None:
+    """Each language hears of its own models alone, under the names that they have when they are trained alone."""
+    heard: dict[str, dict[str, float]] = {"deu": {}, "eng": {}, "hin": {}}
+    said: dict[str, list[str]] = {code: [] for code in heard}
+    progress = {
+        code: Progress(said[code].append, lambda step, values, code=code: heard[code].update(values)) for code in heard
+    }
+    bases = Bases()
+    model = LoraBackbone(settings(together=8), seed=1, folds=2, bases=bases)
+    given = {"deu": posts(), "hin": posts(), "eng": posts(train=20)}
+    work = Work(tmp_path, "tiny", "hin", key_of(model, bases, given["hin"], tmp_path))
+    ref = AdapterRef(
+        path="tiny/hin/x", sha256="s", backbone="tiny", language="hin", config_fingerprint="c", posts_fingerprint="p"
+    )
+    work.close(ref)
+    (tmp_path / "tiny" / "hin" / "x").mkdir(parents=True)  # finished, but changed since: which is an error
+    model.train_together(given, CARD, tmp_path, progress)
+    assert said["hin"][0].startswith("hin is left out: adapter ") and "was changed after" in said["hin"][0]
+    for code in ("deu", "eng"):
+        assert {name for name in heard[code] if name.endswith("/loss")} == {
+            "fold-0-seed-0/loss", "fold-1-seed-0/loss", "final-seed-0/loss",
+        }  # fmt: skip
+    assert heard["deu"] != heard["eng"] and not heard["hin"]
+    _, lines = trained(model, given["deu"], tmp_path)
+    assert lines[0].endswith(": trained before")
+    found = Progress()
+    model.train("eng", given["eng"], CARD, tmp_path, found)
+    assert found.figures["final-seed-0/loss"] == heard["eng"]["final-seed-0/loss"]
+
+
+def key_of(model: LoraBackbone, bases: Bases, given: pd.DataFrame, root: Path) -> str:
+    return fingerprint([model.config, seen_fingerprint(given, CARD), bases.identity(settings(), root)])
 
 
 def test_logits_that_are_not_numbers_are_refused_too(
@@ -263,7 +425,7 @@ def test_logits_that_are_not_numbers_are_refused_too(
         "polar_pipeline.backbones.lora.final.score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan)
     )
     with pytest.raises(InputError, match="differ by nan"):
-        backbone().score(ref, posts(), CARD, root)
+        backbone().score("deu", ref, posts(), CARD, root)
 
 
 def test_no_folds(tmp_path: Path) -> None:
@@ -277,12 +439,12 @@ def test_seeds_are_members_and_their_mean_scores_new_texts(tmp_path: Path) -> No
     given = posts()
     model = backbone(seeds=(0, 5))
     ref, _ = trained(model, given, tmp_path)
-    table = model.score(ref, given, CARD, tmp_path)
+    table = model.score("deu", ref, given, CARD, tmp_path)
     assert table.groupby("seed").size().to_dict() == {0: len(given), 5: len(given)}
     halves = [table["logit"][table["seed"] == seed].to_numpy() for seed in (0, 5)]
     assert (halves[0] != halves[1]).all()
     rest = (given["fold"] < 0).to_numpy()
-    mean = model.logits(ref, given["text"][rest].tolist(), tmp_path, (0, 5))
+    mean = model.logits("deu", ref, given["text"][rest].tolist(), tmp_path, (0, 5))
     np.testing.assert_allclose(mean, (halves[0][rest] + halves[1][rest]) / 2, atol=1e-5)
     # a seed is what it is alone
     alone = scored(backbone(), given, tmp_path / "alone")
@@ -294,7 +456,10 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     given = posts()
     model = backbone(final="fold_average")
     averaged_ref, _ = trained(model, given, tmp_path)
-    averaged, retrained = model.score(averaged_ref, given, CARD, tmp_path), backbone().score(ref, given, CARD, root)
+    averaged, retrained = (
+        model.score("deu", averaged_ref, given, CARD, tmp_path),
+        backbone().score("deu", ref, given, CARD, root),
+    )
     inside = (given["fold"] >= 0).to_numpy()
     np.testing.assert_array_equal(averaged["logit"][inside], retrained["logit"][inside])
     assert (averaged["logit"][~inside] != retrained["logit"][~inside]).all()
@@ -305,7 +470,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     singles = []
     for fold in (0, 1):
         slot.load(tmp_path / averaged_ref.path / f"fold-{fold}-seed-0")
-        logits = module.score_tokens(slot.base, slot.base.tokens(given["text"].tolist()), 128)
+        logits = score_tokens(slot.base, slot.base.tokens(given["text"].tolist()), 128)
         held_out = (given["fold"] == fold).to_numpy()
         np.testing.assert_allclose(logits[held_out], averaged["logit"][held_out], atol=1e-5)
         singles.append(logits)
@@ -317,7 +482,7 @@ def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: 
     model = backbone(bases, languages=("eng",))
     assert model.speaks("eng") and not model.speaks("deu")
     ref, _ = trained(model, posts(), tmp_path)
-    table = model.score(ref, posts(), CARD, tmp_path)
+    table = model.score("deu", ref, posts(), CARD, tmp_path)
     assert list(table.columns) == SCORE_COLUMNS and len(table) == 0
     assert bases.loads == 0
 
@@ -347,7 +512,8 @@ def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
     assert AdapterRef.model_validate_json(line) == finished[1]
     assert said[0] == "deu fold 1 of 2: trained before"  # the last kill came before the language was closed
     pd.testing.assert_frame_equal(
-        backbone().score(finished[1], posts(), CARD, root), backbone().score(finished[1], posts(), CARD, finished[0])
+        backbone().score("deu", finished[1], posts(), CARD, root),
+        backbone().score("deu", finished[1], posts(), CARD, finished[0]),
     )
 
 
@@ -377,7 +543,9 @@ def test_a_disk_that_fills_leaves_nothing_half_and_the_next_run_ends_well(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(
+            InputError, match=r"cannot be written, its disk is full .*: free space there, or set POLAR_HOME"
+        ):
             trained(backbone(), posts(), tmp_path)
     assert count == written + 1
     assert not [file for file in tmp_path.rglob(".*") if file.is_file()]

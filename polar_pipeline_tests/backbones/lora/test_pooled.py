@@ -52,11 +52,11 @@ def test_every_language_gets_its_own_logits(
     for code, table in posts.items():
         ref = model.share(code, table, CARD, root, pooled, Progress())
         assert (ref.language, ref.posts_fingerprint) == (code, seen_fingerprint(table, CARD))
-        scores = model.score(ref, table, CARD, root)
+        scores = model.score(code, ref, table, CARD, root)
         assert scores["id"].tolist() == table["id"].tolist()
         assert scores["logit"].std() > 0
         outside = (table["fold"] < 0).to_numpy()
-        again = model.logits(ref, table.loc[outside, "text"].tolist(), root, (0,))
+        again = model.logits(code, ref, table.loc[outside, "text"].tolist(), root, (0,))
         np.testing.assert_allclose(again, scores["logit"].to_numpy()[outside], atol=1e-6)
 
 
@@ -70,7 +70,7 @@ def test_a_fold_is_held_out_in_all_languages_at_once(posts: dict[str, pd.DataFra
         model, root = backbone(), tmp_path / str(place)
         pooled = model.train_all(tables, CARD, root, Progress())
         ref = model.share("deu", tables["deu"], CARD, root, pooled, Progress())
-        found.append(model.score(ref, tables["deu"], CARD, root)["logit"].to_numpy())
+        found.append(model.score("deu", ref, tables["deu"], CARD, root)["logit"].to_numpy())
     held_out = (posts["deu"]["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(found[0][held_out], found[1][held_out])
     assert (found[0][~held_out] != found[1][~held_out]).all()
@@ -96,7 +96,41 @@ def test_a_language_that_is_left_out_has_no_scores(posts: dict[str, pd.DataFrame
     model = backbone(languages=("eng",))
     pooled = model.train_all(posts, CARD, tmp_path, Progress())
     ref = model.share("deu", posts["deu"], CARD, tmp_path, pooled, Progress())
-    assert model.score(ref, posts["deu"], CARD, tmp_path).empty
+    assert model.score("deu", ref, posts["deu"], CARD, tmp_path).empty
+
+
+def test_each_language_is_probed_with_its_own_dev_posts_and_no_other_takes_its_share(
+    trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
+) -> None:
+    model, root = trained
+    pooled = model.train_all(posts, CARD, root, Progress())
+    for code, table in posts.items():
+        ref = model.share(code, table, CARD, root, pooled, Progress())
+        probes = model.probes(ref, table, root)
+        dev = table[table["split"] == "dev"]
+        assert probes["id"].tolist() == dev["id"].tolist() and (probes["fold"] >= 0).all()
+        kept = sorted(root.rglob("*"))
+        again = model.logits(code, ref, dev["text"].tolist(), root, (0,))
+        np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
+        assert sorted(root.rglob("*")) == kept
+        other = "deu" if code == "eng" else "eng"
+        for ask in (
+            lambda ref=ref, other=other: model.score(other, ref, posts[other], CARD, root),
+            lambda ref=ref, other=other: model.logits(other, ref, ["a"], root, (0,)),
+        ):
+            with pytest.raises(InputError, match=f"language is '{code}', not '{other}'"):
+                ask()
+    with pytest.raises(InputError, match="was trained with other settings"):  # a share is no pooled adapter
+        model.share("deu", posts["deu"], CARD, root, ref, Progress())
+
+
+def test_what_the_training_of_all_took_is_known_when_it_is_found_again(
+    trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
+) -> None:
+    model, root = trained
+    found = Progress()
+    model.train_all(posts, CARD, root, found)
+    assert found.figures["train_seconds"] > 0 and found.figures["final-seed-0/loss"] > 0
 
 
 def test_the_tag_is_the_name_of_the_language() -> None:

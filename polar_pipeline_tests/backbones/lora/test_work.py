@@ -7,6 +7,7 @@ import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.lora.work import Work
+from polar_pipeline.errors import InputError
 
 REF = AdapterRef(
     path="tiny/deu/x", sha256="s", backbone="tiny", language="deu", config_fingerprint="c", posts_fingerprint="p"
@@ -65,7 +66,7 @@ def test_a_full_disk_leaves_no_half_of_a_model(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(InputError, match="No space"):
             work(tmp_path).finish("m", FILES, LOGITS)
     assert work(tmp_path).logits("m") is None
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -1,0 +1,232 @@
+"""Training through Dagster, with real adapters of a tiny model: many languages in a run, joint, pooled, and one at a time on a GPU."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.task.languages import LANGUAGES
+from polar_pipeline.tracking.runs import MlflowTracker
+from polar_pipeline_tests.defs.mini import TINY, Jobs, jobs_of, mini_project, mini_release
+
+CODES = ["eng", "deu", "hin"]
+PARTS = ("fold-0-seed-0", "fold-1-seed-0", "final-seed-0")
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often which model was loaded."""
+    found: Counter[str] = Counter()
+    load = Bases._load
+
+    def counted(self: Bases, settings: Any, root: Path) -> Any:
+        found[settings.model] += 1
+        return load(self, settings, root)
+
+    monkeypatch.setattr(Bases, "_load", counted)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLAR_DATA_DIR", str(mini_release(tmp_path / "release", CODES)))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty tracking store."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    MlflowTracker(folder / "mlflow.db", folder, "polar", "http://mlflow", "http://dagster").connect()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def jobs(root: Path, database: Path) -> Iterator[Jobs]:
+    """A project with one tiny backbone, its posts prepared."""
+    with jobs_of(mini_project(root, CODES), database) as found:
+        found.prepare()
+        yield found
+
+
+def partitions(result: dg.ExecuteInProcessResult, asset: str) -> list[str | None]:
+    return [event.partition for event in result.asset_materializations_for_node(asset)]
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    return str(event.step_failure_data.user_failure_data.description)
+
+
+def test_many_languages_in_one_run_load_the_base_once_and_are_found_by_their_own_runs(
+    jobs: Jobs, loads: Counter[str]
+) -> None:
+    result = jobs.run("train_adapters", ends=jobs.all)
+    assert result.success and loads == {"tiny:gemma3": 1}
+    assert partitions(result, "tiny_adapter") == CODES
+    trained = jobs.tracked("tiny_adapter")
+    assert {code: [run.info.status for run in runs] for code, runs in trained.items()} == {
+        code: ["FINISHED"] for code in CODES
+    }
+    taken = {event.partition: event.metadata for event in result.asset_materializations_for_node("tiny_adapter")}
+    for code in CODES:
+        done = jobs.run("language_pipeline", code)
+        assert done.success and done.output_for_node("thresholds").language == code
+        (event,) = done.asset_materializations_for_node("tiny_adapter")
+        for name in ("train_seconds", "train_loss", "train_tokens_per_second", "sha256", "models"):
+            assert event.metadata[name] == taken[code][name], name
+        first, second = jobs.tracked("tiny_adapter")[code]
+        for name in ("train_seconds", "train_loss", *(f"end/{part}/loss" for part in PARTS)):
+            assert second.data.metrics[name] == first.data.metrics[name] > 0, name
+        assert second.data.metrics["end/final-seed-0/loss"] == jobs.curve(first, "final-seed-0/loss")[-1]
+        (scored,) = done.asset_materializations_for_node("tiny_dev_probabilities")
+        assert scored.metadata["posts_per_second"] == taken[code]["posts_per_second"]
+    assert loads == {"tiny:gemma3": 1}  # what was trained is found, and so is what was scored then
+
+
+def test_a_language_that_fails_is_named_and_the_others_are_materialized(
+    jobs: Jobs, loads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polar_pipeline.backbones.lora import models
+
+    train = models.train_adapter
+
+    def full(slot: Any, fit: Any, *given: Any) -> None:
+        if fit.title.startswith("deu"):
+            raise MemoryError("no memory left")
+        train(slot, fit, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "train_adapter", full)
+        patch.setattr("time.sleep", lambda seconds: None)  # it is tried once more, in vain
+        result = jobs.run("train_adapters", ends=jobs.all)
+    assert not result.success and "1 of 3 languages failed (deu: MemoryError: no memory left)" in failure(result)
+    assert set(partitions(result, "tiny_adapter")) == {"eng", "hin"}
+    assert jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter")) == {"eng", "hin"}
+    folder = jobs.project.home.artifacts / "tiny_adapter"
+    assert {file.stem for file in folder.iterdir()} == {"eng", "hin"}
+    assert jobs.run("language_pipeline", "eng").success
+    assert loads == {"tiny:gemma3": 1}
+
+
+def test_a_language_without_posts_does_not_keep_the_others_from_it(jobs: Jobs) -> None:
+    (jobs.project.home.artifacts / "deduped_posts" / "hin.parquet").unlink()
+    result = jobs.run("train_adapters", ends=jobs.all)
+    assert "1 of 3 languages failed (hin: deduped_posts is not there: materialize it first.)" in failure(result)
+    assert partitions(result, "tiny_adapter") == ["eng", "deu"]
+
+
+def test_two_bases_that_are_released_are_loaded_once_each_and_not_for_what_is_finished(
+    root: Path, database: Path, loads: Counter[str]
+) -> None:
+    other = TINY | {"name": "other", "model": "tiny:qwen3"}
+    with jobs_of(mini_project(root, CODES, TINY, other), database, keep_bases=False) as jobs:
+        jobs.prepare()
+        assert jobs.run("train_adapters", ends=jobs.all).success
+        assert loads == {"tiny:gemma3": 1, "tiny:qwen3": 1}
+        for code in CODES:
+            assert jobs.run("language_pipeline", code).success
+        assert loads == {"tiny:gemma3": 1, "tiny:qwen3": 1}
+
+
+def test_languages_that_are_trained_together_have_a_curve_each(root: Path, database: Path, loads: Counter[str]) -> None:
+    with jobs_of(mini_project(root, CODES, TINY | {"together": 8}), database) as jobs:
+        jobs.prepare()
+        result = jobs.run("train_adapters", ends=jobs.all)
+        assert result.success and loads == {"tiny:gemma3": 1}
+        assert set(partitions(result, "tiny_adapter")) == set(CODES)
+        curves = {}
+        for code, (run,) in jobs.tracked("tiny_adapter").items():
+            assert run.info.status == "FINISHED"
+            curves[code] = [jobs.curve(run, f"{part}/loss") for part in PARTS]
+            assert all(curve and curve[-1] > 0 for curve in curves[code])
+            assert not [name for name in run.data.metrics if name.startswith(("eng-", "deu-", "hin-"))]
+            assert run.data.metrics["end/final-seed-0/loss"] == curves[code][-1][-1]
+        assert len({str(curve) for curve in curves.values()}) == 3
+
+
+def test_a_bad_language_does_not_keep_the_others_from_being_trained_together(root: Path, database: Path) -> None:
+    with jobs_of(mini_project(root, CODES, TINY | {"together": 8}), database) as jobs:
+        jobs.prepare()
+        assert jobs.run("train_adapters", ends=("deu", "deu")).success
+        (weights,) = (jobs.project.home.artifacts / "adapters" / "tiny" / "deu").rglob("adapter.safetensors")
+        weights.write_bytes(b"changed")
+        result = jobs.run("train_adapters", ends=jobs.all)
+        assert "1 of 3 languages failed (deu: adapter " in failure(result)
+        assert partitions(result, "tiny_adapter") == ["eng", "hin"]
+        for code in ("eng", "hin"):
+            (run,) = jobs.tracked("tiny_adapter")[code]
+            assert jobs.curve(run, "final-seed-0/loss")
+
+
+def test_the_pooled_adapter_has_a_job_of_its_own_and_every_language_its_share(
+    root: Path, database: Path, loads: Counter[str]
+) -> None:
+    with jobs_of(mini_project(root, CODES, TINY | {"scope": "pooled"}), database) as jobs:
+        early = jobs.run("train_pooled")
+        assert not early.success and "deduped_posts of eng, deu, hin are not there" in failure(early)
+        jobs.prepare()
+        result = jobs.run("train_pooled")
+        assert result.success
+        (event,) = result.asset_materializations_for_node("tiny_pooled_adapter")
+        assert event.partition is None and event.metadata["train_seconds"].value > 0
+        assert event.metadata["train_posts"].value == 3 * 20
+        for code in CODES:
+            done = jobs.run("language_pipeline", code)
+            assert done.success and done.output_for_node("thresholds").language == code
+        assert loads == {"tiny:gemma3": 1}
+        again = jobs.run("train_pooled")
+        (found,) = again.asset_materializations_for_node("tiny_pooled_adapter")
+        assert found.metadata["train_seconds"] == event.metadata["train_seconds"]
+        assert len(jobs.tracked("tiny_pooled_adapter")[""]) == 3
+
+
+def test_a_step_that_may_use_a_gpu_waits_for_its_slot(root: Path, database: Path) -> None:
+    with jobs_of(mini_project(root, CODES[:1], TINY | {"device": "auto"}), database) as jobs:
+        jobs.prepare()
+        slots = jobs.instance.event_log_storage
+        slots.set_concurrency_slots("gpu", 1)
+        assert slots.claim_concurrency_slot("gpu", "another-run", "training").is_claimed
+        results: list[dg.ExecuteInProcessResult] = []
+        thread = threading.Thread(target=lambda: results.append(jobs.run("language_pipeline", "eng")))
+        thread.start()
+        time.sleep(6)
+        assert thread.is_alive()
+        assert not jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter"))
+        slots.free_concurrency_slots_for_run("another-run")
+        thread.join(60)
+        assert results and results[0].success
+        assert jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter")) == {"eng"}
+
+
+@pytest.mark.slow
+def test_a_backfill_of_22_languages(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, loads: Counter[str]
+) -> None:
+    """The base is loaded once, and there are 22 adapters, 22 tracked runs, and a decision each."""
+    codes = list(LANGUAGES)
+    monkeypatch.setenv("POLAR_DATA_DIR", str(mini_release(tmp_path / "release", codes)))
+    with jobs_of(mini_project(tmp_path, codes), database) as jobs:
+        jobs.prepare()
+        result = jobs.run("train_adapters", ends=jobs.all)
+        assert result.success and loads == {"tiny:gemma3": 1}
+        assert sorted(map(str, partitions(result, "tiny_adapter"))) == sorted(codes)
+        trained = jobs.tracked("tiny_adapter")
+        assert {code: [run.info.status for run in runs] for code, runs in trained.items()} == {
+            code: ["FINISHED"] for code in codes
+        }
+        adapters = jobs.project.home.artifacts / "adapters" / "tiny"
+        assert sorted(folder.name for folder in adapters.iterdir()) == sorted(codes)
+        rest = ["corpus_audit", "tiny_dev_probabilities", "thresholds"]
+        for code in codes:
+            done = jobs.run("language_pipeline", code, only=rest)
+            assert done.success and done.output_for_node("thresholds").language == code
+        assert loads == {"tiny:gemma3": 1}
+    decisions = jobs.project.home.artifacts / "thresholds"
+    assert sorted(file.stem for file in decisions.iterdir()) == sorted(codes)
