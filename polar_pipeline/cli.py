@@ -37,9 +37,10 @@ def main() -> NoReturn:
         click.echo(f"polar: {error}", err=True)
         sys.exit(2)
     except Exception as error:
-        if not is_full(error):
+        home = Home.from_environment().root
+        if not is_full(error, home):
             raise
-        where = getattr(error, "filename", None) or Home.from_environment().root
+        where = getattr(error, "filename", None) or home
         click.echo(
             f"polar: the disk of {where} is full: free space there and start again; what was finished stays.", err=True
         )

@@ -15,12 +15,18 @@ from pathlib import Path
 from polar_pipeline.errors import InputError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOTHING = 1 << 20  # bytes, of which a page or two may be left
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error, whoever says so: the system, sqlite, or a library in its own words."""
+def is_full(error: BaseException | None, home: Path | None = None) -> bool:
+    """Whether a full disk is behind an error, whoever says so: the system, sqlite, or a library in its own words.
+
+    Where sqlite cannot make its journal it speaks of an I/O error, which is believed if the disk of `home` has nothing left.
+    """
     while error is not None:
+        if "disk I/O error" in str(error) and home is not None and home.exists():
+            return shutil.disk_usage(home).free < _NOTHING
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
         if "No space left on device" in str(error) or "database or disk is full" in str(error):

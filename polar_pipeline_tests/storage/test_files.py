@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,3 +104,13 @@ def test_a_full_disk_is_known_in_whatever_words(tmp_path: Path) -> None:
     assert is_full(nested()) and is_full(sqlite3.OperationalError("database or disk is full"))
     assert is_full(ValueError("I/O error: No space left on device (os error 28)"))  # as safetensors says it
     assert not is_full(OSError(errno.ENOENT, "No such file")) and not is_full(ValueError("full"))
+
+
+@pytest.mark.parametrize(("free", "full"), [(4096, True), (1 << 30, False)])
+def test_an_io_error_of_sqlite_is_a_full_disk_where_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    error = sqlite3.OperationalError("disk I/O error")
+    assert is_full(error, tmp_path) == full
+    assert not is_full(error) and not is_full(error, tmp_path / "gone")
