@@ -7,7 +7,7 @@ import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora import backbone as module
+from polar_pipeline.backbones.lora import models as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
@@ -28,7 +28,7 @@ def backbone(together: int = 4) -> LoraBackbone:
 
 def trained(tables: Tables, root: Path, progress: Progress | None = None, together: int = 4) -> dict[str, AdapterRef]:
     model = backbone(together)
-    model.train_together(tables, CARD, root, progress or Progress())
+    model.train_together(tables, CARD, root, dict.fromkeys(tables, progress or Progress()))
     return {code: model.train(code, table, CARD, root, progress or Progress()) for code, table in tables.items()}
 
 
@@ -102,4 +102,4 @@ def test_languages_with_models_enough_are_trained_by_themselves(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "train_adapters", lambda *_: pytest.fail("trained together"))
-    backbone(together=3).train_together(tables, CARD, tmp_path, Progress())
+    backbone(together=3).train_together(tables, CARD, tmp_path, dict.fromkeys(tables, Progress()))
