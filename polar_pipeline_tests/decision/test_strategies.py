@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
@@ -102,6 +102,7 @@ def test_simplex_weights_are_the_best_mean_there_is(seed: int, scale: float) -> 
     best = minimize(  # weights of any sum: the temperature
         lambda w: log_loss(labels, columns @ w), np.full(3, 1 / 3), bounds=[(0, None)] * 3, options={"ftol": 1e-12}
     )
+    assume(best.fun > 0.02)  # below, labels are all but separable, and the best weights know no end
     assert found <= best.fun + 1e-4
 
 

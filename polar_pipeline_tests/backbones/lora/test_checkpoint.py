@@ -54,7 +54,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(
         Path, "write_bytes", lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="its disk is full"):
         write_checkpoint(path, {"a": torch.ones(2)}, {"position": 2})
     found = read_checkpoint(path)
     assert found is not None and found[1] == {"position": 1}
