@@ -79,6 +79,8 @@ def table(rows: "list[dict[str, Any]]") -> dg.MetadataValue[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, float):
+        return float(f"{value:.5g}")  # a table is read by people
     return "" if value is None else value
 
 
