@@ -36,6 +36,9 @@ def main() -> NoReturn:
     except InputError as error:
         click.echo(f"polar: {error}", err=True)
         sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("polar: interrupted; what was finished stays.", err=True)
+        sys.exit(130)
     except Exception as error:
         home = Home.from_environment().root
         if not is_full(error, home):
@@ -45,9 +48,6 @@ def main() -> NoReturn:
             f"polar: the disk of {where} is full: free space there and start again; what was finished stays.", err=True
         )
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("polar: interrupted; what was finished stays.", err=True)
-        sys.exit(130)
     sys.exit(0)
 
 
@@ -123,7 +123,11 @@ def ui(profile: str, dagster_port: int, mlflow_port: int) -> None:
             click.echo(
                 f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C stops both."
             )
-        click.echo(f"the {wait_for_end(running)} ended; its messages are above.", err=True)
+        try:
+            ended = wait_for_end(running)
+        except KeyboardInterrupt:
+            return
+        click.echo(f"the {ended} ended; its messages are above.", err=True)
         sys.exit(1)
 
 

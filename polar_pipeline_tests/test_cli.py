@@ -2,9 +2,12 @@
 
 import functools
 import http.server
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +84,42 @@ def test_a_model_that_is_not_there_is_said_before_anything_is_written(tmp_path: 
     done = polar(tmp_path / "home", "run", "--all", "--profile", str(own), check=False)
     assert done.returncode == 2 and not (tmp_path / "home").exists()
     assert "model './gone' of backbone 'tiny_gemma' is no folder: correct its path" in done.stderr
+
+
+LINEAR = """
+name: own
+description: Quick.
+data: bundled
+languages: [deu, eng, hin]
+backbones: [{name: linear, kind: linear}]
+"""
+
+
+def test_ctrl_c_ends_a_run_soon_and_resume_goes_on(tmp_path: Path) -> None:
+    home, profile = tmp_path / "home", tmp_path / "own.yaml"
+    profile.write_text(LINEAR)
+    arguments = ["run", "--all", "--profile", str(profile), "--jobs", "1"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "polar_pipeline", *arguments],
+        env={**os.environ, "POLAR_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while not (home / "artifacts" / "raw_posts").exists():
+            assert time.monotonic() < end and running.poll() is None
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert "of 3 languages are done; the same command with --resume goes on" in said
+    assert said.splitlines()[-1] == "polar: interrupted; what was finished stays."
+    assert "Traceback" not in said
+    assert len(list((home / "predictions").glob("*.csv"))) < 3  # what had not started was dropped
+    polar(home, *arguments, "--resume")
+    assert len(list((home / "predictions").glob("*.csv"))) == 3
 
 
 def test_version(tmp_path: Path) -> None:

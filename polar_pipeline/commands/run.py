@@ -44,7 +44,7 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     if done:
         report = run_report(project)
         failed += [report] if report.error else []
-        _print_table([done[code] for code in codes if code in done])
+        _print_table([done[code] for code in codes if code in done], project.card.label.positive)
         _print_places(project, report, time.perf_counter() - started)
     for outcome in failed:
         click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
@@ -127,14 +127,14 @@ def _line(outcome: Outcome, count: int, total: int, seconds: float) -> str:
     return f"[{count}/{total}] {outcome.language}  {result}  ({60 * rate:.1f} languages/min{left})"
 
 
-def _print_table(decisions: list[Decision]) -> None:
+def _print_table(decisions: list[Decision], positive: str) -> None:
     table = Table(
         title="Macro-F1 out of fold, with its 95% interval",
         title_justify="left",
         box=SIMPLE_HEAD,
         collapse_padding=True,
     )
-    for column in ("language", "", "posts", "polarized", "macro-F1", "interval", "threshold"):
+    for column in ("language", "", "posts", positive, "macro-F1", "interval", "threshold"):
         table.add_column(column, justify="left" if column in ("language", "") else "right", no_wrap=True)
     for decision in decisions:
         estimate = decision.out_of_fold

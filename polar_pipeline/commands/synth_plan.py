@@ -63,7 +63,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
         what = "makes no synthetic posts" if settings.source == "none" else "perturbs real posts on this machine"
         click.echo(
             f"profile {project.profile.name} {what} (synthesis.source: {settings.source}): no request, $ 0. "
-            "With synthesis.source: endpoint it would ask one."
+            "synthesis.source: endpoint would have a model asked."
         )
         return 0
     total, table = Row(), _table()
@@ -73,7 +73,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
         table.add_row(code, *_cells(row))
     table.add_section()
     table.add_row("all", *_cells(total))
-    Console(width=max(Console().width, 120)).print(table)
+    Console(width=max(Console().width, 150)).print(table)
     for line in _remarks(project, total):
         click.echo(line)
     return 0

@@ -6,10 +6,12 @@ shows like any other. What does not belong here: printing, and anything that com
 
 import functools
 import os
+import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import dagster as dg
@@ -25,6 +27,7 @@ from polar_pipeline.errors import InputError
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+_PATIENCE = 15.0  # seconds that workers have to end when they are asked to
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -52,17 +55,38 @@ def run_languages(project: Project, profile: str, codes: list[str], processes: i
         killed = fail_orphans(instance)
     for run_id in killed:
         make_tracker(project).close_killed(run_id)
-    with ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn")) as pool:
-        try:
-            failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []
-            yield from failed
-            if project.profile.trains_in_turn and not failed:
-                _adapters_first(project, profile, codes, pool)
-            for future in as_completed([] if failed else [pool.submit(_run_language, profile, code) for code in codes]):
-                yield future.result()
-        except BaseException:  # Ctrl-C too: what has not started is dropped, what runs is let finish
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn"), initializer=_leave_ctrl_c)
+    try:
+        failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []
+        yield from failed
+        if project.profile.trains_in_turn and not failed:
+            _adapters_first(project, profile, codes, pool)
+        for future in as_completed([] if failed else [pool.submit(_run_language, profile, code) for code in codes]):
+            yield future.result()
+    except BaseException:  # Ctrl-C too: what has not started is dropped, and what runs is ended
+        _end(pool)
+        raise
+    pool.shutdown()
+
+
+def _leave_ctrl_c() -> None:
+    """A terminal sends Ctrl-C to all processes. Workers, and what they start, leave it to the first one, which ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the workers: asked to, so that Dagster and MLflow note it, and after a while without asking."""
+    workers = active_children()
+    pool.shutdown(wait=False, cancel_futures=True)
+    try:
+        for worker in workers:
+            worker.terminate()
+        end = time.monotonic() + _PATIENCE
+        for worker in workers:
+            worker.join(max(end - time.monotonic(), 0))
+    finally:  # a second Ctrl-C waits no longer
+        for worker in workers:
+            worker.kill()
 
 
 def _pooled_first(project: Project, profile: str, pool: ProcessPoolExecutor) -> list[Outcome]:

@@ -49,7 +49,8 @@ class Scale(NamedTuple):
 def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card: TaskCard, profile: Profile) -> str:
     """The page. `absent` gives the reason for each language that is not in `evidence`, which must not be empty."""
     made_up = profile.data == "bundled"
-    reference = {} if made_up else load_reference()
+    # the figures are those of the task that comes with the package, on its official data
+    reference = {} if made_up or profile.task != Profile.model_fields["task"].default else load_reference()
     ordered = sorted(evidence, key=lambda item: (item.name, item.language))
     rows = [_row(item, reference.get(item.language), profile.report.shift_auc_warning) for item in ordered]
     summary, means = summary_row(ordered), _reference_means(rows)

@@ -64,7 +64,12 @@ def make_posts(
 
 def _nothing(language: str, outcomes: Counter[str]) -> str:
     how = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+    form = (
+        '; an answer is to be {"posts": [texts]}, as the JSON schema in response_format says'
+        if outcomes["malformed"]
+        else ""
+    )
     return (
-        f"{language}: no request brought posts ({how}): change synthesis.model or base_url; after `polar synth retry "
+        f"{language}: no request brought posts ({how}{form}): change synthesis.model or base_url; after `polar synth retry "
         f"--language {language}` refused and unreadable answers are asked for again."
     )

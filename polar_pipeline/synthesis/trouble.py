@@ -12,7 +12,11 @@ from polar_pipeline.task.synthesis import SynthesisSettings
 
 _FREE, _PAID = 5, 20  # requests that ended badly before nothing more is sent; answers differ by what was asked
 _FINAL = (UNREACHED, "status 403", "status 404")  # no address, no permission, no such model: so for all
-_WORDS = {"refused": "refuses", "malformed": "answers without the JSON that was asked for", "truncated": "cuts off"}
+_WORDS = {
+    "refused": "refuses",
+    "malformed": "answers without the JSON that response_format asks for to",
+    "truncated": "cuts off",
+}
 
 
 class Trouble:

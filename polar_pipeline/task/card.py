@@ -5,6 +5,7 @@ What does not belong here: how the task is solved (that is the profile) and whic
 
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,7 +53,7 @@ class TaskCard(BaseModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
-    metric: str
+    metric: Literal["macro-F1"] = "macro-F1"  # what is decided by and reported; a card may not name another
     label: Label
     auxiliary: Auxiliary = Auxiliary()
     canaries: tuple[str, ...] = ()

@@ -48,6 +48,12 @@ def test_it_shows_every_language_with_its_numbers_and_the_mean() -> None:
     assert "on test" not in page.split("Threshold and calibration")[1].split("German")[0]
 
 
+def test_another_task_is_not_held_against_the_leaderboard_of_this_one() -> None:
+    profile = PROFILE.model_copy(update={"task": "own/card.yaml"})
+    page = Page(render_report([evidence("deu"), evidence("swa", seed=1)], {}, CARD, profile)).text
+    assert "baseline scored" not in page and "the winner" not in page
+
+
 def test_test_scores_are_shown_where_there_are_labels() -> None:
     labels = pd.Series([0, 1] * 30, index=[f"deu_{i}" for i in range(220, 280)], dtype="Int8")
     item = evidence("deu", test_labels=labels)

@@ -97,7 +97,9 @@ def test_the_same_refusal_again_and_again_stops_with_the_endpoints_words(
 
 def test_useless_answers_of_several_kinds_are_a_failure_together(tmp_path: Path) -> None:
     with running(tmp_path, {"refusal": 0.5, "malformed": 0.5}) as server:
-        with pytest.raises(InputError, match=r"(refuses|answers without the JSON that was asked for) every request"):
+        with pytest.raises(
+            InputError, match=r"(refuses|answers without the JSON that response_format asks for to) every request"
+        ):
             ask(made.settings(base_url=server.url, posts=1200), tmp_path)
         assert server.get("count")["calls"] < 60
 
@@ -131,7 +133,16 @@ def test_an_account_that_runs_dry_ends_it_and_keeps_what_there_is(tmp_path: Path
     assert done.outcomes["ok"] > 0 and "has no money left" in done.stopped
 
 
-@pytest.mark.parametrize(("fate", "how"), [("refusal", "10 refused"), ("malformed", "10 malformed")])
+@pytest.mark.parametrize(
+    ("fate", "how"),
+    [
+        ("refusal", "10 refused"),
+        (
+            "malformed",
+            '10 malformed; an answer is to be {"posts": .texts.}, as the JSON schema in response_format says',
+        ),
+    ],
+)
 def test_useless_answers_alone_are_a_failure_now_and_again_and_another_address_is_asked_anew(
     tmp_path: Path, fate: str, how: str
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.memory import TooLarge
 from polar_pipeline.backbones.lora.whole import Whole
+from polar_pipeline.errors import InputError
 from polar_pipeline.task.backbones import LoraSettings
 
 # what a loaded model depends on; backbones that differ elsewhere share it
@@ -24,6 +25,7 @@ class Bases:
 
     def __init__(self) -> None:
         self._slots: dict[str, Place] = {}
+        self._refused: dict[str, str] = {}  # why a model cannot be had: the hub is not asked again for every language
         self.loads = 0  # how often a base was loaded
 
     def slot(self, settings: LoraSettings, root: Path) -> Place:
@@ -39,8 +41,16 @@ class Bases:
         """Which weights the base of `settings` are: of the one that is loaded, else by its files or the hub's commit, without loading it."""
         from polar_pipeline.backbones.lora.loading import base_identity
 
-        loaded = self._slots.get(settings.model_dump_json(include=_LOADED_BY))
-        return loaded.base.identity if loaded else base_identity(settings, root / "bases")
+        key = settings.model_dump_json(include=_LOADED_BY)
+        if key in self._slots:
+            return self._slots[key].base.identity
+        if key in self._refused:
+            raise InputError(self._refused[key])
+        try:
+            return base_identity(settings, root / "bases")
+        except InputError as error:
+            self._refused[key] = str(error)
+            raise
 
     def release(self) -> None:
         """Give the memory back."""

@@ -70,3 +70,18 @@ def test_what_was_released_is_loaded_again_and_a_failure_leaves_none_behind(tmp_
     with pytest.raises(InputError):
         bases.slot(settings(model="tiny:none"), tmp_path)
     assert bases.slot(settings(), tmp_path).base.name == "tiny:gemma3" and bases.loads == 2
+
+
+def test_a_model_that_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def nobody(*_: object) -> str:
+        asked.append(1)
+        raise InputError("no such model")
+
+    monkeypatch.setattr(loading, "base_identity", nobody)
+    bases = Bases()
+    for _ in range(3):
+        with pytest.raises(InputError, match="no such model"):
+            bases.identity(settings(model="somebody/something"), tmp_path)
+    assert len(asked) == 1
