@@ -30,8 +30,8 @@ from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.task.backbones import LinearSettings
-from polar_pipeline.task.profile import load_profile
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import load_profile
 from polar_pipeline_tests.backbones.linear.peers import vectorizer
 
 

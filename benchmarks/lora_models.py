@@ -7,7 +7,7 @@ import torch
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.norms import fuse_norms
 from polar_pipeline.backbones.lora.tiny import tokenizer
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 LONGEST = 256
 TINY = {"vocab_size": 260, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "head_dim": 16}

@@ -11,7 +11,7 @@ from lora_models import LONGEST
 from polar_pipeline.backbones.lora.attempts import attempted
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.rows import Rows
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 _PARTS = (1, 2, 4, 8, 16)  # how often the rows of a step are divided until they fit
 

@@ -41,7 +41,7 @@ from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 BYTES_A_TOKEN = 4
 

@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--profile", default="cpu" if os.environ.get("POLAR_DATA_DIR") else "demo")
     parser.add_argument("--language", action="append")
     arguments = parser.parse_args()
-    from polar_pipeline.task.profile import load_profile
+    from polar_pipeline.settings.profile import load_profile
 
     codes = arguments.language or load_profile(arguments.profile).codes
     alone, whole = plain(arguments.profile, codes), orchestrated(arguments.profile, codes)

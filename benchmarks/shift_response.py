@@ -27,7 +27,7 @@ from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats, macro_f1
-from polar_pipeline.task.profile import FoldSettings
+from polar_pipeline.settings.profile import FoldSettings
 
 STEPS = 200  # of EM
 

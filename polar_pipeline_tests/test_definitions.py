@@ -11,9 +11,9 @@ import pytest
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import Profile
 
 HEAVY = (
     "torch",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
 
 ROOT = Path(__file__).parents[1]

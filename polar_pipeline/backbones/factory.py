@@ -6,8 +6,8 @@ from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
-from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LoraSettings
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LoraSettings
+from polar_pipeline.settings.profile import Profile
 
 
 def make_backbone(settings: BackboneSettings, profile: Profile, bases: Bases | None = None) -> Backbone:

@@ -17,8 +17,8 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
-from polar_pipeline.task.backbones import ImportedSettings
 from polar_pipeline.task.card import TaskCard
 
 _KEYS = ["seed", "split", "id"]

@@ -18,11 +18,11 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import ImportedSettings, LoraSettings
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.record import read_record
 from polar_pipeline.synthesis.endpoint import check_endpoint
-from polar_pipeline.task.backbones import ImportedSettings, LoraSettings
 from polar_pipeline.task.languages import language
-from polar_pipeline.task.profile import Profile
 
 
 def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:

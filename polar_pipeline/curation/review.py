@@ -11,12 +11,12 @@ from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import make_embedder
 from polar_pipeline.curation.second_look import SecondLook
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.endpoint import Endpoint, Progress
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
-from polar_pipeline.task.profile import Profile
 
 
 class Review(NamedTuple):

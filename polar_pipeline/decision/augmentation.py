@@ -19,8 +19,8 @@ from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import nested_predictions
 from polar_pipeline.metrics.intervals import Interval, paired_interval
 from polar_pipeline.metrics.scores import Ints, macro_f1
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import Profile
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
 # the best of four is taken, so each interval is wider, that all of them may hold together at 95% (Bonferroni)

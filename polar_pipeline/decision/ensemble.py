@@ -19,8 +19,8 @@ from polar_pipeline.decision.strategies import Combination
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion, macro_f1_interval
 from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.profile import Profile
 
 _DEV_FOLDS = 5
 

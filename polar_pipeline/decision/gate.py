@@ -6,9 +6,9 @@ import pandas as pd
 
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.decision.augmentation import ShareResult, evaluate_shares, helpful_share
-from polar_pipeline.task.backbones import LinearSettings
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import Profile
 
 
 class Gate(NamedTuple):

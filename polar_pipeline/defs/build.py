@@ -25,7 +25,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.schedules import weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 
 def build_defs(

@@ -21,7 +21,7 @@ from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import BackboneSettings, LoraSettings
+from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
 
 
 def raw_posts_checks(project: Project) -> dg.AssetChecksDefinition:

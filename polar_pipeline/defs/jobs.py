@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from polar_pipeline.task.backbones import LoraSettings
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.settings.profile import Profile
 
 LANGUAGE_JOB, REPORT_JOB, ADAPTERS_JOB = "language_pipeline", "report", "train_adapters"
 PREPARE_JOB, POOLED_JOB = "prepare_posts", "train_pooled"

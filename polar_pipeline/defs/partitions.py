@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.settings.profile import Profile
 
 
 def language_partitions(profile: Profile) -> dg.StaticPartitionsDefinition:

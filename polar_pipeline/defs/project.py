@@ -8,10 +8,10 @@ from pathlib import Path
 from polar_pipeline.corpus.release import release_folder
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import TaskCard, load_card
-from polar_pipeline.task.profile import DEFAULT_PROFILE, Profile, load_profile
 
 # Raised when a stage's results change though no setting did, so that Dagster shows what is out of date.
 STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 1, "report": 1}

@@ -18,9 +18,9 @@ from polar_pipeline.report.parts import WANTED, parts, place, wanted_labels
 from polar_pipeline.report.plots import curve_svg, overview_svg, reliability_svg
 from polar_pipeline.report.reference import Reference, load_reference
 from polar_pipeline.report.scrutiny import DevTuned
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.profile import Profile
 
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "scikit-learn", "torch")
 

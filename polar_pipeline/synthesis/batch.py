@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import TOO_LATE, Attempt, failed, open_sdk, request_body
 from polar_pipeline.synthesis.endpoint import Progress, address, without_key
 from polar_pipeline.synthesis.ledger import Ledger
@@ -22,7 +23,6 @@ from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.reading import read_reply
 from polar_pipeline.synthesis.request import Request
 from polar_pipeline.synthesis.trouble import Trouble, dearer, no_batches, sentence
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
     import openai

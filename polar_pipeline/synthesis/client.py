@@ -9,12 +9,12 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.endpoint import address, key, without_key
 from polar_pipeline.synthesis.pace import Pace, remaining
 from polar_pipeline.synthesis.prices import answer_format
 from polar_pipeline.synthesis.reading import read_reply
 from polar_pipeline.synthesis.request import Reply, Request
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

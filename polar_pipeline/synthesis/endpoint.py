@@ -10,8 +10,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.task.languages import Language
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _OPENAI = "https://api.openai.com/v1"
 

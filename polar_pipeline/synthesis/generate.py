@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.batch import Batches
 from polar_pipeline.synthesis.client import Attempt, Client
@@ -23,7 +24,6 @@ from polar_pipeline.synthesis.patience import Patience
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.request import Reply, Request
 from polar_pipeline.synthesis.trouble import Trouble, dearer, no_money
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _LOOK_AGAIN = 0.05  # seconds until a cap is looked at again
 _SAY_EVERY = 5.0  # seconds between two lines of progress

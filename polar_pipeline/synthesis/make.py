@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.answers import NO_CALLS, Calls
 from polar_pipeline.synthesis.endpoint import Progress
 from polar_pipeline.synthesis.generate import generate
@@ -17,7 +18,6 @@ from polar_pipeline.synthesis.prompts import Style, request
 from polar_pipeline.synthesis.request import Request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 
 class Made(NamedTuple):

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import regex
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.plan import Balance, prompt_pool
 from polar_pipeline.synthesis.posts import as_table, ids
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 SOURCE = "perturbed"
 _MENTION = regex.compile(r"@[\w.]+")

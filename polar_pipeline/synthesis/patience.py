@@ -8,8 +8,8 @@ import asyncio
 import random
 import time
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import Attempt
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0  # seconds of the backoff
 _SILENCE = 10  # time-outs without an answer to anyone, after which refusals that name a wait are no longer waited for

@@ -14,10 +14,10 @@ import pandas as pd
 
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.parents import Labels, Parents
 from polar_pipeline.synthesis.request import STRATEGIES, Strategy
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 
 class Errand(NamedTuple):

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.request import Request
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _MILLION = 1_000_000
 _OVERHEAD = 16  # tokens of a message's frame: role, separators; a handful in every published chat format

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import regex
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.endpoint import address
 from polar_pipeline.synthesis.plan import Errand
 from polar_pipeline.synthesis.request import Message, Request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import Language
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _SYSTEM = """You write social-media posts that a classifier for content moderation is trained on.
 The classifier must learn to tell posts that are {positive} from posts that are not.

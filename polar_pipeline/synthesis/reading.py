@@ -3,9 +3,9 @@
 import json
 from typing import Any, TypeGuard
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.prices import dollars, worst_tokens
 from polar_pipeline.synthesis.request import Reply, Request
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _MOST_TOKENS = 10**9  # of one answer; a count above it is no count
 _MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)

@@ -6,9 +6,9 @@ What does not belong here: a failure among successes; that is counted, and the r
 from collections import Counter
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.answers import USELESS
 from polar_pipeline.synthesis.client import BROKEN, TOO_LATE, UNREACHED
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 _FREE, _PAID = 5, 20  # requests that ended badly before nothing more is sent; answers differ by what was asked
 _FINAL = (UNREACHED, "status 403", "status 404")  # no address, no permission, no such model: so for all

@@ -12,7 +12,7 @@ from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import ImportedSettings
+from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline_tests.corpus.tables import CARD, posts_of
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]

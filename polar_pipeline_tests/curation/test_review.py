@@ -9,9 +9,9 @@ from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.curation.review import review
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
 from polar_pipeline.synthesis.make import make_posts
-from polar_pipeline.task.profile import Profile
 from polar_pipeline_tests.synthesis import made
 
 

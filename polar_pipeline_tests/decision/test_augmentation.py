@@ -12,10 +12,10 @@ from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import SHARES, ShareResult, compared, evaluate_shares, helpful_share
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.metrics.scores import macro_f1
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import load_profile
 from polar_pipeline.synthesis.posts import as_table
-from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import load_profile
 
 CARD = load_card("polar")
 PROFILE = load_profile("demo")

@@ -7,9 +7,9 @@ from polar_pipeline.decision import gate as module
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import gate
 from polar_pipeline.metrics.intervals import Interval
+from polar_pipeline.settings.profile import Profile
+from polar_pipeline.settings.synthesis import CurationSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import Profile
-from polar_pipeline.task.synthesis import CurationSettings
 
 
 @pytest.mark.parametrize(("most", "chosen"), [(0.5, 0.5), (0.3, 0.2), (0.1, 0.0)])

@@ -10,8 +10,8 @@ from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict, predict_new, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import Profile
 from polar_pipeline_tests.decision.made import make_posts, truth
 
 CARD = load_card("polar")

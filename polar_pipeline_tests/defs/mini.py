@@ -14,9 +14,9 @@ from mlflow.entities import Run
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.project import Project
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import Profile
 
 TINY = {"name": "tiny", "kind": "lora", "model": "tiny:gemma3", "device": "cpu", "rank": 2, "alpha": 4, "epochs": 1}
 TINY |= {"learning_rate": 5e-3, "max_length": 16, "token_budget": 256, "recompute": "never"}

@@ -9,7 +9,7 @@ from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
-from polar_pipeline.task.profile import Profile
+from polar_pipeline.settings.profile import Profile
 
 PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.synthesis import SynthesisSettings
 
 CARD = load_card("polar")
 

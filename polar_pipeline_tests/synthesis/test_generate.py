@@ -15,11 +15,11 @@ import openai  # noqa: F401 - forked with the rest
 import pytest
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import make_posts, planned_requests
 from polar_pipeline.synthesis.request import Request
-from polar_pipeline.task.synthesis import SynthesisSettings
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.server import COMPLETION, PROMPT
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.generate import Generated, generate
 from polar_pipeline.synthesis.ledger import Budget, Ledger
 from polar_pipeline.synthesis.make import make_posts, planned_requests
-from polar_pipeline.task.synthesis import SynthesisSettings
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.test_generate import running
 

@@ -20,8 +20,8 @@ from polar_pipeline.backbones.linear.model import Features, LinearModel, fit, lo
 from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count_known, ngrams
 from polar_pipeline.backbones.linear.surface import Scaling, surface_features
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.backbones import LinearSettings
 from polar_pipeline.task.card import TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused

@@ -15,8 +15,8 @@ from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.fused import fuse_adapter
 from polar_pipeline.backbones.lora.head import draw_head
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import canonical_json
-from polar_pipeline.task.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

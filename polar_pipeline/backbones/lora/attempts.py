@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 Result = TypeVar("Result")
 

@@ -23,8 +23,8 @@ from polar_pipeline.backbones.lora.tables import Tensors, probe_tables, score_ta
 from polar_pipeline.backbones.lora.work import Work
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused

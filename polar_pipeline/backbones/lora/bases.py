@@ -10,7 +10,7 @@ from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.memory import TooLarge
 from polar_pipeline.backbones.lora.whole import Whole
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 # what a loaded model depends on; backbones that differ elsewhere share it
 _LOADED_BY = {"model", "revision", "device", "threads", "dtype", "four_bit", "tuning"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from polar_pipeline.backbones.lora.tiny import check_tiny
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
 

@@ -20,9 +20,9 @@ from polar_pipeline.backbones.lora.language import Language
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.backbones import LoraSettings
 
 
 class NotAsTrained(InputError):

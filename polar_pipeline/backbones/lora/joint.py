@@ -25,7 +25,7 @@ from polar_pipeline.backbones.lora.schedule import divisors, schedule, step_weig
 from polar_pipeline.backbones.lora.stacked import Stack, State
 from polar_pipeline.backbones.lora.training import measured
 from polar_pipeline.metrics.scores import Ints
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

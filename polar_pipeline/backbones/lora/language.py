@@ -13,8 +13,8 @@ from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loss import row_weights
 from polar_pipeline.backbones.lora.rows import Fit, Mask, Rows
 from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
-from polar_pipeline.task.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 
 _PROBE = 400  # posts whose logits are noted in training and held against those of the adapter read from disk

@@ -15,8 +15,8 @@ from polar_pipeline.backbones.lora.memory import TooLarge, refuse_too_large, rem
 from polar_pipeline.backbones.lora.norms import fuse_norms
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.backbones import LoraSettings
 
 # multimodal checkpoints, as published and as transformers 5 writes them
 _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}

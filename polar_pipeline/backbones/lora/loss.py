@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polar_pipeline.metrics.scores import Floats, Ints
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 _FOUR_BIT = (
     0.5 + 4.127 / 64 / 8

@@ -20,8 +20,8 @@ from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.training import train_adapter
 from polar_pipeline.backbones.lora.work import Work
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.files import write_atomic
-from polar_pipeline.task.backbones import LoraSettings
 
 
 class Job(NamedTuple):

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from polar_pipeline.backbones.lora.language import probe_rows, seen_fingerprint
 from polar_pipeline.backbones.lora.tables import Tensors, probe_key, probe_tables, score_tables, texts_outside
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 

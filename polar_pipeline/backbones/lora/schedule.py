@@ -8,7 +8,7 @@ import numpy as np
 from polar_pipeline.backbones.lora.batches import Step, plan
 from polar_pipeline.backbones.lora.rows import Rows
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 _NEXT_TO_NOTHING = 1e-12
 

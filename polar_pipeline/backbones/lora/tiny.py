@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import TINY
 from polar_pipeline.storage.files import write_folder_atomic
-from polar_pipeline.task.backbones import TINY
 
 VERSION = 1  # raised when the same name and seed give other weights
 

@@ -24,7 +24,7 @@ from polar_pipeline.backbones.lora.rows import Fit
 from polar_pipeline.backbones.lora.schedule import divisors, schedule, step_weights
 from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.metrics.scores import Ints, macro_f1
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

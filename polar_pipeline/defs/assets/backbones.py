@@ -19,7 +19,7 @@ from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.step import StepContext
 from polar_pipeline.defs.tracked import tracked_asset
-from polar_pipeline.task.backbones import BackboneSettings, LoraSettings
+from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
 from polar_pipeline.tracking.base import TrackedRun
 
 GPU_POOL = "gpu"

@@ -16,7 +16,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.step import StepContext
 from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.tracking.base import TrackedRun
 
 

@@ -17,9 +17,9 @@ from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.step import StepContext
 from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.make import Made, make_posts
-from polar_pipeline.task.profile import Profile
 from polar_pipeline.tracking.base import TrackedRun
 
 

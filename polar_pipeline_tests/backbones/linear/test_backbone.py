@@ -13,9 +13,9 @@ from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.task.backbones import LinearSettings
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import FoldSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import FoldSettings
 
 CARD = load_card("polar")
 

@@ -7,8 +7,8 @@ import torch
 
 from polar_pipeline.backbones.lora.checkpoint import read_checkpoint, write_checkpoint
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
-from polar_pipeline.task.profile import load_profile
+from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.settings.profile import load_profile
 
 
 def test_tensors_and_facts_come_back(tmp_path: Path) -> None:

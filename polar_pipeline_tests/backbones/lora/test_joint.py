@@ -15,7 +15,7 @@ from polar_pipeline.backbones.lora.joint import train_adapters
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.rows import Fit, Rows
 from polar_pipeline.backbones.lora.training import train_adapter
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora import processes
 
 PLAIN: dict[str, Any] = {

@@ -19,7 +19,7 @@ from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora.examples import settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
 

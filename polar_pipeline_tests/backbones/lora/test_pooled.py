@@ -14,9 +14,9 @@ from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.settings.profile import FoldSettings
 from polar_pipeline.task.card import load_card
-from polar_pipeline.task.profile import FoldSettings
 
 CARD = load_card("polar")
 SETTINGS = {"model": "tiny:gemma3", "device": "cpu", "epochs": 1, "max_length": 24, "token_budget": 1024, "rank": 2}

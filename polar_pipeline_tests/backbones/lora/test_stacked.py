@@ -11,7 +11,7 @@ from polar_pipeline.backbones.lora.blocks import blocks
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.stacked import Stack
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.backbones import LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 
 ROWS = [np.arange(4, 4 + length) for length in (3, 9, 5)]
 

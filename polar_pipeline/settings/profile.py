@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
+from polar_pipeline.settings.base import Settings, read_settings
+from polar_pipeline.settings.synthesis import CurationSettings, SynthesisSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
-from polar_pipeline.task.settings import Settings, read_settings
-from polar_pipeline.task.synthesis import CurationSettings, SynthesisSettings
 
 DEFAULT_PROFILE = "cpu"
 STRATEGIES = ("equal", "simplex", "ridge")  # of combining several backbones; one alone goes by its name

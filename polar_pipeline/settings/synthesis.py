@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from polar_pipeline.settings.base import Settings
 from polar_pipeline.task.languages import language
-from polar_pipeline.task.settings import Settings
 
 
 def _sums_to_one(value: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from polar_pipeline.task.synthesis import CurationSettings, SynthesisSettings
+from polar_pipeline.settings.synthesis import CurationSettings, SynthesisSettings
 
 OWN = {"khm": {"posts": 300, "shares": (0.7, 0.3, 0.0)}}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.profile import Profile, bundled_profiles, load_profile
+from polar_pipeline.settings.profile import Profile, bundled_profiles, load_profile
 
 FOLDER = Path(__file__).parents[2] / "polar_pipeline" / "profiles"
 

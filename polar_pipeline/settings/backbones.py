@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from polar_pipeline.task.settings import Settings
+from polar_pipeline.settings.base import Settings
 
 TINY = "tiny:"  # a model that is built in place, such as tiny:gemma3
 

@@ -1,0 +1,1 @@
+"""How a task is solved: the profile, a file per section, and how YAML becomes validated settings."""
