@@ -67,19 +67,17 @@ def polar() -> None:
     default=None,
     help="Languages at a time; default: one per core, and one where models are trained on a GPU.",
 )
-@click.option(
-    "--resume", is_flag=True, help="Skip languages that these settings and posts have been decided for already."
-)
-def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, resume: bool) -> None:
-    """Materialize languages, then the report and the submission."""
+@click.option("--force", is_flag=True, help="Compute again what is current too.")
+def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, force: bool) -> None:
+    """Make whatever is not current of these languages, then the report and the submission."""
     from polar_pipeline.commands.run import default_jobs, run_pipeline
     from polar_pipeline.defs.project import Project
 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     project = Project.load(profile)
-    codes = project.profile.codes if everything else project.check_languages(languages)
-    sys.exit(run_pipeline(project, profile, codes, jobs or default_jobs(project.profile), resume))
+    codes = project.codes if everything else project.check_languages(languages)
+    sys.exit(run_pipeline(project, codes, jobs or default_jobs(project.profile), force))
 
 
 @polar.command()

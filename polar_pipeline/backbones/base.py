@@ -24,9 +24,12 @@ class Progress:
     """Where a training says how far it is, and what it measures on the way; by default nobody listens."""
 
     def __init__(
-        self, say: Callable[[str], None] | None = None, measure: Callable[[int, dict[str, float]], None] | None = None
+        self,
+        say: Callable[[str], None] | None = None,
+        measure: Callable[[int, dict[str, float]], None] | None = None,
+        advance: Callable[[float, float, str], None] | None = None,
     ) -> None:
-        self._say, self._measure = say, measure
+        self._say, self._measure, self._advance = say, measure, advance
         self.latest: dict[str, float] = {}  # the last value of each figure
         self.figures: dict[str, float] = {}  # what is known at the end, of an earlier run's work too
 
@@ -40,6 +43,11 @@ class Progress:
         self.latest |= values
         if self._measure:
             self._measure(step, values)
+
+    def advance(self, done: float, total: float, unit: str) -> None:
+        """How far the whole is, in `unit`s."""
+        if self._advance:
+            self._advance(done, total, unit)
 
     def note(self, values: dict[str, float]) -> None:
         """Figures of the whole, whenever they were measured."""
@@ -55,7 +63,9 @@ class Backbone(Protocol):
     def speaks(self, language: str) -> bool:
         """Whether there are scores of this language; where not, the adapter and the scores table are empty."""
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+    def train(
+        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+    ) -> AdapterRef:
         """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`."""
 
     def score(

@@ -38,7 +38,9 @@ class ImportedBackbone:
         """Whether the profile expects scores of this language."""
         return self._settings.languages == "all" or language in self._settings.languages
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+    def train(
+        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+    ) -> AdapterRef:
         """Copy the language's logits. Raises InputError for a file that does not fit the posts: which rows, and what to do."""
         path, whole = Path(self._settings.path), training_fingerprint(posts, card)
         posts = scored_posts(real_posts(posts))

@@ -1,56 +1,51 @@
-"""`polar run`: one line per language as it finishes, the table at the end, and where everything lies."""
+"""`polar run`: what is not current and why, one line per language as it finishes, the table at the end, and where everything lies."""
 
+import csv
 import os
 import time
+from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import training_fingerprint
-from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.lora.early import check_early
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.assets.evidence import current_languages
+from polar_pipeline.defs.lineage import ACROSS, Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.backbones import ImportedSettings, LoraSettings
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.storage.record import read_record
 from polar_pipeline.synthesis.endpoint import check_endpoint
 from polar_pipeline.task.languages import language
 
+DONE, SOME_FAILED, WRONG_INPUT = 0, 1, 2
 
-def run_pipeline(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
-    """Run languages and then the report. Returns the exit code: 0, or 2 for bad input, or 1 for anything else that failed."""
+
+def run_pipeline(project: Project, codes: list[str], processes: int, force: bool) -> int:
+    """Make whatever is not current of these languages, and then the report and the submission. Returns the exit code.
+
+    0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad input.
+    """
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_early(settings)
-    started = time.perf_counter()
-    done = {code: decision for code in codes if resume and (decision := finished(project, code))}
-    wanted = [code for code in codes if code not in done]
-    if wanted:
-        _check_endpoint(project)
-    if done:
-        click.echo(f"finished before: {', '.join(done)}")
-    outcomes = _run(project, profile, wanted, processes) if wanted else []
-    done |= {outcome.language: outcome.decision for outcome in outcomes if outcome.language and outcome.decision}
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if done:
-        report = run_report(project)
-        failed += [report] if report.error else []
-        _print_table([done[code] for code in codes if code in done], project.card.label.positive)
-        _print_places(project, report, time.perf_counter() - started)
+    started, lineage = time.perf_counter(), Lineage(project)
+    stale = {
+        code: list(assets) for code in codes if (assets := lineage.language_assets if force else lineage.stale(code))
+    }
+    _say_what_is_stale(lineage, codes, stale, force)
+    failed = _run(project, stale, processes, force) if stale else []
+    failed += _run_report(project, force or bool(stale))
+    missing = _print_results(project, codes, time.perf_counter() - started)
     for outcome in failed:
         click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
-    if not failed:
-        return 0
-    return 2 if all(outcome.bad_input for outcome in failed) else 1
+    return _exit_code(project, codes, failed, missing)
 
 
 def default_jobs(profile: Profile) -> int:
@@ -60,7 +55,76 @@ def default_jobs(profile: Profile) -> int:
 
         if torch.cuda.is_available():
             return 1
-    return os.cpu_count() or 1
+    return available_cores()
+
+
+def available_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: the machine's, less what CPU affinity and a cgroup's quota leave out."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [(groups / "cpu.max", None), (groups / "cpu/cpu.cfs_quota_us", groups / "cpu/cpu.cfs_period_us")]
+    for quota, period in limits:
+        try:
+            words = quota.read_text().split() + (period.read_text().split() if period else [])
+            cores = min(cores, max(int(int(words[0]) / int(words[1])), 1)) if int(words[0]) > 0 else cores
+        except (OSError, ValueError, IndexError):  # no such group, or no limit ("max")
+            continue
+    return cores
+
+
+def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list[str]], force: bool) -> None:
+    """How many languages are current, and why the others are not; languages with the same reasons share a line."""
+    if force:
+        click.echo(f"{len(codes)} languages are computed again, as --force asks")
+        return
+    click.echo(f"{len(codes) - len(stale)} of {len(codes)} languages are current")
+    reasons: dict[tuple[str, ...], list[str]] = {}
+    for code in stale:
+        assets = [name for name in lineage.language_assets if name in stale[code]]
+        if all(lineage.outputs.provenance(name, code) is None for name in lineage.language_assets):
+            found = ["not made yet"]
+        else:
+            found = list(dict.fromkeys(reason for name in assets for reason in lineage.root_reasons(name, code)))
+        reasons.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in found), []).append(code)
+    for found, languages in reasons.items():
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        click.echo(f"  {', '.join(languages)}: {'; '.join(found[:3])}{more}")
+
+
+def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
+    """Run languages, a line each with the rate and the time left. Returns those that failed."""
+    _check_endpoint(project)
+    jobs = min(processes, len(stale))
+    click.echo(f"{len(stale)} languages, {jobs} at a time, profile {project.profile.name}, home {project.home.root}")
+    rows = {code: _count_rows(project.data, code) for code in stale}
+    failed: list[Outcome] = []
+    with RunWatch(rows, jobs) as watch:
+        try:
+            for event in run_languages(project, stale, processes, force):
+                if not isinstance(event, tuple):
+                    watch.progress(event)
+                    continue
+                outcome, seconds = event
+                failed += [outcome] if outcome.error else []
+                watch.finished(outcome, seconds, None if outcome.error else _decision(project, outcome.language))
+        except KeyboardInterrupt:
+            click.echo(
+                f"{watch.done} of {len(stale)} languages are done; the same command goes on with the rest.", err=True
+            )
+            raise
+    return failed
+
+
+def _run_report(project: Project, changed: bool) -> list[Outcome]:
+    """Make the report and the submission where they are not current. Returns what failed."""
+    lineage = Lineage(project)
+    if not changed and not any(lineage.why_not_current(name, None) for name in ACROSS):
+        return []
+    try:
+        current_languages(project)
+    except InputError:  # every language failed, and that is told for each of them
+        return []
+    report = run_report(project, changed)
+    return [report] if report.error else []
 
 
 def _check_endpoint(project: Project) -> None:
@@ -70,61 +134,55 @@ def _check_endpoint(project: Project) -> None:
         check_endpoint(profile.synthesis.base_url)
 
 
-def finished(project: Project, code: str) -> Decision | None:
-    """The language's decision, if it was made with these settings from these posts and its predictions are there."""
-    path = project.home.artifacts / "thresholds" / f"{code}.json"
-    if not path.exists() or not project.home.predictions(code).exists():
-        return None
+def _count_rows(folder: Path, code: str) -> int:
+    """Posts of a language in all splits; a file that cannot be read counts as none, and its language says why."""
+    count = 0
+    for path in (folder / split / f"{code}.csv" for split in ("train", "dev", "test")):
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                count += max(sum(1 for _ in csv.reader(line.replace("\0", "") for line in file)) - 1, 0)
+    return max(count, 1)
+
+
+def _decision(project: Project, code: str | None) -> Decision | None:
+    found: Decision | None = Lineage(project).read("thresholds", code) if code else None
+    return found
+
+
+def _exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> int:
+    if missing:
+        named = " ".join(f"--language {code}" for code in missing)
+        source = project.source
+        click.echo(f"polar: not in the submission: {', '.join(missing)}; finish them with", err=True)
+        click.echo(f"  polar run {named} --profile {source}", err=True)
+    if not failed and not missing:
+        return DONE
+    languages = [outcome for outcome in failed if outcome.language]
+    all_bad = len(languages) == len(codes) and all(outcome.bad_input for outcome in failed)
+    return WRONG_INPUT if all_bad else SOME_FAILED
+
+
+def _print_results(project: Project, codes: list[str], seconds: float) -> list[str]:
+    """The table and the places. Returns the requested languages that the submission lacks."""
     try:
-        decision = read_record(path, Decision)
-    except InputError:  # of another version: not finished, whatever it says
-        return None
-    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
-    same = (project.profile.fingerprint, training_fingerprint(posts, project.card))
-    if same != (decision.profile_fingerprint, decision.posts_fingerprint) or not _same_files(project, code):
-        return None
-    return decision
-
-
-def _same_files(project: Project, code: str) -> bool:
-    """Whether the imported scores that a language was decided with are still those in their files."""
-    artifacts = project.home.artifacts
-    for settings in project.profile.backbones:
-        if isinstance(settings, ImportedSettings):
-            ref = read_record(artifacts / f"{settings.name}_adapter" / f"{code}.json", AdapterRef)
-            if not ImportedBackbone(settings).is_current(ref, artifacts / "adapters"):
-                return False
-    return True
-
-
-def _run(project: Project, profile: str, codes: list[str], processes: int) -> list[Outcome]:
-    """Run languages, a line each with the rate and the time left."""
-    click.echo(
-        f"{len(codes)} languages, {min(processes, len(codes))} at a time, profile {project.profile.name}, home {project.home.root}"
-    )
-    started, outcomes = time.perf_counter(), []
-    try:
-        for outcome in run_languages(project, profile, codes, processes):
-            outcomes.append(outcome)
-            click.echo(_line(outcome, len(outcomes), len(codes), time.perf_counter() - started))
-    except KeyboardInterrupt:
-        click.echo(
-            f"{len(outcomes)} of {len(codes)} languages are done; the same command with --resume goes on with the rest.",
-            err=True,
-        )
-        raise
-    return outcomes
-
-
-def _line(outcome: Outcome, count: int, total: int, seconds: float) -> str:
-    rate = count / seconds
-    left = f", about {(total - count) / rate:.0f} s left" if count < total else ""
-    if outcome.decision is None:
-        result = f"FAILED: {outcome.error}"
-    else:
-        estimate = outcome.decision.out_of_fold
-        result = f"macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] out of fold"
-    return f"[{count}/{total}] {outcome.language}  {result}  ({60 * rate:.1f} languages/min{left})"
+        present, absent = current_languages(project)
+    except InputError:
+        return codes
+    shown = [code for code in codes if code in present]
+    if shown:
+        lineage = Lineage(project)
+        _print_table([lineage.read("thresholds", code) for code in shown], project.card.label.positive)
+    click.echo(f"{seconds:.0f} s in all")
+    results = project.results
+    click.echo(f"predictions  {results.root / 'predictions'}")
+    if not any(Lineage(project).why_not_current(name, None) for name in ACROSS):
+        click.echo(f"submission   {results.submission}  ({len(present)} of {len(project.codes)} languages)")
+        click.echo(f"report       {results.report}")
+    click.echo("the runs     `polar ui` opens Dagster and MLflow over this home")
+    others = sorted(set(absent) - set(codes))
+    if others:
+        click.echo(f"not asked for and not current, so not in the submission: {', '.join(others)}")
+    return [code for code in codes if code in absent]
 
 
 def _print_table(decisions: list[Decision], positive: str) -> None:
@@ -146,13 +204,3 @@ def _print_table(decisions: list[Decision], positive: str) -> None:
     table.add_section()
     table.add_row("mean", f"of {len(decisions)}", "", "", f"{mean:.4f}", "", "")
     Console().print(table)
-
-
-def _print_places(project: Project, report: Outcome, seconds: float) -> None:
-    home = project.home
-    click.echo(f"{seconds:.0f} s in all")
-    click.echo(f"predictions  {home.root / 'predictions'}")
-    if not report.error:
-        click.echo(f"submission   {home.submission}")
-        click.echo(f"report       {home.report}")
-    click.echo("the runs     `polar ui` opens Dagster and MLflow over this home")

@@ -133,7 +133,7 @@ def _embedded(project: Project, code: str, texts: list[str]) -> list[str]:
     """The texts that an endpoint's embedder would be sent."""
     name = project.profile.curation.embedder
     endpoint = Endpoint(language(code), project.profile.synthesis, project.home.ledgers, lambda _: None)
-    embedder = make_embedder(name, project.home.artifacts / "embeddings", endpoint)
+    embedder = make_embedder(name, project.home.embeddings, endpoint)
     return embedder.new(texts) if name.startswith(API) and isinstance(embedder, CachedEmbedder) else []
 
 

@@ -87,6 +87,12 @@ def release_folder(home: Home, environment: Mapping[str, str]) -> Path:
     return home.release
 
 
+def release_sha256(folder: Path, code: str) -> dict[str, str]:
+    """sha256 of those files of a language that are there, by their path, as `train/amh.csv`."""
+    names = [f"{split}/{code}.csv" for split in ("train", "dev", "test")]
+    return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
+
+
 def _fetch(files: "list[RemoteFile]", report: Callable[[str], None], patience: "Patience") -> None:
     from polar_pipeline.corpus.download import download
     from polar_pipeline.corpus.progress import watching

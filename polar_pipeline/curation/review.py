@@ -44,7 +44,7 @@ def review(
 ) -> Review:
     """`real` and `synthetic` are posts tables. Asks the endpoint only where the profile wants it to."""
     endpoint = Endpoint(registered(language), profile.synthesis, home.ledgers, progress)
-    embedder = make_embedder(profile.curation.embedder, home.artifacts / "embeddings", endpoint)
+    embedder = make_embedder(profile.curation.embedder, home.embeddings, endpoint)
     look = SecondLook(card, profile.curation, embedder, endpoint)
     table = curate(real, synthetic, language, card, profile.curation, embedder, look)
     if look.stopped:

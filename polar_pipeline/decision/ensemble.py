@@ -10,7 +10,7 @@ import pandas as pd
 from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import deal, scored_posts
 from polar_pipeline.decision.contributions import each_rule, without_each
-from polar_pipeline.decision.members import MemberScores, gather
+from polar_pipeline.decision.members import MemberScores, gather, scores_sha256
 from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.decision.screening import screen
 from polar_pipeline.decision.selection import fit, nested_predictions
@@ -23,6 +23,7 @@ from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.fingerprint import fingerprint
 
 _DEV_FOLDS = 5
+_RESAMPLES = 2000  # of the estimate's interval: they fix a 95% limit to about 0.001 (Efron & Tibshirani 1993, ch. 13)
 
 
 def decide(
@@ -53,7 +54,7 @@ def decide(
     fitted = fit(labels, folds, inside, settings, seed)
     probabilities = fitted.probabilities(inside)
     predictions = nested_predictions(labels, folds, inside, settings, seed)
-    interval = macro_f1_interval(labels, predictions, profile.report.resamples, language_seed(seed, language))
+    interval = macro_f1_interval(labels, predictions, _RESAMPLES, language_seed(seed, language))
     return Decision(
         language=language,
         members=_members(members, fitted.combination),
@@ -76,9 +77,9 @@ def decide(
         calibration_error=expected_calibration_error(labels, probabilities),
         positives=float(labels.mean()),
         seed=seed,
-        profile_fingerprint=profile.fingerprint,
         posts_fingerprint=posts_fingerprint,
         adapters={name: adapters[name] for name in sorted(adapters)},
+        scores=scores_sha256(scores),
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.storage.fingerprint import frame_fingerprint
 
 
 class MemberScores(NamedTuple):
@@ -22,6 +23,13 @@ class MemberScores(NamedTuple):
     def rows(self, which: "np.typing.NDArray[np.bool_]") -> "MemberScores":
         """Those of some posts; `which` is a mask (posts,)."""
         return self._replace(logits=self.logits[which])
+
+
+def scores_sha256(scores: pd.DataFrame) -> dict[str, str]:
+    """The sha256 of each backbone's scores, whatever the order of the table's rows."""
+    ordered = scores.sort_values(["backbone", "seed", "split", "id"], kind="stable")
+    columns = ["seed", "split", "fold", "id", "logit"]
+    return {str(name): frame_fingerprint(rows, columns) for name, rows in ordered.groupby("backbone", sort=True)}
 
 
 def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], language: str) -> list[MemberScores]:

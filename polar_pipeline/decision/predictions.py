@@ -10,7 +10,7 @@ import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.members import MemberScores, gather
+from polar_pipeline.decision.members import MemberScores, gather, scores_sha256
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.shift import RATE_MATCHING, matching_threshold
 from polar_pipeline.decision.strategies import Combination, combine
@@ -26,7 +26,7 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance of the probability from the threshold;
     `review` marks the posts that are closer than the decision's review margin. Under rate matching, and only then, test
     has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
-    Raises InputError when a member's score is missing.
+    Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
     names = [member.backbone for member in decision.members]
     seeds = {member.backbone: member.seeds for member in decision.members}
@@ -35,7 +35,7 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     ]
     posts = scored_posts(posts)
     members = gather(posts, wanted, names, decision.language)
-    _refuse_others(decision, members)
+    _refuse_others(decision, members, scores)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
@@ -85,13 +85,16 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
     return sigmoid(combine(Combination(temperatures, weights, decision.intercept), members))
 
 
-def _refuse_others(decision: Decision, members: list[MemberScores]) -> None:
+def _refuse_others(decision: Decision, members: list[MemberScores], scores: pd.DataFrame) -> None:
     decided = {member.backbone: member.seeds for member in decision.members}
     found = {member.backbone: member.seeds for member in members}
-    missing = [name for name in decided if decided[name] != found.get(name)]
+    hashes = scores_sha256(scores)
+    missing = [
+        name for name in decided if decided[name] != found.get(name) or hashes.get(name) != decision.scores.get(name)
+    ]
     if missing:
         raise InputError(
-            f"{decision.language} was decided with other models of {', '.join(missing)} than there are scores of: "
+            f"{decision.language} was decided with other models or scores of {', '.join(missing)} than these: "
             f"materialize thresholds for {decision.language} again."
         )
 

@@ -71,6 +71,6 @@ class Decision(Record):
     calibration_error: float  # expected calibration error of the out-of-fold probabilities
     positives: float  # share of positive labels among the rows that were decided on
     seed: int
-    profile_fingerprint: str  # of the settings
     posts_fingerprint: str  # of the rows that were trained on and scored
     adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores
+    scores: dict[str, str]  # backbone -> sha256 of its scores; a decision is applied to no others

@@ -1,11 +1,17 @@
-"""What happens by itself: the report and the submission follow when languages finish, and the report should stay fresh."""
+"""What happens by itself: the release's files are observed, the report and the submission follow when languages finish."""
 
 from datetime import timedelta
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from polar_pipeline.defs.io_managers import RELEASE
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import fingerprint
 
 # After any language has news and while none is being computed: not `eager()`, which would wait for all 22 to exist, and
-# not `on_cron`, which fires after the first language.
+# not `on_cron`, which fires after the first language. A language that fails a blocking check is left out by the report itself.
 FOLLOWS_LANGUAGES = (
     dg.AutomationCondition.any_deps_updated().since_last_handled()
     & ~dg.AutomationCondition.any_deps_in_progress()
@@ -14,3 +20,30 @@ FOLLOWS_LANGUAGES = (
 
 # The weekly schedule retrains; a report that is older than that and a day means it did not.
 REPORT_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
+
+
+def observe_release(project: Project) -> dg.SensorDefinition:
+    """Looks at the release's files every minute and tells Dagster of those that changed, so that the UI shows what is stale."""
+
+    @dg.sensor(
+        name="observe_release",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Observes the files of every language; a run is not started.",
+    )
+    def observe(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        key = dg.AssetKey([project.profile.name, RELEASE])
+        try:
+            versions = {code: fingerprint(project.release_sha256(code)) for code in project.codes}
+        except InputError as error:
+            return dg.SkipReason(str(error))
+        known = dict(line.split(" ") for line in (context.cursor or "").splitlines())
+        events = [
+            dg.AssetObservation(key, partition=code, tags={DATA_VERSION_TAG: version})
+            for code, version in versions.items()
+            if known.get(code) != version
+        ]
+        cursor = "\n".join(f"{code} {version}" for code, version in versions.items())
+        return dg.SensorResult(asset_events=events, cursor=cursor)
+
+    return observe

@@ -4,28 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from upath import UPath
 
-from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.pooled import PooledBackbone
-from polar_pipeline.corpus.audit import Audit
-from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.backbones import backbone_assets
-from polar_pipeline.defs.assets.corpus import corpus_assets
+from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
-from polar_pipeline.defs.assets.pooled import pooled_asset
 from polar_pipeline.defs.assets.synthesis import synthesis_assets
-from polar_pipeline.defs.checks import audit_checks, deduped_posts_checks, raw_posts_checks, scores_checks
-from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
+from polar_pipeline.defs.automation import observe_release
+from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import jobs
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
-from polar_pipeline.defs.schedules import weekly_retraining
+from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
-from polar_pipeline.settings.backbones import LoraSettings
 
 
 def build_defs(
@@ -35,51 +30,27 @@ def build_defs(
 
     `keep_bases`: base models stay loaded from step to step, for a process that has the GPU to itself.
     """
-    profile, bases = project.profile, Bases()
-    backbones = [make_backbone(settings, profile, bases) for settings in profile.backbones]
-    language_job, report_job, *others = jobs(profile)
+    profile, bases, lineage = project.profile, Bases(), Lineage(project)
+    pairs = [(make_backbone(settings, profile, bases), settings) for settings in profile.backbones]
+    found = jobs(project)
     return dg.Definitions(
         assets=[
-            *corpus_assets(project),
-            *synthesis_assets(project),
-            *(
-                asset
-                for backbone, settings in zip(backbones, profile.backbones, strict=True)
-                for asset in backbone_assets(project, backbone, settings, keep_bases)
-            ),
-            *(
-                pooled_asset(project, backbone, settings, keep_bases)
-                for backbone, settings in zip(backbones, profile.backbones, strict=True)
-                if isinstance(backbone, PooledBackbone) and isinstance(settings, LoraSettings)
-            ),
-            *decision_assets(project),
-            *evidence_assets(project),
+            release_source(project),
+            *corpus_assets(project, lineage),
+            *synthesis_assets(project, lineage),
+            *(asset for pair in pairs for asset in backbone_assets(project, lineage, *pair, keep_bases)),
+            *decision_assets(project, lineage),
+            *evidence_assets(project, lineage),
         ],
-        asset_checks=[
-            raw_posts_checks(project),
-            audit_checks(project),
-            deduped_posts_checks(project),
-            *(
-                scores_checks(project, backbone, settings)
-                for backbone, settings in zip(backbones, profile.backbones, strict=True)
-            ),
-        ],
-        jobs=[language_job, report_job, *others],
-        schedules=[weekly_retraining(project, language_job)],
-        sensors=[close_killed_runs, automation_sensor()],
+        jobs=found,
+        schedules=[weekly_retraining(project, found)],
+        sensors=[close_killed_runs, automation_sensor(), observe_release(project), *weekly_follow_up(project, found)],
         # what is launched from the asset graph has no job of its own, and should not start a process per step either
         executor=dg.in_process_executor,
-        resources={**_resources(project), **(resources or {})},
+        resources={
+            "tracker": make_tracker(project),
+            "outputs": OutputsIOManager(project),
+            "watcher": dg.ResourceDefinition.hardcoded_resource(nobody),
+            **(resources or {}),
+        },
     )
-
-
-def _resources(project: Project) -> dict[str, Any]:
-    base = UPath(project.home.artifacts)
-    return {
-        "tracker": make_tracker(project),
-        "tables": ParquetIOManager(base),
-        "audits": RecordIOManager(base, Audit),
-        "adapter_refs": RecordIOManager(base, AdapterRef),
-        "decisions": RecordIOManager(base, Decision),
-        "paths": TextIOManager(base),
-    }

@@ -1,89 +1,72 @@
-"""IO managers: tables as Parquet, records as JSON, one file per asset and partition, written whole or not at all.
+"""The IO manager: hands stored outputs to the steps that read them, after their hashes were compared.
 
+The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster is told of it.
 What does not belong here: weights, which never travel between assets.
 """
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
-from upath import UPath
 
-from polar_pipeline.storage.files import write_atomic, write_atomic_with
-from polar_pipeline.storage.record import Record, read_record
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import fingerprint
+
+RELEASE = "release_files"  # the observable source: one version per language, of its files in train/, dev/ and test/
 
 
-class LanguageIOManager(dg.UPathIOManager):
-    """One file per language. A downstream asset without partitions always gets a dict of those languages that are there."""
+class OutputsIOManager(dg.IOManager):
+    """The outputs of one profile, as Dagster's steps read them."""
 
-    def store(self, asset: str, language: str, value: Any) -> None:
-        """Write one language's value where `handle_output` would, in a run over several, which has no output of its own."""
-        self.write(value, Path(str(self._base_path / asset / f"{language}{self.extension}")))
+    def __init__(self, project: Project) -> None:
+        self._project = project
 
-    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:  # noqa: ARG002
-        """Write a value, atomically."""
-        self.write(obj, Path(str(path)))
+    @property
+    def lineage(self) -> Lineage:
+        """Made anew, because it remembers its answers and steps change them."""
+        return Lineage(self._project)
 
-    def write(self, value: Any, path: Path) -> None:
-        """Put a value at `path`, whole or not at all."""
-        raise NotImplementedError
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """Nothing is left to do: the step has stored its value."""
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """The upstream value, or {language: value} when the reader has no partitions itself, or a run of several."""
-        if context.has_asset_partitions and (
-            not _reader_is_partitioned(context) or len(context.asset_partition_keys) > 1
-        ):
-            paths = self._get_paths_for_partitions(context)
-            return {key: self.load_from_path(context, path) for key, path in sorted(paths.items()) if path.exists()}
-        return super().load_input(context)
+        """The upstream value; {language: value} of those that are there, for a reader without languages or a run of several."""
+        asset = context.asset_key.path[-1]
+        if not context.has_asset_partitions:
+            return self.lineage.read(asset, None)
+        keys = list(context.asset_partition_keys)
+        reader = context.step_context
+        if (reader.has_partition_key or reader.has_partition_key_range) and len(keys) == 1:
+            return self.lineage.read(asset, keys[0])
+        lineage = self.lineage
+        there = set(lineage.outputs.languages(asset))
+        return {key: lineage.read(asset, key) for key in sorted(keys) if key in there}
 
+    def made_from(self, asset: str, language: str | None) -> dict[str, Any]:
+        """Settings, sources and inputs as they are now, for the provenance of what is about to be made."""
+        lineage = self.lineage
+        node = lineage.nodes[asset]
+        return {
+            "settings": node.settings(language),
+            "sources": node.sources(language),
+            "inputs": lineage.inputs(asset, language),
+        }
 
-class ParquetIOManager(LanguageIOManager):
-    """Tables."""
+    def source_of(self, asset: str) -> dg.AssetKey | None:
+        """The observable source that an asset is made from, if it is made from one."""
+        return dg.AssetKey([self._project.profile.name, RELEASE]) if asset == "raw_posts" else None
 
-    extension = ".parquet"
+    def observe(self, instance: dg.DagsterInstance, language: str, files: dict[str, str]) -> tuple[str, int]:
+        """Tell Dagster the version of a language's files, if it has not heard; returns the version and its event's id."""
+        from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 
-    def write(self, value: pd.DataFrame, path: Path) -> None:
-        """Put a table at `path`."""
-        write_atomic_with(path, lambda file: value.to_parquet(file, index=False))
-
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:  # noqa: ARG002
-        """Read a table."""
-        return pd.read_parquet(Path(str(path)))
-
-
-class RecordIOManager(LanguageIOManager):
-    """Small records as JSON, read back as the record type that wrote them."""
-
-    extension = ".json"
-
-    def __init__(self, base_path: UPath, record: type[Record]) -> None:
-        super().__init__(base_path)
-        self._record = record
-
-    def write(self, value: Record, path: Path) -> None:
-        """Put a record at `path`."""
-        write_atomic(path, (value.model_dump_json(indent=2) + "\n").encode("utf-8"))
-
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> Record:  # noqa: ARG002
-        """Read and validate a record."""
-        return read_record(Path(str(path)), self._record)
-
-
-class TextIOManager(LanguageIOManager):
-    """The path of a file that an asset wrote, as a line of text."""
-
-    extension = ".txt"
-
-    def write(self, value: str, path: Path) -> None:
-        """Put a line at `path`."""
-        write_atomic(path, f"{value}\n".encode())
-
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> str:  # noqa: ARG002
-        """Read it back."""
-        return Path(str(path)).read_text(encoding="utf-8").rstrip("\n")
-
-
-def _reader_is_partitioned(context: dg.InputContext) -> bool:
-    return context.step_context.has_partition_key or context.step_context.has_partition_key_range
+        key, version = dg.AssetKey([self._project.profile.name, RELEASE]), fingerprint(files)
+        for _ in range(2):
+            record = instance.get_latest_data_version_record(key, True, language)
+            known = extract_data_version_from_entry(record.event_log_entry) if record else None
+            if record and known and known.value == version:
+                return version, record.storage_id
+            tags = {DATA_VERSION_TAG: version}
+            instance.report_runless_asset_event(dg.AssetObservation(key, partition=language, tags=tags))
+        raise InputError(f"Dagster's event log did not take the observation of {language}: run `polar doctor`.")

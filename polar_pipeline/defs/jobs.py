@@ -1,70 +1,60 @@
-"""Jobs: one per language, partitioned, and one across languages. One job for both would run the report in every language."""
+"""Jobs, chosen by group: one per language, and one across languages. One job for both would run the report in every language."""
 
 import warnings
 from typing import Any
 
 import dagster as dg
 
+from polar_pipeline.defs.project import Project
 from polar_pipeline.settings.backbones import LoraSettings
-from polar_pipeline.settings.profile import Profile
 
 LANGUAGE_JOB, REPORT_JOB, ADAPTERS_JOB = "language_pipeline", "report", "train_adapters"
 PREPARE_JOB, POOLED_JOB = "prepare_posts", "train_pooled"
-ACROSS_LANGUAGES = ("benchmark_report", "submission")
+POSTS, ACROSS, POOLED = ("corpus", "synthesis"), ("evidence",), ("pooled",)
+OF_A_LANGUAGE = (*POSTS, "backbones", "decision")
 
 
-def jobs(profile: Profile) -> list[Any]:
-    """The language job, the report job, and where models are trained one that trains their adapters, many languages over one base.
+def jobs(project: Project) -> list[Any]:
+    """The language job and the report job, and where models are trained those that train adapters, many languages over one base.
 
     Their stages are light: separate processes per step would cost more than the work.
     """
-    lora = [entry for entry in profile.backbones if isinstance(entry, LoraSettings)]
-    pooled = [f"{entry.name}_pooled_adapter" for entry in lora if entry.scope == "pooled"]
-    across = dg.AssetSelection.assets(*ACROSS_LANGUAGES)
-    once = across | dg.AssetSelection.assets(*pooled) if pooled else across
+    prefix = project.profile.name
+    lora = [entry for entry in project.profile.backbones if isinstance(entry, LoraSettings)]
+    trained = [dg.AssetKey([prefix, f"{entry.name}_adapter"]) for entry in lora if entry.scope == "language"]
     found = [
-        dg.define_asset_job(
+        _job(
+            project,
             LANGUAGE_JOB,
-            selection=dg.AssetSelection.all() - once,
-            executor_def=dg.in_process_executor,
-            description="One language, from raw posts to predictions.",
+            dg.AssetSelection.groups(*OF_A_LANGUAGE),
+            "One language, from raw posts to predictions.",
         ),
-        dg.define_asset_job(
+        _job(
+            project,
             REPORT_JOB,
-            selection=across,
-            executor_def=dg.in_process_executor,
-            description="The report and the submission, over all languages that are there.",
+            dg.AssetSelection.groups(*ACROSS),
+            "The report and the submission, over all languages that are there.",
         ),
     ]
-    trained = [f"{entry.name}_adapter" for entry in lora if entry.scope == "language"]
     if trained:
         # the language job runs a language a run, as it should, though adapters alone may take many
         warnings.filterwarnings("ignore", message="Asset job language_pipeline materializes assets with varying")
-        found.append(
-            dg.define_asset_job(
-                ADAPTERS_JOB,
-                selection=dg.AssetSelection.assets(*trained),
-                executor_def=dg.in_process_executor,
-                description="Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts.",
-            )
-        )
+        text = "Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts."
+        found.append(_job(project, ADAPTERS_JOB, dg.AssetSelection.assets(*trained), text))
     if lora:
-        posts = dg.AssetSelection.assets("deduped_posts").upstream()
-        found.append(
-            dg.define_asset_job(
-                PREPARE_JOB,
-                selection=posts,
-                executor_def=dg.in_process_executor,
-                description="One language up to the posts that are trained on.",
-            )
-        )
-    if pooled:
-        found.append(
-            dg.define_asset_job(
-                POOLED_JOB,
-                selection=dg.AssetSelection.assets(*pooled),
-                executor_def=dg.in_process_executor,
-                description="The adapters for all languages together. Needs deduped_posts of all of them.",
-            )
-        )
+        text = "One language up to the posts that are trained on."
+        found.append(_job(project, PREPARE_JOB, dg.AssetSelection.groups(*POSTS), text))
+    if project.profile.trains_pooled:
+        text = "The adapters for all languages together. Needs deduped_posts of all of them."
+        found.append(_job(project, POOLED_JOB, dg.AssetSelection.groups(*POOLED), text))
     return found
+
+
+def _job(project: Project, name: str, selection: dg.AssetSelection, description: str) -> Any:
+    return dg.define_asset_job(
+        name,
+        selection=selection.materializable(),
+        executor_def=dg.in_process_executor,
+        description=description,
+        tags={"polar/profile": project.profile.name},
+    )

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from polar_pipeline.settings.profile import Profile
+from polar_pipeline.defs.project import Project
 
 
-def language_partitions(profile: Profile) -> dg.StaticPartitionsDefinition:
+def language_partitions(project: Project) -> dg.StaticPartitionsDefinition:
     """The profile's languages as static partitions."""
-    return dg.StaticPartitionsDefinition(profile.codes)
+    return dg.StaticPartitionsDefinition(project.codes)

@@ -5,47 +5,62 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polar_pipeline.corpus.release import release_folder
+import pandas as pd
+
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.release import release_folder, release_sha256
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
-from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.storage.home import Home
+from polar_pipeline.storage.home import Home, Results
 from polar_pipeline.task.card import TaskCard, load_card
-
-# Raised when a stage's results change though no setting did, so that Dagster shows what is out of date.
-STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 1, "report": 1}
 
 
 @dataclass(frozen=True)
 class Project:
-    """Everything that stays the same while definitions live."""
+    """Everything that stays the same while definitions live. `source` is the profile's name or path as it was given."""
 
     profile: Profile
     card: TaskCard
     home: Home
+    source: str = DEFAULT_PROFILE
 
     @classmethod
     def load(cls, profile: str | None = None, environment: Mapping[str, str] = os.environ) -> "Project":
         """The profile named here, else $POLAR_PROFILE, else the default one; the home from $POLAR_HOME."""
-        settings = load_profile(profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE)
-        return cls(settings, load_card(settings.task), Home.from_environment(environment))
+        source = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
+        settings = load_profile(source)
+        return cls(settings, load_card(settings.task), Home.from_environment(environment), source)
+
+    @property
+    def results(self) -> Results:
+        """Where this profile's results lie."""
+        return self.home.results(self.profile.name)
+
+    @property
+    def codes(self) -> list[str]:
+        """The profile's languages, heaviest first."""
+        return self.profile.codes
 
     @property
     def data(self) -> Path:
         """The folder with train/, dev/ and test/. Raises InputError with the remedy when there is none."""
         return bundled_folder() if self.profile.data == "bundled" else release_folder(self.home, os.environ)
 
-    def code_version(self, stage: str, *settings: str) -> str:
-        """Short fingerprint of a stage's version, the task card, and the settings that its assets depend on."""
-        chosen = self.profile.model_dump(mode="json", include=set(settings) | {"seed", "data", "task"})
-        return fingerprint([STAGE_VERSIONS[stage], chosen, self.card.model_dump(mode="json")])[:12]
+    def release_sha256(self, code: str) -> dict[str, str]:
+        """sha256 of a language's files, by their path in the release."""
+        return release_sha256(self.data, code)
+
+    def posts(self, code: str) -> pd.DataFrame:
+        """The posts of a language with their folds. Raises InputError that names file and row."""
+        return assign_folds(read_posts(self.data, code, self.card), self.profile.folds, self.profile.seed)
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""
         for code in languages:
-            if code not in self.profile.codes:
+            if code not in self.codes:
                 raise InputError(
-                    f"language {code!r} is not in profile {self.profile.name!r}: use one of {', '.join(sorted(self.profile.codes))}."
+                    f"language {code!r} is not in profile {self.profile.name!r}: use one of {', '.join(sorted(self.codes))}."
                 )
-        return [code for code in self.profile.codes if code in languages]
+        return [code for code in self.codes if code in languages]

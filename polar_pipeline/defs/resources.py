@@ -13,7 +13,7 @@ def make_tracker(project: Project) -> MlflowTracker:
     """
     return MlflowTracker(
         project.home.mlflow_database,
-        project.home.artifacts,
+        project.home.mlflow_artifacts.parent,
         experiment=project.card.name,
         ui=os.environ.get("POLAR_MLFLOW_URL", "http://127.0.0.1:5000"),
         dagster_ui=os.environ.get("POLAR_DAGSTER_URL", "http://127.0.0.1:3000"),

@@ -4,31 +4,42 @@ Each worker loads the definitions once and then executes one language after the 
 shows like any other. What does not belong here: printing, and anything that computes.
 """
 
-import functools
 import os
-import signal
-import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
-from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
+from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.progress import StepProgress, nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
+from polar_pipeline.defs.tracked_asset import REUSE_TAG
+from polar_pipeline.defs.workers import Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.errors import InputError
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-_PATIENCE = 15.0  # seconds that workers have to end when they are asked to
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a job for one language, for the range of languages between `ends`, or for none; `assets` of it, or all."""
+
+    profile: str
+    job: str
+    language: str | None = None
+    ends: tuple[str, str] | None = None
+    assets: tuple[str, ...] = ()
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,130 +48,148 @@ class Outcome:
 
     job: str
     language: str | None
-    run_id: str
-    decision: Decision | None = None
+    run_id: str = ""
     error: str = ""
     bad_input: bool = False
 
 
-def run_languages(project: Project, profile: str, codes: list[str], processes: int) -> Iterator[Outcome]:
-    """Execute the language job for `codes`, `processes` at a time, and yield outcomes as they come.
+def run_languages(
+    project: Project, stale: dict[str, list[str]], processes: int, force: bool = False
+) -> Iterator[StepProgress | Started | tuple[Outcome, float]]:
+    """Make the `stale` assets of each language, `processes` languages at a time; yields progress, and outcomes with their seconds.
 
-    Results do not depend on `processes` or on the order of `codes`: every worker keeps to one thread.
+    With `force`, everything of these languages is computed again. Results do not depend on `processes` or on the order of
+    languages: every worker keeps to one thread. A worker that is killed costs its language; the others go on.
     """
-    environment = prepare_home(project.home)
-    os.environ.update(environment)  # for this process, and for the workers, which inherit it
+    prepare_environment(project)
+    close_orphans(project)
+    with Workers(min(processes, len(stale)), TaskRunner()) as workers:
+        failed = False
+        for event in _before_languages(project, stale, workers, force):
+            yield from _passed_on(project, event)
+            failed |= isinstance(event, Finished) and event.task.job == POOLED_JOB and bool(event.result.error)
+        tasks = [
+            Task(project.source, LANGUAGE_JOB, code, assets=() if force else tuple(assets), force=force)
+            for code, assets in stale.items()
+        ]
+        for event in workers.run([] if failed else tasks):
+            yield from _passed_on(project, event)
+
+
+def run_report(project: Project, force: bool = False) -> Outcome:
+    """Execute the report job in this process."""
+    prepare_environment(project)
+    return TaskRunner()(Task(project.source, REPORT_JOB, force=force), nobody)
+
+
+def prepare_environment(project: Project) -> None:
+    """Make the home, and set the variables that this process and its workers need."""
+    os.environ.update(prepare_home(project.home))
     os.environ.update(dict.fromkeys(_THREADS, "1"))
+
+
+def close_orphans(project: Project) -> None:
+    """Fail what processes that are gone left unfinished in Dagster and MLflow."""
     with dg.DagsterInstance.get() as instance:
         killed = fail_orphans(instance)
+    tracker = make_tracker(project)
     for run_id in killed:
-        make_tracker(project).close_killed(run_id)
-    pool = ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn"), initializer=_leave_ctrl_c)
-    try:
-        failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []
-        yield from failed
-        if project.profile.trains_in_turn and not failed:
-            _adapters_first(project, profile, codes, pool)
-        for future in as_completed([] if failed else [pool.submit(_run_language, profile, code) for code in codes]):
-            yield future.result()
-    except BaseException:  # Ctrl-C too: what has not started is dropped, and what runs is ended
-        _end(pool)
-        raise
-    pool.shutdown()
+        tracker.close_killed(run_id)
 
 
-def _leave_ctrl_c() -> None:
-    """A terminal sends Ctrl-C to all processes. Workers, and what they start, leave it to the first one, which ends them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def observe_release(project: Project, codes: list[str]) -> None:
+    """Tell Dagster which files there are, so that its "stale" is that of the files on disk."""
+    outputs = OutputsIOManager(project)
+    with open_instance(project.home.dagster) as instance:
+        for code in codes:
+            outputs.observe(instance, code, project.release_sha256(code))
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """End the workers: asked to, so that Dagster and MLflow note it, and after a while without asking."""
-    workers = active_children()
-    pool.shutdown(wait=False, cancel_futures=True)
-    try:
-        for worker in workers:
-            worker.terminate()
-        end = time.monotonic() + _PATIENCE
-        for worker in workers:
-            worker.join(max(end - time.monotonic(), 0))
-    finally:  # a second Ctrl-C waits no longer
-        for worker in workers:
-            worker.kill()
+def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | tuple[Outcome, float]]:
+    """What the caller hears of an event; a run that lost its process is closed first."""
+    if isinstance(event, Sent):
+        yield event.message
+    elif isinstance(event, Started):
+        yield event
+    elif isinstance(event, Killed):
+        close_orphans(project)
+        yield Outcome(event.task.job, event.task.language, error=event.reason), 0.0
+    elif event.task.job in (
+        LANGUAGE_JOB,
+        POOLED_JOB,
+    ):  # what the others fail at fails again, and is told, with its language
+        yield event.result, event.seconds
 
 
-def _pooled_first(project: Project, profile: str, pool: ProcessPoolExecutor) -> list[Outcome]:
-    """Prepare the posts of all languages and train what is trained on all of them. Returns what failed."""
-    prepared = [pool.submit(_run_job, profile, PREPARE_JOB, code) for code in project.profile.codes]
-    failed = [outcome for future in as_completed(prepared) if (outcome := future.result()).error]
-    if failed:
-        return failed
-    outcome = pool.submit(_run_job, profile, POOLED_JOB, None).result()
-    return [outcome] if outcome.error else []
+def _before_languages(project: Project, stale: dict[str, list[str]], workers: Workers, force: bool) -> Iterator[Event]:
+    """What is done for several languages at once: pooled adapters, and adapters that should share one load of their base."""
+    profile, pooled = project.profile, [name for name in Lineage(project).nodes if name.endswith("_pooled_adapter")]
+    if pooled and (force or any(Lineage(project).why_not_current(name, None) for name in pooled)):
+        yield from workers.run([Task(project.source, PREPARE_JOB, code) for code in project.codes])
+        yield from workers.run([Task(project.source, POOLED_JOB, force=force)])
+    if profile.trains_in_turn:
+        names = {f"{entry.name}_adapter" for entry in profile.backbones}
+        codes = [code for code, assets in stale.items() if force or names & set(assets)]
+        yield from workers.run([Task(project.source, PREPARE_JOB, code) for code in codes])
+        for ends in _ranges(project.codes, codes):
+            yield from workers.run([Task(project.source, ADAPTERS_JOB, ends=ends, force=force)])
 
 
-def _adapters_first(project: Project, profile: str, codes: list[str], pool: ProcessPoolExecutor) -> None:
-    """Train the adapters of all `codes` of one base, then those of the next, so that each base is loaded once.
-
-    What fails here fails again, and is told, when its language is run; what succeeds is found there.
-    """
-    for future in as_completed([pool.submit(_run_job, profile, PREPARE_JOB, code) for code in codes]):
-        future.result()
-    places = sorted(project.profile.codes.index(code) for code in codes)
-    # Dagster knows ranges of partitions, so each unbroken run of languages is one
+def _ranges(order: list[str], codes: list[str]) -> Iterator[tuple[str, str]]:
+    """The ends of each unbroken run of languages: Dagster knows ranges of partitions."""
+    places = sorted(order.index(code) for code in codes)
     breaks = [place for place in range(1, len(places)) if places[place] != places[place - 1] + 1]
     for first, after in zip([0, *breaks], [*breaks, len(places)], strict=True):
-        ends = project.profile.codes[places[first]], project.profile.codes[places[after - 1]]
-        pool.submit(_run_job, profile, ADAPTERS_JOB, None, ends).result()
+        if places:
+            yield order[places[first]], order[places[after - 1]]
 
 
-def run_report(project: Project) -> Outcome:
-    """Execute the report job in this process."""
-    os.environ.update(prepare_home(project.home))
-    return _execute(build_defs(project), REPORT_JOB, None)
+class TaskRunner:
+    """Executes tasks in this process, one at a time; definitions and instance are loaded once, by the first."""
+
+    def __init__(self) -> None:
+        self._defs: dict[str, dg.Definitions] = {}
+        self._instance: dg.DagsterInstance | None = None  # each opening checks the schema of every database
+        self._send: Callable[[StepProgress], None] = nobody
+
+    def __call__(self, task: Task, send: Callable[[Any], None]) -> Outcome:
+        """Execute a task's run. `send` takes the progress of its steps."""
+        self._send = send
+        self._instance = self._instance or open_instance(Path(os.environ["DAGSTER_HOME"]))
+        project = Project.load(task.profile)
+        job = self._definitions(project).resolve_job_def(task.job)
+        many = dict(zip(_RANGE, task.ends, strict=True)) if task.ends else {}
+        result = job.execute_in_process(
+            run_config=_QUIET | ({"ops": _forced(job)} if task.force else {}),
+            instance=self._instance,
+            partition_key=task.language,
+            asset_selection=[dg.AssetKey([project.profile.name, name]) for name in task.assets] or None,
+            raise_on_error=False,
+            tags=owner_tags() | many | ({} if task.force else {REUSE_TAG: "true"}),
+        )
+        error, bad_input = ("", False) if result.success else _error(result)
+        return Outcome(task.job, task.language, result.run_id, error, bad_input)
+
+    def _definitions(self, project: Project) -> dg.Definitions:
+        if project.source not in self._defs:
+            watcher = dg.ResourceDefinition.hardcoded_resource(lambda progress: self._send(progress))
+            self._defs[project.source] = build_defs(project, {"watcher": watcher}, keep_bases=True)
+        return self._defs[project.source]
 
 
-def _run_language(profile: str, code: str) -> Outcome:
-    return _run_job(profile, LANGUAGE_JOB, code)
-
-
-def _run_job(profile: str, job: str, code: str | None, ends: tuple[str, str] | None = None) -> Outcome:
-    return _execute(_definitions(profile), job, code, ends)
-
-
-@functools.cache
-def _definitions(profile: str) -> dg.Definitions:
-    """Loaded once per worker process, not once per language."""
-    return build_defs(Project.load(profile), keep_bases=True)
-
-
-@functools.lru_cache(maxsize=1)
-def _instance(folder: str) -> dg.DagsterInstance:
-    """Opened once per process, because each opening checks the schema of every database."""
-    return open_instance(Path(folder))
-
-
-def _execute(defs: dg.Definitions, name: str, code: str | None, ends: tuple[str, str] | None = None) -> Outcome:
-    """Run a job for one language, for the range of languages between `ends`, or for none."""
-    job = defs.resolve_job_def(name)
-    many = dict(zip(_RANGE, ends, strict=True)) if ends else {}
-    result = job.execute_in_process(
-        run_config=_QUIET,
-        instance=_instance(os.environ["DAGSTER_HOME"]),
-        partition_key=code,
-        raise_on_error=False,
-        tags=owner_tags() | many,
-    )
-    if not result.success:
-        error, bad_input = _error(result)
-        return Outcome(name, code, result.run_id, error=error, bad_input=bad_input)
-    decision = result.output_for_node("thresholds") if name == LANGUAGE_JOB else None
-    return Outcome(name, code, result.run_id, decision=decision)
+def _forced(job: dg.JobDefinition) -> dict[str, Any]:
+    """Run config that has every step train again that could find something finished."""
+    ops = {node.name: node for node in job.graph.node_dict.values()}
+    return {
+        name: {"config": {"force": True}}
+        for name, node in ops.items()
+        if "force" in getattr(node.definition.config_schema.config_type, "fields", {})
+    }
 
 
 def _error(result: dg.ExecuteInProcessResult) -> tuple[str, bool]:
     refused = [
-        f"{check.asset_key.to_user_string()} fails the check {check.check_name}: {check.description}"
+        f"{check.asset_key.path[-1]} fails the check {check.check_name}: {check.description}"
         for check in result.get_asset_check_evaluations()
         if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     ]

@@ -90,7 +90,7 @@ def _commands(project: Project, ports: Ports) -> dict[str, list[str]]:
         "MLflow server": [
             python, "-m", "mlflow", "server", "--host", HOST, "--port", str(ports.mlflow), "--workers", "1",
             "--backend-store-uri", f"sqlite:///{home.mlflow_database}",
-            "--default-artifact-root", (home.artifacts / "mlflow").as_uri(),
+            "--default-artifact-root", home.mlflow_artifacts.as_uri(),
         ],
     }  # fmt: skip
 

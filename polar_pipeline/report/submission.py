@@ -38,3 +38,20 @@ def _check(code: str, test: pd.DataFrame) -> None:
         raise InputError(f"predictions of {code} have an empty or doubled id: {remedy}.")
     if not test["prediction"].isin((0, 1)).all():
         raise InputError(f"predictions of {code} have a label that is not 0 or 1: {remedy}.")
+
+
+def submission_problems(path: Path, predictions: dict[str, pd.DataFrame], card: TaskCard) -> list[str]:
+    """What is wrong with a written zip beside the predictions that it should hold, in words; empty when nothing is."""
+    wanted = {f"{card.submission.folder}/{card.submission.file.format(language=code)}": code for code in predictions}
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        if set(archive.namelist()) != set(wanted):
+            found.append(f"it holds {len(archive.namelist())} files and should hold {len(wanted)}")
+        for name in set(archive.namelist()) & set(wanted):
+            with archive.open(name) as file:
+                rows = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
+            test = predictions[wanted[name]].query("split == 'test'")
+            same = rows["id"].tolist() == test["id"].astype(str).tolist()
+            if not same or rows[card.label.column].tolist() != test["prediction"].tolist():
+                found.append(f"{name} does not hold the predictions of {wanted[name]}")
+    return found

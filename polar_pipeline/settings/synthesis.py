@@ -3,7 +3,7 @@
 What does not belong here: the endpoint's key, which comes from the environment.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -63,6 +63,14 @@ class SynthesisSettings(Settings):
     max_requests: int | None = Field(default=None, ge=0)
     per_language: dict[Code, LanguagePlan] = Field(default={})
 
+    def content_settings(self) -> dict[str, Any]:
+        """The settings that change which posts come out, as JSON."""
+        machine = {"batch", "concurrency", "timeout", "attempts", "max_dollars", "max_requests", "per_language"}
+        prices = {"price_prompt", "price_completion", "price_batch", "price_embedding"}
+        if self.source == "none":
+            return {"source": "none"}
+        return self.model_dump(mode="json", exclude=machine | prices)
+
     def of(self, code: str) -> "SynthesisSettings":
         """The settings of one language."""
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
@@ -92,6 +100,10 @@ class CurationSettings(Settings):
     def asks_endpoint(self) -> bool:
         """Whether curation costs requests: translation, the judge, or an endpoint's embeddings."""
         return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
+
+    def content_settings(self) -> dict[str, Any]:
+        """The settings that change which posts are kept, as JSON."""
+        return self.model_dump(mode="json", exclude={"per_language"})
 
     def of(self, code: str) -> "CurationSettings":
         """The settings of one language."""

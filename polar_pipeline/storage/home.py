@@ -1,4 +1,8 @@
-"""POLAR_HOME: the one folder under which everything lies that a run leaves. Two homes never touch each other."""
+"""POLAR_HOME: the one folder under which everything lies that runs leave. Two homes never touch each other.
+
+What does not depend on a profile (the history, ledgers, adapters by content) is shared; everything else lies in a folder per
+profile, so that two profiles stand side by side and never overwrite each other.
+"""
 
 import os
 from collections.abc import Mapping
@@ -28,19 +32,56 @@ class Home:
         return self.root / "mlflow.db"
 
     @property
-    def artifacts(self) -> Path:
-        """Tables and records that assets hand to each other, adapters, and what MLflow stores."""
-        return self.root / "artifacts"
+    def mlflow_artifacts(self) -> Path:
+        """Files that MLflow keeps of its runs."""
+        return self.root / "mlflow"
 
     @property
     def ledgers(self) -> Path:
-        """What was asked of endpoints, what came back and what it cost, one file per language."""
+        """What was asked of endpoints, what came back and what it cost."""
         return self.root / "ledgers"
 
     @property
     def release(self) -> Path:
         """Where `polar data fetch` puts the official release."""
         return self.root / "data" / "release"
+
+    @property
+    def adapters(self) -> Path:
+        """Content-addressed folders of fitted models, shared by all profiles."""
+        return self.root / "adapters"
+
+    @property
+    def embeddings(self) -> Path:
+        """Embeddings that were computed before, shared by all profiles."""
+        return self.root / "embeddings"
+
+    def results(self, profile: str) -> "Results":
+        """What one profile has made."""
+        return Results(self.root / "profiles" / profile)
+
+    @property
+    def profiles(self) -> list[str]:
+        """Names of the profiles that have results here."""
+        folder = self.root / "profiles"
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+@dataclass(frozen=True)
+class Results:
+    """Paths of one profile's results."""
+
+    root: Path
+
+    @property
+    def tables(self) -> Path:
+        """Tables and records that assets hand to each other, each with what it was made from beside it."""
+        return self.root / "tables"
+
+    @property
+    def settings(self) -> Path:
+        """The profile file that these results belong to."""
+        return self.root / "profile.json"
 
     def predictions(self, language: str) -> Path:
         """The CSV of one language's predictions: id, polarization, probability."""

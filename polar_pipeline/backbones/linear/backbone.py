@@ -43,7 +43,9 @@ class LinearBackbone:
         """n-grams need no vocabulary that somebody made."""
         return True
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
+    def train(
+        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+    ) -> AdapterRef:
         """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)

@@ -60,6 +60,7 @@ class LoraBackbone:
         card: TaskCard,
         root: Path,
         progress: Progress,
+        force: bool = False,
         notes: dict[str, Any] | None = None,
     ) -> AdapterRef:
         """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds while it is there.

@@ -82,7 +82,9 @@ class PooledBackbone:
             posts=data,
         )
 
-    def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:  # noqa: ARG002
+    def train(
+        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+    ) -> AdapterRef:  # noqa: ARG002
         """Not possible for one language alone. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."

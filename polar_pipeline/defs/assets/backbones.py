@@ -1,94 +1,104 @@
-"""Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post."""
+"""Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post.
+
+A backbone that is trained on all languages together has a third: one adapter, of which each language takes its share.
+"""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone, Progress
-from polar_pipeline.backbones.lora.backbone import LoraBackbone
+from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones
+from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.defs.assets.training import note_training
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata
-from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
+from polar_pipeline.defs.progress import reporting
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
+from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
 
 GPU_POOL = "gpu"
 # A training step that was killed from outside is worth a second try; bad input is not retried (see tracked_asset).
 RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+TRAIN_OPTIONS = {
+    "force": dg.Field(bool, default_value=False, description="Train again even where a finished adapter is found."),
+}
 
 
 def backbone_assets(
-    project: Project, backbone: Backbone, settings: BackboneSettings, keep: bool = False
+    project: Project, lineage: Lineage, backbone: Backbone, settings: BackboneSettings, keep: bool = False
 ) -> list[dg.AssetsDefinition]:
-    """`<backbone>_adapter` and `<backbone>_dev_probabilities`. `keep`: whether a base model stays loaded between steps."""
-    card, name, root = project.card, backbone.name, project.home.artifacts / "adapters"
-    shared: dict[str, Any] = {
-        "partitions_def": language_partitions(project.profile),
-        "group_name": "backbones",
-        "owners": OWNERS,
-        "code_version": project.code_version("backbones", "folds", "backbones"),
-    }
+    """`<backbone>_adapter` and `<backbone>_dev_probabilities`, and `<backbone>_pooled_adapter` where there is one.
 
-    def together(
-        log: dg.DagsterLogManager, runs: Mapping[str, TrackedRun], deduped_posts: dict[str, pd.DataFrame]
-    ) -> None:
-        """Models of several languages in one step; each language's run gets its own curve."""
-        if isinstance(backbone, LoraBackbone):
-            posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
-            progress = {code: Progress(log.info, run.measure) for code, run in runs.items()}
-            backbone.train_together(posts, card, root, progress)
-
-    joint = isinstance(backbone, LoraBackbone) and isinstance(settings, LoraSettings) and settings.together > 1
+    `keep`: whether a base model stays loaded between steps.
+    """
+    card, name, root, profile = project.card, backbone.name, project.home.adapters, project.profile
+    shared: dict[str, Any] = {"group_name": "backbones"}
+    languages = language_partitions(project)
 
     @tracked_asset(
-        before=together if joint else None,
+        profile.name,
         **shared,
         **_training_needs(settings),
+        partitions_def=languages,
+        code_version=lineage.code_version(f"{name}_adapter"),
         name=f"{name}_adapter",
-        ins={"pooled": dg.AssetIn(f"{name}_pooled_adapter")} if isinstance(backbone, PooledBackbone) else {},
+        ins={"pooled": f"{name}_pooled_adapter"} if isinstance(backbone, PooledBackbone) else {},
         description=f"What backbone `{name}` scores one language with: fitted models, or imported scores, in a content-addressed folder.",
         kinds={"safetensors"},
-        io_manager_key="adapter_refs",
         retry_policy=RETRY,
     )
     def adapter(context: StepContext, deduped_posts: pd.DataFrame, run: TrackedRun, **pooled: AdapterRef) -> AdapterRef:
-        posts, progress = for_backbones(deduped_posts), Progress(context.log.info, run.measure)
-        started = time.perf_counter()
+        posts, progress = for_backbones(deduped_posts), reporting(context, name, run)
+        started, force = time.perf_counter(), bool(context.options.get("force"))
         try:
             if isinstance(backbone, PooledBackbone):
                 ref = backbone.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
             else:
-                ref = backbone.train(context.partition_key, posts, card, root, progress)
+                ref = backbone.train(context.partition_key, posts, card, root, progress, force=force)
         finally:
             if not keep and context.last:
                 backbone.release()
-        rows = int((deduped_posts["keep"] & (deduped_posts["fold"] >= 0)).sum())
+        rows = int(fitted_rows(deduped_posts).sum())
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
+        context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
         return ref
 
+    def check_scores(
+        context: StepContext, scores: pd.DataFrame, deduped_posts: pd.DataFrame, ref: AdapterRef
+    ) -> Iterator[Check]:
+        yield from scores_checks(project, backbone, settings, context.partition_key, scores, deduped_posts, ref)
+
     @tracked_asset(
+        profile.name,
         **shared,
+        partitions_def=languages,
+        code_version=lineage.code_version(f"{name}_dev_probabilities"),
         name=f"{name}_dev_probabilities",
         description=f"Logits of backbone `{name}`: out of fold for the rows in folds, from the final model for all others.",
-        ins={"ref": dg.AssetIn(f"{name}_adapter")},
+        ins={"ref": f"{name}_adapter"},
         kinds={"pandas", "parquet"},
-        io_manager_key="tables",
         pool=pool_of(settings),
+        checks=check_scores,
+        check_names=SCORE_CHECKS,
     )
     def dev_probabilities(
         context: StepContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
     ) -> pd.DataFrame:
-        started, progress = time.perf_counter(), Progress(context.log.info)
+        started, progress = time.perf_counter(), reporting(context, name, None)
         try:
             scores = backbone.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
         finally:
@@ -101,7 +111,86 @@ def backbone_assets(
         context.add_output_metadata({**frame_metadata(scores), **figures})
         return scores
 
-    return [adapter, dev_probabilities]
+    across = [_pooled_asset(project, lineage, backbone, settings, keep)] if isinstance(backbone, PooledBackbone) else []
+    return [*across, adapter, dev_probabilities]
+
+
+def _pooled_asset(
+    project: Project, lineage: Lineage, backbone: PooledBackbone, settings: BackboneSettings, keep: bool
+) -> dg.AssetsDefinition:
+    root = project.home.adapters
+
+    @tracked_asset(
+        project.profile.name,
+        name=f"{backbone.name}_pooled_adapter",
+        description=f"One adapter of backbone `{backbone.name}` for all languages, trained on all their posts.",
+        group_name="pooled",
+        code_version=lineage.code_version(f"{backbone.name}_pooled_adapter"),
+        kinds={"safetensors"},
+        retry_policy=RETRY,
+        pool=pool_of(settings),
+        config_schema=TRAIN_OPTIONS,
+    )
+    def pooled_adapter(context: StepContext, deduped_posts: dict[str, pd.DataFrame], run: TrackedRun) -> AdapterRef:
+        absent = [code for code in project.codes if code not in deduped_posts and backbone.speaks(code)]
+        if absent:
+            raise InputError(f"deduped_posts of {', '.join(absent)} are not there: materialize them first.")
+        posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
+        started, progress = time.perf_counter(), reporting(context, backbone.name, run)
+        try:
+            ref = backbone.train_all(posts, project.card, root, progress)
+        finally:
+            if not keep:
+                backbone.release()
+        rows = sum(int(fitted_rows(table).sum()) for table in deduped_posts.values())
+        note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
+        context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
+        return ref
+
+    return pooled_adapter
+
+
+SCORE_CHECKS = {
+    "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
+    "finite": "No score is NaN or infinite.",
+    "not_constant": "The out-of-fold scores differ from post to post.",
+    "sound": "No final model collapsed, was inverted, puts all posts into one class, or falls below its folds on dev.",
+}
+
+
+def scores_checks(
+    project: Project,
+    backbone: Backbone,
+    settings: BackboneSettings,
+    language: str,
+    scores: pd.DataFrame,
+    deduped_posts: pd.DataFrame,
+    ref: AdapterRef,
+) -> Iterator[Check]:
+    """Every post has exactly one finite score a seed, and models that were trained here are sound.
+
+    A warning where they were imported, or constant: the decision leaves broken models out.
+    """
+    trained_on = for_backbones(deduped_posts)
+    posts = scored_posts(trained_on[trained_on["source"] == "real"])
+    seeds = scores["seed"].nunique() if backbone.speaks(language) else 0
+    wanted = Counter(zip(posts["split"], posts["id"], strict=True))
+    got = Counter(zip(scores["split"], scores["id"], strict=True))
+    whole = got == Counter({key: count * seeds for key, count in wanted.items() if seeds})
+    infinite = int((~np.isfinite(scores["logit"])).sum())
+    spread = float(scores.loc[scores["fold"] >= 0, "logit"].std())
+    flat = bool(seeds) and spread <= 1e-6
+    text = f"{len(scores)} scores of {seeds} seeds do not match {len(posts)} posts"
+    yield Check(name="complete", complaint="" if whole else text)
+    yield Check(name="finite", complaint=f"{infinite} scores are not finite" if infinite else "")
+    text = f"standard deviation of the logits is {spread:.2g}"
+    yield Check(name="not_constant", complaint=text if flat else "", warning=True)
+    # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
+    broken: list[str] = []
+    if whole and seeds:
+        probes = backbone.probes(ref, trained_on, project.home.adapters)
+        broken = unsound(posts, scores, language, project.profile.decision.transductive, probes)
+    yield Check(name="sound", complaint="; ".join(broken), warning=not isinstance(settings, LoraSettings))
 
 
 def pool_of(settings: BackboneSettings) -> str | None:
@@ -109,9 +198,11 @@ def pool_of(settings: BackboneSettings) -> str | None:
     return GPU_POOL if isinstance(settings, LoraSettings) and settings.device != "cpu" else None
 
 
-def _training_needs(settings: BackboneSettings) -> dict[str, Any]:
+def _training_needs(settings: BackboneSettings) -> Mapping[str, Any]:
     """What Dagster has to know of a training: one step at a time on the GPU, and a backfill in one run, which loads the base once."""
     needs: dict[str, Any] = {"pool": pool_of(settings)}
-    if isinstance(settings, LoraSettings) and settings.scope == "language":
-        needs["backfill_policy"] = dg.BackfillPolicy.single_run()
+    if isinstance(settings, LoraSettings):
+        needs["config_schema"] = TRAIN_OPTIONS
+        if settings.scope == "language":
+            needs["backfill_policy"] = dg.BackfillPolicy.single_run()
     return needs

@@ -1,8 +1,10 @@
 """Scores into decisions, and decisions into predictions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.base import training_fingerprint
@@ -11,30 +13,35 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.ensemble import decide, decided_rows
 from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import decision_metadata, decision_plot, frame_metadata, metric_values
-from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
 
+_MOST_SHIFT = 0.25  # difference in the share of positives, predicted and in training, that is warned of
 
-def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
+
+def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`thresholds` and `ensemble_predictions`."""
     profile, card = project.profile, project.card
     names = [backbone.name for backbone in profile.backbones]
-    score_ins = {f"{name}_scores": dg.AssetIn(f"{name}_dev_probabilities") for name in names}
-    ref_ins = {f"{name}_ref": dg.AssetIn(f"{name}_adapter") for name in names}
+    score_ins = {f"{name}_scores": f"{name}_dev_probabilities" for name in names}
+    ref_ins = {f"{name}_ref": f"{name}_adapter" for name in names}
     settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
-    shared: dict[str, Any] = {
-        "partitions_def": language_partitions(profile),
-        "group_name": "decision",
-        "owners": OWNERS,
-        "code_version": project.code_version("decision", "folds", "backbones", "decision"),
-    }
+    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "decision"}
 
-    @tracked_asset(**shared, ins=score_ins | ref_ins, kinds={"numpy", "json"}, io_manager_key="decisions")
+    @tracked_asset(
+        profile.name,
+        **shared,
+        ins=score_ins | ref_ins,
+        kinds={"numpy", "json"},
+        code_version=lineage.code_version("thresholds"),
+        checks=lambda context, decision, **inputs: decision_checks(decision),
+        check_names=DECISION_CHECKS,
+    )
     def thresholds(
         context: StepContext, raw_posts: pd.DataFrame, corpus_audit: Audit, run: TrackedRun, **inputs: Any
     ) -> Decision:
@@ -53,14 +60,32 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
         context.add_output_metadata(metadata)
         return decision
 
-    @tracked_asset(**shared, ins=score_ins, kinds={"pandas", "csv"}, io_manager_key="tables")
+    def check_predictions(
+        context: StepContext,  # noqa: ARG001
+        predictions: pd.DataFrame,
+        raw_posts: pd.DataFrame,
+        thresholds: Decision,
+        **scores: pd.DataFrame,  # noqa: ARG001
+    ) -> Iterator[Check]:
+        yield from prediction_checks(predictions, raw_posts, thresholds)
+
+    @tracked_asset(
+        profile.name,
+        **shared,
+        ins=score_ins,
+        kinds={"pandas", "csv"},
+        code_version=lineage.code_version("ensemble_predictions"),
+        checks=check_predictions,
+        check_names=PREDICTION_CHECKS,
+    )
     def ensemble_predictions(
         context: StepContext, raw_posts: pd.DataFrame, thresholds: Decision, run: TrackedRun, **inputs: Any
     ) -> pd.DataFrame:
         """Probability, label, margin and mark for review of every post; test also as `predictions/<language>.csv`."""
         predictions = predict(thresholds, raw_posts, pd.concat([inputs[key] for key in score_ins]))
-        path = write_predictions(project.home.predictions(context.partition_key), predictions, card)
-        review = write_review(project.home.review(context.partition_key), predictions, card)
+        path = write_predictions(project.results.predictions(context.partition_key), predictions, card)
+        review = write_review(project.results.review(context.partition_key), predictions, card)
+        context.files += [path, review]
         posts = scored_posts(raw_posts)
         decided, _ = decided_rows(posts, profile.seed)
         test = predictions[predictions["split"] == "test"]
@@ -81,3 +106,46 @@ def decision_assets(project: Project) -> list[dg.AssetsDefinition]:
         return predictions
 
     return [thresholds, ensemble_predictions]
+
+
+DECISION_CHECKS = {
+    "finite": "Threshold, weights, temperatures and the estimate are finite numbers.",
+    "above_floor": "The out-of-fold macro-F1 is above that of always giving the commoner answer.",
+}
+
+
+def decision_checks(decision: Decision) -> Iterator[Check]:
+    """Numbers that are no numbers are an error; a macro-F1 no better than a constant answer's is a warning."""
+    numbers = [decision.intercept, decision.threshold, decision.out_of_fold.value]
+    numbers += [value for member in decision.members for value in (member.temperature, member.weight)]
+    wrong = int((~np.isfinite(numbers)).sum())
+    yield Check(name="finite", complaint=f"{wrong} numbers are not finite" if wrong else "")
+    share = max(decision.positives, 1 - decision.positives)
+    floor = share / (1 + share)  # the mean of the F1 of the commoner class, 2s / (1 + s), and 0
+    low = decision.out_of_fold.value <= floor
+    text = f"macro-F1 {decision.out_of_fold.value:.3f} is not above {floor:.3f}, which a constant answer has"
+    yield Check(name="above_floor", complaint=text if low else "", warning=True)
+
+
+PREDICTION_CHECKS = {
+    "complete": "Exactly one prediction for every post that has scores, in the order of the posts.",
+    "valid": "Every probability is between 0 and 1, and every label is 0 or 1.",
+    "positive_share": "The share of positives on test is near that of training.",
+}
+
+
+def prediction_checks(predictions: pd.DataFrame, posts: pd.DataFrame, decision: Decision) -> Iterator[Check]:
+    """Missing or impossible predictions are an error; another share of positives than in training is a warning."""
+    posts = scored_posts(posts)
+    same = (
+        predictions["id"].tolist() == posts["id"].tolist() and predictions["split"].tolist() == posts["split"].tolist()
+    )
+    text = f"{len(predictions)} predictions do not match {len(posts)} posts"
+    yield Check(name="complete", complaint="" if same else text)
+    wrong = int((~predictions["probability"].between(0, 1) | ~predictions["prediction"].isin((0, 1))).sum())
+    yield Check(name="valid", complaint=f"{wrong} posts have no valid probability or label" if wrong else "")
+    test = predictions.loc[predictions["split"] == "test", "prediction"]
+    share = float(test.mean()) if len(test) else decision.positives
+    far = abs(share - decision.positives) > _MOST_SHIFT
+    text = f"{share:.1%} of test are called positive, {decision.positives:.1%} of the labelled posts are"
+    yield Check(name="positive_share", complaint=text if far else "", warning=True)

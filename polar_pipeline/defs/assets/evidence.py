@@ -1,122 +1,114 @@
-"""Across languages: the report and the submission. They take whatever languages are there and name those that are not."""
+"""Across languages: the report and the submission. They take the languages that are current, and name the others with the reason."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.backbones.base import training_fingerprint
-from polar_pipeline.corpus.audit import Audit
-from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
+from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage
 from polar_pipeline.defs.metadata import metric_values, table
-from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.evidence import language_evidence
+from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
 from polar_pipeline.report.page import render_report, summary_row
 from polar_pipeline.report.sealed import read_test_labels
-from polar_pipeline.report.submission import write_submission
+from polar_pipeline.report.submission import submission_problems, write_submission
 from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
 
-Tables = dict[str, pd.DataFrame]
 
-
-def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
+def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`benchmark_report` and `submission`."""
-    profile, card, home = project.profile, project.card, project.home
-    shared: dict[str, Any] = {
-        "group_name": "evidence",
-        "owners": OWNERS,
-        "code_version": project.code_version("report", *type(profile).model_fields),
-        "automation_condition": FOLLOWS_LANGUAGES,
-        "io_manager_key": "paths",
-    }
+    profile, card, results = project.profile, project.card, project.results
+    shared: dict[str, Any] = {"group_name": "evidence", "automation_condition": FOLLOWS_LANGUAGES}
 
-    @tracked_asset(**shared, kinds={"html"}, freshness_policy=REPORT_FRESHNESS)
-    def benchmark_report(
-        context: StepContext,
-        raw_posts: Tables,
-        deduped_posts: Tables,
-        corpus_audit: dict[str, Audit],
-        thresholds: dict[str, Decision],
-        ensemble_predictions: Tables,
-        run: TrackedRun,
-    ) -> str:
+    @tracked_asset(
+        profile.name,
+        **shared,
+        deps=SHOWN,
+        kinds={"html"},
+        code_version=lineage.code_version("benchmark_report"),
+        freshness_policy=REPORT_FRESHNESS,
+    )
+    def benchmark_report(context: StepContext, run: TrackedRun) -> str:
         """The page that shows what every language scores, how sure that is, and what to be wary of."""
-        absent = _absent(project, raw_posts, thresholds, ensemble_predictions)
-        present = _present(project, absent)
-        evidence = [
-            language_evidence(
-                raw_posts[code],
-                ensemble_predictions[code],
-                thresholds[code],
-                corpus_audit[code],
-                read_test_labels(project.data, code, card),
-                profile.report,
-                profile.seed,
-                deduped_posts.get(code),
-            )
-            for code in present
-        ]
-        write_atomic(home.report, render_report(evidence, absent, card, profile).encode("utf-8"))
+        present, absent = current_languages(project)
+        evidence = [_evidence(project, code) for code in present]
+        path = write_atomic(results.report, render_report(evidence, absent, card, profile).encode("utf-8"))
+        context.files.append(path)
         summary = summary_row(evidence)
         run.log(metrics=metric_values(summary))
-        context.add_output_metadata(
-            {"report": dg.MetadataValue.url(home.report.as_uri()), "absent": sorted(absent), **summary}
-            | {
-                "languages": table(
-                    [{"language": item.language, "macro_f1": item.out_of_fold.value} for item in evidence]
-                )
-            }
-        )
-        return str(home.report)
+        rows = [{"language": item.language, "macro_f1": item.out_of_fold.value} for item in evidence]
+        context.add_output_metadata({"report": dg.MetadataValue.url(f"/polar/report/{profile.name}/"), **summary})
+        context.add_output_metadata({"absent": sorted(absent), "languages": table(rows)})
+        return str(path.relative_to(project.home.root))
 
-    @tracked_asset(**shared, kinds={"csv"})
-    def submission(
-        context: StepContext,
-        raw_posts: Tables,
-        thresholds: dict[str, Decision],
-        ensemble_predictions: Tables,
-        run: TrackedRun,
-    ) -> str:
+    def check_submission(context: StepContext, path: str) -> Iterator[Check]:  # noqa: ARG001
+        present, absent = current_languages(project)
+        problems = submission_problems(
+            project.home.root / path, {code: _predictions(project, code) for code in present}, card
+        )
+        yield Check(name="valid", complaint="; ".join(problems))
+        yield Check(
+            name="all_languages", complaint=f"{', '.join(sorted(absent))} are missing" if absent else "", warning=True
+        )
+
+    @tracked_asset(
+        profile.name,
+        **shared,
+        deps=SUBMITTED,
+        kinds={"csv"},
+        code_version=lineage.code_version("submission"),
+        checks=check_submission,
+        check_names={
+            "valid": "The zip holds a file per language with the id and label of every test post, and nothing else.",
+            "all_languages": "No language of the profile is missing.",
+        },
+    )
+    def submission(context: StepContext, run: TrackedRun) -> str:
         """The zip for the task's scorer: one file of labels per language."""
-        absent = _absent(project, raw_posts, thresholds, ensemble_predictions)
-        present = _present(project, absent)
-        path = write_submission(home.submission, {code: ensemble_predictions[code] for code in present}, card)
+        present, absent = current_languages(project)
+        predictions = {code: _predictions(project, code) for code in present}
+        path = write_submission(results.submission, predictions, card)
+        context.files.append(path)
         run.log(metrics={"languages": len(present)})
         context.add_output_metadata(
             {"file": dg.MetadataValue.path(path), "languages": len(present), "absent": sorted(absent)}
         )
-        return str(path)
+        return str(path.relative_to(project.home.root))
 
     return [benchmark_report, submission]
 
 
-def _absent(project: Project, posts: Tables, decisions: dict[str, Decision], predictions: Tables) -> dict[str, str]:
-    """Languages that cannot be shown, and why: not materialized, or made from other settings or other posts."""
-    reasons = {}
-    for code in project.profile.codes:
-        missing = [
-            name
-            for name, there in (("raw_posts", posts), ("thresholds", decisions), ("ensemble_predictions", predictions))
-            if code not in there
-        ]
-        if missing:
-            reasons[code] = f"{', '.join(missing)} not materialized yet"
-        elif decisions[code].profile_fingerprint != project.profile.fingerprint:
-            reasons[code] = f"its decision was made with other settings than profile {project.profile.name!r} has now"
-        elif decisions[code].posts_fingerprint != training_fingerprint(posts[code], project.card):
-            reasons[code] = "its decision was made from other posts than raw_posts holds now"
-    return reasons
+def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
+    """Codes of the languages whose results are current, sorted, and for each of the others the reason.
 
-
-def _present(project: Project, absent: dict[str, str]) -> list[str]:
-    present = [code for code in sorted(project.profile.codes) if code not in absent]
+    Raises InputError when there is none.
+    """
+    lineage = Lineage(project)
+    reasons = {code: list[str]() for code in sorted(project.codes)}
+    for code, found in reasons.items():
+        for asset in SHOWN:
+            found += [reason for reason in lineage.root_reasons(asset, code) if reason not in found]
+    absent = {code: "; ".join(found) for code, found in reasons.items() if found}
+    present = [code for code in reasons if code not in absent]
     if not present:
-        named = "; ".join(f"{code}: {reason}" for code, reason in sorted(absent.items()))
+        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
         raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
-    return present
+    return present, absent
+
+
+def _evidence(project: Project, code: str) -> LanguageEvidence:
+    lineage, profile = Lineage(project), project.profile
+    posts, audit, deduped, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
+    labels = read_test_labels(project.data, code, project.card)
+    return language_evidence(posts, predictions, decision, audit, labels, profile.report, profile.seed, deduped)
+
+
+def _predictions(project: Project, code: str) -> pd.DataFrame:
+    found: pd.DataFrame = Lineage(project).read("ensemble_predictions", code)
+    return found

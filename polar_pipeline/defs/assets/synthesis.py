@@ -1,5 +1,6 @@
 """Synthetic posts, and the posts that are trained on: real ones and those synthetic ones that curation kept."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -7,51 +8,69 @@ import pandas as pd
 
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.funnel import funnel
+from polar_pipeline.curation.leaks import leaks
 from polar_pipeline.curation.review import Review, review
 from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import Gate, gate
 from polar_pipeline.defs.metadata import frame_metadata, table
-from polar_pipeline.defs.owners import OWNERS
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
-from polar_pipeline.settings.profile import Profile
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.storage.outputs import Check
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.make import Made, make_posts
 from polar_pipeline.tracking.base import TrackedRun
 
 
-def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
+SYNTHESIS_OPTIONS = {
+    "max_dollars": dg.Field(
+        dg.Noneable(float), default_value=None, description="Another cap for this run; null takes the profile's."
+    )
+}
+
+
+def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`synthetic_posts` and `deduped_posts`."""
     profile, card, home = project.profile, project.card, project.home
-    shared: dict[str, Any] = {
-        "partitions_def": language_partitions(profile),
-        "group_name": "synthesis",
-        "owners": OWNERS,
-        "io_manager_key": "tables",
-    }
+    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "synthesis"}
 
     @tracked_asset(
-        **shared, kinds={"openai", "parquet"}, code_version=project.code_version("synthesis", "folds", "synthesis")
+        profile.name,
+        **shared,
+        kinds={"openai", "parquet"},
+        code_version=lineage.code_version("synthetic_posts"),
+        config_schema=SYNTHESIS_OPTIONS,
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
         """Posts that a model wrote or a perturbation made, each with its label, its fold and what it was made from."""
         language, say = context.partition_key, context.log.info
         settings = profile.synthesis.of(language)
+        if context.options.get("max_dollars") is not None:
+            settings = settings.model_copy(update={"max_dollars": context.options["max_dollars"]})
         made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say)
         run.log(
             params=settings.model_dump(mode="json", include={"source", "model", "posts", "temperature"}),
             metrics={"posts": len(made.posts), **_call_metrics(made.calls)},
         )
+        context.incomplete = made.stopped
         context.add_output_metadata({"source": settings.source, **_made_metadata(made)})
         return made.posts
 
+    def check_folds(context: StepContext, posts: pd.DataFrame, **upstream: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
+        yield Check(name="folds_of_parents", complaint=leaks(posts))
+
     @tracked_asset(
+        profile.name,
         **shared,
         kinds={"numpy", "parquet"},
-        code_version=project.code_version("curation", "folds", *_settings_of_curation(profile)),
+        code_version=lineage.code_version("deduped_posts"),
+        checks=check_folds,
+        check_names={
+            "folds_of_parents": "A synthetic post is of train, and so are the real posts that it was made from or was "
+            "shown, all of its fold."
+        },
     )
     def deduped_posts(
         context: StepContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
@@ -83,16 +102,6 @@ def synthesis_assets(project: Project) -> list[dg.AssetsDefinition]:
         return gate(curated, context.partition_key, card, profile)
 
     return [synthetic_posts, deduped_posts]
-
-
-def _settings_of_curation(profile: Profile) -> list[str]:
-    """The gate trains and decides; the second look and an endpoint's embedder ask what the settings of synthesis name."""
-    chosen = ["curation"]
-    if profile.curation.gate:
-        chosen += ["backbones", "decision"]
-    if profile.curation.asks_endpoint:
-        chosen += ["synthesis"]
-    return chosen
 
 
 def _made_metadata(made: Made) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import dagster as dg
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.defs.metadata import table
-from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked_asset import StepContext
 from polar_pipeline.tracking.base import Scalar, TrackedRun
 
 _MEANS = {"tokens_per_second": "train_tokens_per_second", "loss": "train_loss"}  # other names for means over models

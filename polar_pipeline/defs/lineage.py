@@ -1,0 +1,273 @@
+"""What every output depends on, and the one answer to "is it current, and if not, why?".
+
+Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" comes to the same answer,
+because it compares the same code versions and data versions. What does not belong here: Dagster.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
+from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
+
+# Raised when a stage's results change though no setting did.
+STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 2, "report": 2}
+
+ACROSS = ("benchmark_report", "submission")  # the assets over all languages
+SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads
+SUBMITTED = ("ensemble_predictions",)
+# How a step uses the machine, which changes no result.
+_MACHINE = {"device", "threads", "recompute", "checkpoint_seconds"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One asset: what it stores, what it is made from, and the settings that it depends on, by language."""
+
+    name: str
+    kind: type[Any]
+    inputs: tuple[str, ...]
+    settings: Callable[[str | None], dict[str, Any]]
+    sources: Callable[[str | None], dict[str, str]] = field(default=lambda _: {})
+    partitioned: bool = True
+
+
+class Lineage:
+    """The outputs of one profile, and which of them are current. Answers are remembered: make a new one after a change."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.outputs = Outputs(project.home.root, project.results.tables)
+        self.nodes = {node.name: node for node in _nodes(project)}
+        self._reasons: dict[tuple[str, str | None], list[str]] = {}
+
+    @cached_property
+    def language_assets(self) -> list[str]:
+        """Assets of one language, upstream first."""
+        return [name for name, node in self.nodes.items() if node.partitioned]
+
+    def code_version(self, asset: str) -> str:
+        """The code version of an asset for Dagster; where a language has settings of its own, those of all languages."""
+        node = self.nodes[asset]
+        if not node.partitioned:
+            return code_version(node.settings(None))
+        found = sorted({code_version(node.settings(code)) for code in self.project.codes})
+        return found[0] if len(found) == 1 else code_version({"languages": found})
+
+    def read(self, asset: str, language: str | None) -> Any:
+        """A stored value; raises InputError when it is missing or damaged."""
+        return self.outputs.read(asset, language, self.nodes[asset].kind)
+
+    def inputs(self, asset: str, language: str | None) -> dict[str, str]:
+        """The present data versions of everything upstream, by output; what is not there is left out."""
+        found = {}
+        for name, key in self._upstream(asset, language):
+            there = self.outputs.provenance(name, key)
+            if there is not None and (language is not None or not self.why_not_current(name, key)):
+                found[output_name(name, key)] = there.sha256
+        return found
+
+    def why_not_current(self, asset: str, language: str | None) -> list[str]:
+        """Why an output has to be made again, in words; empty when it is current."""
+        key = (asset, language)
+        if key not in self._reasons:
+            self._reasons[key] = list(self._why(self.nodes[asset], language))
+        return self._reasons[key]
+
+    def unchanged(self, asset: str, language: str | None) -> Provenance | None:
+        """What is stored, if making it again would give the same; upstream is taken as it is. None when it would not."""
+        node, found = self.nodes[asset], self.outputs.provenance(asset, language)
+        same = (
+            found is not None
+            and not any(check.refused for check in found.checks)
+            and not found.incomplete
+            and found.code_version == code_version(node.settings(language))
+            and found.sources == node.sources(language)
+            and found.inputs == self.inputs(asset, language)
+            and not self.outputs.damage(found, node.kind)
+        )
+        return found if same else None
+
+    def stale(self, language: str) -> dict[str, list[str]]:
+        """The assets of one language that are not current, upstream first, and why."""
+        found = {name: self.why_not_current(name, language) for name in self.language_assets}
+        return {name: reasons for name, reasons in found.items() if reasons}
+
+    def require_current(self, asset: str, language: str) -> None:
+        """Raise InputError with the reason and the remedy when an output is not current."""
+        if reasons := self.root_reasons(asset, language):
+            raise InputError(
+                f"{asset} of {language} is not current ({'; '.join(reasons)}): "
+                f"run `polar run --language {language} --profile {self.project.source}`."
+            )
+
+    def root_reasons(self, asset: str, language: str | None) -> list[str]:
+        """Why an output is not current, told by the outputs furthest upstream that are not."""
+        reasons, roots = self.why_not_current(asset, language), []
+        if not reasons:
+            return []
+        for name, key in self._upstream(asset, language):
+            roots += [reason for reason in self.root_reasons(name, key) if reason not in roots]
+        return roots or [f"{asset}: {reason}" for reason in reasons]
+
+    def _why(self, node: Node, language: str | None) -> Iterator[str]:
+        found = self.outputs.provenance(node.name, language)
+        if found is None:
+            yield "not made yet"
+            return
+        yield from _settings_changed(found.settings, node.settings(language))
+        yield from _changed("file", found.sources, node.sources(language))
+        if damage := self.outputs.damage(found, node.kind):
+            yield damage
+        yield from (f"it fails the check {check.name}: {check.complaint}" for check in found.checks if check.refused)
+        if found.incomplete:
+            yield f"incomplete: {found.incomplete}"
+        if node.partitioned:
+            yield from self._inputs_changed(node, language, found)
+        else:
+            yield from _changed("output", found.inputs, self.inputs(node.name, None))
+
+    def _inputs_changed(self, node: Node, language: str | None, found: Provenance) -> Iterator[str]:
+        now = self.inputs(node.name, language)
+        for name, key in self._upstream(node.name, language):
+            output = output_name(name, key)
+            if self.why_not_current(name, key):
+                yield f"{output} is not current"
+            elif found.inputs.get(output) != now.get(output):
+                yield f"it was made from another {output}"
+        if set(found.inputs) - {output_name(*one) for one in self._upstream(node.name, language)}:
+            yield "it was made from outputs that the profile does not have"
+
+    def _upstream(self, asset: str, language: str | None) -> Iterator[tuple[str, str | None]]:
+        for name in self.nodes[asset].inputs:
+            if not self.nodes[name].partitioned:
+                yield name, None
+            elif language is not None:
+                yield name, language
+            else:
+                yield from ((name, code) for code in self.project.codes)
+
+
+def _nodes(project: Project) -> Iterator[Node]:
+    """All assets of a project, upstream first."""
+    profile, card = project.profile, project.card
+    labels = card.model_dump(mode="json", include={"label": {"column"}, "auxiliary": True, "canaries": True})
+    words = card.model_dump(mode="json", include={"title", "label"})
+
+    def fixed(stage: str, **settings: Any) -> Callable[[str | None], dict[str, Any]]:
+        whole = {"version": STAGE_VERSIONS[stage], "seed": profile.seed, **settings}
+        return lambda _: whole
+
+    def release(language: str | None) -> dict[str, str]:
+        codes = [language] if language else project.codes
+        return {name: sha for code in codes for name, sha in project.release_sha256(code).items()}
+
+    def synthesis(language: str | None) -> dict[str, Any]:
+        settings = profile.synthesis.of(str(language)).content_settings()
+        return fixed("synthesis", card=words, synthesis=settings)(language)
+
+    def curation(language: str | None) -> dict[str, Any]:
+        settings: dict[str, Any] = {"curation": profile.curation.of(str(language)).content_settings()}
+        if profile.curation.gate and profile.synthesis.source != "none":  # the gate trains and decides
+            linear = next((one for one in profile.backbones if isinstance(one, LinearSettings)), LinearSettings())
+            settings["gate"] = linear.model_dump(mode="json") | {"decision": profile.decision.model_dump(mode="json")}
+        if profile.curation.asks_endpoint:
+            settings["endpoint"] = profile.synthesis.model_dump(mode="json", include={"model", "base_url"})
+        return fixed("curation", card=words, **settings)(language)
+
+    corpus = {"card": labels, "folds": profile.folds.model_dump(mode="json")}
+    yield Node("raw_posts", pd.DataFrame, (), fixed("corpus", **corpus), release)
+    yield Node("corpus_audit", Audit, ("raw_posts",), fixed("corpus", card=labels))
+    yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis)
+    yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation)
+    scores, adapters = [], []
+    for entry in profile.backbones:
+        own = {"backbone": _backbone_settings(entry), "folds": profile.folds.count, "card": labels}
+        settings = fixed("backbones", **own)
+        pooled = isinstance(entry, LoraSettings) and entry.scope == "pooled"
+        sources = _backbone_sources(entry)
+        adapter, made = f"{entry.name}_adapter", ("deduped_posts",)
+        if pooled:
+            across = f"{entry.name}_pooled_adapter"
+            yield Node(across, AdapterRef, made, settings, sources, partitioned=False)
+            made = (*made, across)
+        yield Node(adapter, AdapterRef, made, settings, sources)
+        scored = fixed("backbones", **own, transductive=profile.decision.transductive)  # which its checks look at
+        yield Node(f"{entry.name}_dev_probabilities", pd.DataFrame, ("deduped_posts", adapter), scored)
+        scores.append(f"{entry.name}_dev_probabilities")
+        adapters.append(adapter)
+    decision = fixed(
+        "decision", decision=profile.decision.model_dump(mode="json"), pooled=sorted(profile.pooled_backbones)
+    )
+    yield Node("thresholds", Decision, ("raw_posts", "corpus_audit", *scores, *adapters), decision)
+    predicted = fixed("decision", column=card.label.column)
+    yield Node("ensemble_predictions", pd.DataFrame, ("raw_posts", "thresholds", *scores), predicted)
+    whole = profile.model_dump(mode="json", exclude={"name"})
+    page = fixed("report", profile=whole, card=card.model_dump(mode="json"), languages=project.codes)
+    yield Node("benchmark_report", str, SHOWN, page, release, partitioned=False)
+    inside = fixed("report", submission=card.submission.model_dump(mode="json"), column=card.label.column)
+    yield Node("submission", str, SUBMITTED, inside, partitioned=False)
+
+
+def _backbone_settings(entry: BackboneSettings) -> dict[str, Any]:
+    return entry.model_dump(
+        mode="json", exclude=_MACHINE | ({"path"} if isinstance(entry, ImportedSettings) else set())
+    )
+
+
+def _backbone_sources(entry: BackboneSettings) -> Callable[[str | None], dict[str, str]]:
+    """Files from outside that a backbone takes: imported scores. A file that is gone is none, and training names it."""
+    if not isinstance(entry, ImportedSettings):
+        return lambda _: {}
+    from pathlib import Path
+
+    from polar_pipeline.storage.fingerprint import file_sha256
+
+    path = Path(entry.path)
+
+    def sources(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one file holds all languages
+        return {path.name: file_sha256(path)} if path.is_file() else {}
+
+    return sources
+
+
+def _settings_changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """One sentence for each setting that has another value, by its path."""
+    if code_version(before) == code_version(now):
+        return
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for path in sorted(set(old) | set(new)):
+        if old.get(path) != new.get(path):
+            yield f"setting {path} is {_short(new.get(path))}, was {_short(old.get(path))}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _changed(what: str, before: dict[str, str], now: dict[str, str]) -> Iterator[str]:
+    for name in sorted(set(before) | set(now)):
+        if name not in now:
+            yield f"{what} {name} is gone"
+        elif name not in before:
+            yield f"{what} {name} is new"
+        elif before[name] != now[name]:
+            yield f"{what} {name} has changed"

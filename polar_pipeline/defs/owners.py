@@ -1,3 +1,0 @@
-"""Who answers for the assets in the UI."""
-
-OWNERS = ["team:polar-pipeline"]

@@ -1,0 +1,275 @@
+"""`tracked_asset`: an asset whose body runs inside a tracked run, and whose value is stored with what it was made from.
+
+The step stores the value itself and then reports its hash to Dagster as the data version. The tracked run is closed with the step, so
+that a failure to store marks it FAILED as well. An `InputError` becomes a failure that is not retried, because bad input stays bad.
+Checks run in the same step: each costs an event, not a step. A run over several languages handles one after the other, and each is
+stored and materialized as soon as it is done.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+
+from polar_pipeline.defs.io_managers import OutputsIOManager
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.outputs import Check, Provenance
+from polar_pipeline.tracking.base import Step, TrackedRun
+
+REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
+OWNERS = ["team:polar-pipeline"]
+Body = Callable[..., Any]
+Checks = Callable[..., Iterator[Check]]
+
+
+@dataclass
+class StepContext:
+    """What a body sees of Dagster: its language, a log, what an operator changed for this run, and a place for metadata."""
+
+    log: dg.DagsterLogManager
+    language: str | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    watcher: Callable[[Any], None] = lambda _: None  # takes how far the step is
+    last: bool = True  # whether no other language follows in this step
+    metadata: dict[str, Any] = field(default_factory=dict)
+    files: list[Any] = field(default_factory=list)  # paths of further files that belong to the output
+    incomplete: str = ""  # why another run would give more, such as a cap on dollars
+
+    @property
+    def partition_key(self) -> str:
+        """The language that is computed."""
+        if self.language is None:
+            raise ValueError("this asset has no languages")
+        return self.language
+
+    def add_output_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Metadata of this language's materialization."""
+        self.metadata |= metadata
+
+
+def tracked_asset(
+    profile: str,
+    *,
+    ins: Mapping[str, str] | None = None,
+    deps: tuple[str, ...] = (),
+    checks: Checks | None = None,
+    check_names: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Callable[[Body], dg.AssetsDefinition]:
+    """`@dg.asset(**settings)` with the key `[profile, name]`, for a body `(context: StepContext, <upstream>..., run) -> value`.
+
+    `ins` maps parameters to assets where the names differ, `deps` names assets that the body reads by itself. `checks` is called as
+    `(context, value, **upstream)` after the body and yields a `Check` for each of `check_names` (name -> description).
+    """
+
+    def decorate(body: Body) -> dg.AssetsDefinition:
+        name = settings.pop("name", body.__name__)
+        signature = inspect.signature(body)
+        given = [p for key, p in signature.parameters.items() if key != "run" and p.kind is not p.VAR_KEYWORD]
+        names = {p.name: p.name for p in given[1:]} | dict(ins or {})
+        key = dg.AssetKey([profile, name])
+        maker = _Maker(key, body, checks)
+
+        def compute(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
+            partitioned = context.has_partition_key or context.has_partition_key_range
+            keys = list(context.partition_keys) if partitioned else []
+            if len(keys) > 1:
+                yield from maker.each(context, keys, inputs)
+            else:
+                yield from maker.one(context, keys[0] if keys else None, inputs)
+
+        parameters = [inspect.Parameter(one, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any) for one in names]
+        first = inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext
+        )
+        compute.__signature__ = inspect.Signature([first, *parameters], return_annotation=Any)  # type: ignore[attr-defined]
+        compute.__annotations__ = {p.name: p.annotation for p in (first, *parameters)}
+        compute.__name__, compute.__doc__ = name, body.__doc__
+        with warnings.catch_warnings():
+            # backfill policies and partitioned checks are called beta and preview in this release
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            warnings.simplefilter("ignore", dg.PreviewWarning)
+            asset: dg.AssetsDefinition = dg.asset(
+                key=key,
+                ins={one: dg.AssetIn(key=[profile, upstream]) for one, upstream in names.items()},
+                deps=[dg.AssetKey([profile, upstream]) for upstream in deps],
+                check_specs=_specs(key, check_names or {}, settings.get("partitions_def")),
+                required_resource_keys={"tracker", "outputs", "watcher"},
+                io_manager_key="outputs",
+                owners=OWNERS,
+                output_required="backfill_policy" not in settings,
+                tags={"polar/profile": profile, **settings.pop("tags", {})},
+                **settings,
+            )(compute)
+        return asset
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """How one asset's outputs are made, stored and reported."""
+
+    key: dg.AssetKey
+    body: Body
+    checks: Checks | None
+
+    @property
+    def name(self) -> str:
+        return self.key.path[-1]
+
+    def one(self, context: dg.AssetExecutionContext, language: str | None, inputs: dict[str, Any]) -> Iterator[Any]:
+        """The output of one language, or of none; what is current is reported again without being computed."""
+        outputs: OutputsIOManager = context.resources.outputs
+        reuse = REUSE_TAG in context.run.tags or context.run.parent_run_id or context.retry_number
+        if reuse and (found := outputs.lineage.unchanged(self.name, language)):
+            yield from self._report(context, found, self._earlier_metadata(context, language))
+            return
+        made = outputs.made_from(self.name, language)
+        with context.resources.tracker.step(step_of(context, language)) as run:
+            step = self._step(context, language)
+            try:
+                found = self._make(step, outputs, made, inputs, run)
+            except InputError as error:
+                raise dg.Failure(str(error), allow_retries=False) from error
+            yield from self._report(context, found, step.metadata | links(run.links))
+
+    def each(self, context: dg.AssetExecutionContext, keys: list[str], inputs: dict[str, Any]) -> Iterator[Any]:
+        """Several languages, each in a tracked run of its own. Raises dg.Failure that names every language that failed."""
+        outputs: OutputsIOManager = context.resources.outputs
+        absent = {
+            key: [name for name, values in inputs.items() if isinstance(values, dict) and key not in values]
+            for key in keys
+        }
+        failed = {
+            key: f"{', '.join(names)} is not there: materialize it first." for key, names in absent.items() if names
+        }
+        ready, unexpected = [key for key in keys if key not in failed], False
+        for key in ready:
+            try:
+                with ExitStack() as stack:
+                    made = outputs.made_from(self.name, key)
+                    run: TrackedRun = stack.enter_context(context.resources.tracker.step(step_of(context, key)))
+                    step = self._step(context, key, last=key == ready[-1])
+                    own = {name: values[key] if isinstance(values, dict) else values for name, values in inputs.items()}
+                    found = self._make(step, outputs, made, own, run)
+                    metadata = step.metadata | links(run.links)
+                    tags = _provenance_tags(context, self.key, key, found)
+                    yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
+            except InputError as error:
+                failed[key] = str(error)
+                context.log.error(f"{key}: {error}")
+            except Exception as error:  # whatever it is, it is this language's: the step fails below
+                failed[key], unexpected = f"{type(error).__name__}: {error}", True
+                context.log.exception(f"{key}: {error}")
+        if failed:
+            named = "; ".join(f"{key}: {text}" for key, text in failed.items())
+            raise dg.Failure(f"{len(failed)} of {len(keys)} languages failed ({named})", allow_retries=unexpected)
+
+    def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
+        options = context.op_execution_context.op_config or {}
+        return StepContext(context.log, language, options, context.resources.watcher, last)
+
+    def _make(
+        self,
+        step: StepContext,
+        outputs: OutputsIOManager,
+        made_from: dict[str, Any],
+        inputs: dict[str, Any],
+        run: TrackedRun,
+    ) -> Provenance:
+        value = self.body(step, **inputs, run=run)
+        found = list(self.checks(step, value, **inputs)) if self.checks else []
+        made_from |= {"files": step.files, "checks": found, "incomplete": step.incomplete}
+        return outputs.lineage.outputs.write(self.name, step.language, value, **made_from)
+
+    def _report(self, context: dg.AssetExecutionContext, found: Provenance, metadata: dict[str, Any]) -> Iterator[Any]:
+        results = [
+            dg.AssetCheckResult(
+                passed=not check.complaint,
+                check_name=check.name,
+                severity=dg.AssetCheckSeverity.WARN if check.warning else dg.AssetCheckSeverity.ERROR,
+                description=check.complaint or None,
+            )
+            for check in found.checks
+        ]
+        yield dg.MaterializeResult(
+            metadata=metadata,
+            data_version=dg.DataVersion(found.sha256),
+            tags=_source_tags(context, self.name, found),
+            check_results=results,
+        )
+
+    def _earlier_metadata(self, context: dg.AssetExecutionContext, language: str | None) -> dict[str, Any]:
+        """What the last materialization showed, so that the page of an output that was not computed again stays whole."""
+        record = context.instance.get_latest_data_version_record(self.key, False, language)
+        event = record.event_log_entry.asset_materialization if record else None
+        return {**(event.metadata if event else {}), "reused": True}
+
+
+def links(found: Mapping[str, str]) -> dict[str, Any]:
+    """A tracked run's links, as metadata."""
+    return {key: dg.MetadataValue.url(link) if key.endswith("url") else link for key, link in found.items()}
+
+
+def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
+    """The tracked run's identity."""
+    return Step(
+        asset=context.asset_key.path[-1],
+        partition=language,
+        dagster_run=context.run.run_id,
+        root_run=context.run.root_run_id or context.run.run_id,
+        attempt=context.retry_number + 1,
+        backfill=context.run.tags.get("dagster/backfill"),
+    )
+
+
+def _specs(key: dg.AssetKey, names: Mapping[str, str], partitions: Any) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=key, description=text, blocking=True, partitions_def=partitions)
+        for name, text in names.items()
+    ]
+
+
+def _source_tags(context: dg.AssetExecutionContext, name: str, found: Provenance) -> dict[str, str]:
+    """For what is made from files outside: the observation of exactly those, so that Dagster compares with what was read."""
+    outputs: OutputsIOManager = context.resources.outputs
+    source = outputs.source_of(name)
+    if source is None or found.language is None:
+        return {}
+    return _input_tags(source, *outputs.observe(context.instance, found.language, found.sources))
+
+
+def _provenance_tags(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, language: str, found: Provenance
+) -> dict[str, str]:
+    """What Dagster itself tags the materialization of one language with: versions of code, data and every input."""
+    tags = {
+        CODE_VERSION_TAG: found.code_version,
+        DATA_VERSION_TAG: found.sha256,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    graph = context.job_def.asset_layer.asset_graph
+    for parent in graph.get(key).parent_keys:
+        partition = language if graph.get(parent).is_partitioned else None
+        record = context.instance.get_latest_data_version_record(parent, False, partition)
+        if record:
+            version = extract_data_version_from_entry(record.event_log_entry)
+            tags |= _input_tags(parent, version.value if version else "", record.storage_id)
+    return tags
+
+
+def _input_tags(key: dg.AssetKey, version: str, storage: int) -> dict[str, str]:
+    return {get_input_data_version_tag(key): version, get_input_event_pointer_tag(key): str(storage)}

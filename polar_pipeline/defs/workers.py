@@ -1,0 +1,157 @@
+"""Worker processes: each takes one task after the other; one that is killed costs its task and is replaced.
+
+What does not belong here: what a task is. A task and whatever `execute` sends have to be picklable between processes.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+_GRACE = 15.0  # seconds that workers have to end when they are asked to
+
+Execute = Callable[[Any, Callable[[Any], None]], Any]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker took a task."""
+
+    task: Any
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a task sent while it was executed."""
+
+    task: Any
+    message: Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task's result, and the seconds that it took."""
+
+    task: Any
+    result: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A task whose process ended without a result: `reason` in words."""
+
+    task: Any
+    reason: str
+
+
+Event = Started | Sent | Finished | Killed
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Any = None
+    started: float = 0.0
+
+
+class Workers:
+    """At most `processes` workers that call `execute(task, send)` in processes of their own, started by spawning."""
+
+    def __init__(self, processes: int, execute: Execute) -> None:
+        self._most, self._execute = processes, execute
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._end(patient=kind is None)
+
+    def run(self, tasks: list[Any]) -> Iterator[Event]:
+        """Events of all tasks as they come; every task ends in one `Finished` or `Killed`."""
+        waiting, busy = list(tasks), 0
+        while waiting or busy:
+            while waiting and (worker := self._idle()) is not None:
+                worker.task, worker.started = waiting.pop(0), time.monotonic()
+                worker.connection.send(worker.task)
+                busy += 1
+                yield Started(worker.task)
+            for event in self._events():
+                busy -= isinstance(event, Finished | Killed)
+                yield event
+
+    def _idle(self) -> _Worker | None:
+        for worker in self._workers:
+            if worker.task is None and worker.process.is_alive():
+                return worker
+        if sum(worker.process.is_alive() for worker in self._workers) < self._most:
+            self._workers.append(self._start())
+            return self._workers[-1]
+        return None
+
+    def _start(self) -> _Worker:
+        context = get_context("spawn")
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(there, self._execute), daemon=False)
+        process.start()
+        there.close()  # so that the end of the process is the end of the pipe
+        return _Worker(process, here)
+
+    def _events(self) -> Iterator[Event]:
+        working = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        for connection in wait(list(working)):
+            worker = working[connection]  # type: ignore[index]
+            try:
+                done, message = worker.connection.recv()
+            except (EOFError, ConnectionError):
+                yield self._bury(worker)
+                continue
+            if done:
+                task, worker.task = worker.task, None
+                yield Finished(task, message, time.monotonic() - worker.started)
+            else:
+                yield Sent(worker.task, message)
+
+    def _bury(self, worker: _Worker) -> Killed:
+        worker.process.join(_GRACE)
+        self._workers.remove(worker)
+        code = worker.process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            why = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+            return Killed(worker.task, f"its process was killed ({name}{why})")
+        return Killed(worker.task, f"its process ended by itself (exit code {code})")
+
+    def _end(self, patient: bool) -> None:
+        """Close idle workers; those that work are asked to end, so that Dagster and MLflow note it, and then killed."""
+        try:
+            for worker in self._workers:
+                worker.connection.close()
+                if not patient:
+                    worker.process.terminate()
+            end = time.monotonic() + _GRACE
+            for worker in self._workers:
+                worker.process.join(max(end - time.monotonic(), 0))
+        finally:  # a second Ctrl-C waits no longer
+            for worker in self._workers:
+                worker.process.kill()
+
+
+def _serve(connection: Connection, execute: Execute) -> None:
+    """The loop of a worker. A terminal sends Ctrl-C to all processes; workers leave it to the first one, which ends them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, ConnectionError):  # nobody needs this worker any more
+            return
+        try:
+            connection.send((True, execute(task, lambda message: connection.send((False, message)))))
+        except ConnectionError:
+            return
