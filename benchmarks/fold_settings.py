@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    codes = Project.load("cpu").profile.codes
+    codes = Project.load("cpu").codes
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(measure, codes))
     for name in found[0]:

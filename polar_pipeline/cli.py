@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from polar_pipeline import __version__
+from polar_pipeline.commands.profile import profile as profiles
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import is_full
 from polar_pipeline.storage.home import Home
@@ -78,7 +79,7 @@ def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     project = Project.load(profile)
-    codes = project.profile.codes if everything else project.check_languages(languages)
+    codes = project.codes if everything else project.check_languages(languages)
     sys.exit(run_pipeline(project, profile, codes, jobs or default_jobs(project.profile), resume))
 
 
@@ -145,7 +146,7 @@ def synth_plan(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.codes))
 
 
 @synth.command(name="evaluate")
@@ -160,7 +161,7 @@ def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.codes))
 
 
 @synth.command(name="retry")
@@ -172,7 +173,10 @@ def synth_retry(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(retry(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(retry(project, project.check_languages(languages) if languages else project.codes))
+
+
+polar.add_command(profiles)
 
 
 @polar.group()
@@ -200,4 +204,4 @@ def check(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(check_data(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(check_data(project, project.check_languages(languages) if languages else project.codes))

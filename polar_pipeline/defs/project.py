@@ -1,17 +1,19 @@
 """What the definitions are built from: a profile, its task card, and a home. Read from the environment when asked, never at import."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from polar_pipeline.corpus.release import release_folder
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import TaskCard, load_card
+from polar_pipeline.task.languages import language, language_codes
 
 # Raised when a stage's results change though no setting did, so that Dagster shows what is out of date.
 STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 1, "report": 1}
@@ -27,9 +29,20 @@ class Project:
 
     @classmethod
     def load(cls, profile: str | None = None, environment: Mapping[str, str] = os.environ) -> "Project":
-        """The profile named here, else $POLAR_PROFILE, else the default one; the home from $POLAR_HOME."""
-        settings = load_profile(profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE)
+        """The profile named here, else $POLAR_PROFILE, else the default one; the home from $POLAR_HOME.
+
+        Raises InputError that names the profile's file and the setting that is wrong, unknown languages included.
+        """
+        name = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
+        settings = load_profile(name)
+        if wrong := list(_wrong_languages(settings)):
+            raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
         return cls(settings, load_card(settings.task), Home.from_environment(environment))
+
+    @property
+    def codes(self) -> list[str]:
+        """The profile's languages, heaviest first."""
+        return language_codes(self.profile.languages)
 
     @property
     def data(self) -> Path:
@@ -44,8 +57,31 @@ class Project:
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""
         for code in languages:
-            if code not in self.profile.codes:
-                raise InputError(
-                    f"language {code!r} is not in profile {self.profile.name!r}: use one of {', '.join(sorted(self.profile.codes))}."
-                )
-        return [code for code in self.profile.codes if code in languages]
+            if code not in self.codes:
+                known = ", ".join(sorted(self.codes))
+                raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
+        return [code for code in self.codes if code in languages]
+
+
+def _wrong_languages(profile: Profile) -> Iterator[str]:
+    """What is wrong with each setting that names languages: the task's, and for a backbone the profile's."""
+    own = [] if profile.languages == "all" else list(profile.languages)
+    named = [("languages", str(own), code) for code in own]
+    for section, plans in (("synthesis", profile.synthesis.per_language), ("curation", profile.curation.per_language)):
+        named += [(f"{section}.per_language.{code}", repr(code), code) for code in plans]
+    for setting, value, code in named:
+        try:
+            language(code)
+        except InputError as error:
+            yield f"setting `{setting}` is {value}: {str(error).rstrip('.')}"
+            if setting == "languages":
+                return
+    known = language_codes(profile.languages)
+    for place, entry in enumerate(profile.backbones):
+        chosen = "all" if isinstance(entry, LinearSettings) else entry.languages
+        wrong = [] if chosen == "all" else sorted(set(chosen) - set(known))
+        if wrong or not chosen:
+            yield (
+                f"backbones.{place} ({entry.name}): languages names {', '.join(wrong) or 'none'}, "
+                f"use all or some of the profile's: {', '.join(sorted(known))}"
+            )

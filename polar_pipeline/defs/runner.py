@@ -91,7 +91,7 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 def _pooled_first(project: Project, profile: str, pool: ProcessPoolExecutor) -> list[Outcome]:
     """Prepare the posts of all languages and train what is trained on all of them. Returns what failed."""
-    prepared = [pool.submit(_run_job, profile, PREPARE_JOB, code) for code in project.profile.codes]
+    prepared = [pool.submit(_run_job, profile, PREPARE_JOB, code) for code in project.codes]
     failed = [outcome for future in as_completed(prepared) if (outcome := future.result()).error]
     if failed:
         return failed
@@ -106,11 +106,11 @@ def _adapters_first(project: Project, profile: str, codes: list[str], pool: Proc
     """
     for future in as_completed([pool.submit(_run_job, profile, PREPARE_JOB, code) for code in codes]):
         future.result()
-    places = sorted(project.profile.codes.index(code) for code in codes)
+    places = sorted(project.codes.index(code) for code in codes)
     # Dagster knows ranges of partitions, so each unbroken run of languages is one
     breaks = [place for place in range(1, len(places)) if places[place] != places[place - 1] + 1]
     for first, after in zip([0, *breaks], [*breaks, len(places)], strict=True):
-        ends = project.profile.codes[places[first]], project.profile.codes[places[after - 1]]
+        ends = project.codes[places[first]], project.codes[places[after - 1]]
         pool.submit(_run_job, profile, ADAPTERS_JOB, None, ends).result()
 
 

@@ -21,7 +21,7 @@ def weekly_retraining(project: Project, language_job: Any) -> dg.ScheduleDefinit
     )
     def retrain(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         date = context.scheduled_execution_time.strftime("%Y-%m-%d")
-        for code in project.profile.codes:
+        for code in project.codes:
             yield dg.RunRequest(run_key=f"{date}|{code}", partition_key=code)
 
     return retrain

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from polar_pipeline.settings.base import read_settings
+from polar_pipeline.settings.yaml_files import read_settings
 
 
 class Label(BaseModel):

@@ -6,6 +6,7 @@ orders the partitions, because the heaviest language bounds a backfill.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from polar_pipeline.errors import InputError
 
@@ -61,3 +62,8 @@ def language(code: str) -> Language:
 def heaviest_first(codes: tuple[str, ...]) -> list[str]:
     """Codes by size of their training split, largest first; equal sizes by code."""
     return sorted(codes, key=lambda code: (-language(code).train_posts, code))
+
+
+def language_codes(chosen: Literal["all"] | tuple[str, ...]) -> list[str]:
+    """The codes that a profile's `languages` stand for, heaviest first."""
+    return heaviest_first(tuple(LANGUAGES) if chosen == "all" else chosen)

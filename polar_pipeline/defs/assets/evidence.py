@@ -99,7 +99,7 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
 def _absent(project: Project, posts: Tables, decisions: dict[str, Decision], predictions: Tables) -> dict[str, str]:
     """Languages that cannot be shown, and why: not materialized, or made from other settings or other posts."""
     reasons = {}
-    for code in project.profile.codes:
+    for code in project.codes:
         missing = [
             name
             for name, there in (("raw_posts", posts), ("thresholds", decisions), ("ensemble_predictions", predictions))
@@ -115,7 +115,7 @@ def _absent(project: Project, posts: Tables, decisions: dict[str, Decision], pre
 
 
 def _present(project: Project, absent: dict[str, str]) -> list[str]:
-    present = [code for code in sorted(project.profile.codes) if code not in absent]
+    present = [code for code in sorted(project.codes) if code not in absent]
     if not present:
         named = "; ".join(f"{code}: {reason}" for code, reason in sorted(absent.items()))
         raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")

@@ -38,7 +38,7 @@ def pooled_asset(
         pool=pool_of(settings),
     )
     def pooled_adapter(context: StepContext, deduped_posts: dict[str, pd.DataFrame], run: TrackedRun) -> AdapterRef:
-        absent = [code for code in project.profile.codes if code not in deduped_posts and backbone.speaks(code)]
+        absent = [code for code in project.codes if code not in deduped_posts and backbone.speaks(code)]
         if absent:
             raise InputError(f"deduped_posts of {', '.join(absent)} are not there: materialize them first.")
         posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
