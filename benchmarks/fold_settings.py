@@ -2,9 +2,9 @@
 
 Usage: POLAR_DATA_DIR=... python benchmarks/fold_settings.py [--jobs 2]
 
-fit_on: out-of-fold macro-F1 of the same train posts, by models that saw the dev posts as well and by models that did not.
-final: dev posts (outside the folds) scored by one model retrained on all of train, and by the average of the fold models,
-both decided by the threshold of the same out-of-fold scores.
+fit_on: out-of-fold macro-F1 of the same train posts, by models that saw the dev posts as well and by models that did
+not. final: dev posts (outside the folds) scored by one model retrained on all of train, and by the average of the fold
+models, both decided by the threshold of the same out-of-fold scores.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The evidence for the linear backbone's defaults: nested out-of-fold macro-F1, mean over the languages, one change at a time.
+"""The evidence for the linear backbone's defaults: nested out-of-fold macro-F1, mean over languages, one change each.
 
 Usage: POLAR_DATA_DIR=... python benchmarks/linear_settings.py [--jobs 2]
 

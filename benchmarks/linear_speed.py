@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/linear_speed.py [--profile cpu] [--language deu --language eng ...]
 
-Both sides read the same posts and folds, give out-of-fold scores for the rows in folds and scores of a retrained model for the
-others. The peer is a Pipeline of CountVectorizers, which counts again in every fold; ours counts once and slices rows.
+Both sides read the same posts and folds, give out-of-fold scores for the rows in folds and scores of a retrained
+model for the others. The peer is a Pipeline of CountVectorizers, which counts again in every fold; ours counts once
+and slices rows.
 """
 
 import argparse

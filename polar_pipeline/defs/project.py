@@ -1,4 +1,7 @@
-"""What the definitions are built from: a profile, its task card, and a home. Read from the environment when asked, never at import."""
+"""What the definitions are built from: a profile, its task card, and a home.
+
+Read from the environment when asked, never at import.
+"""
 
 import os
 from collections.abc import Iterator, Mapping

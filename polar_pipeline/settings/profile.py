@@ -1,7 +1,8 @@
 """The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
 
-Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. What does not belong here:
-keys and addresses of services (environment), and paths (POLAR_HOME, POLAR_DATA_DIR).
+Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. The reason
+for a default stands below it, and `polar profile show` prints it. What does not belong here: keys (environment), and
+paths (POLAR_HOME, POLAR_DATA_DIR).
 """
 
 import hashlib
@@ -29,41 +30,36 @@ _NAMES = ("name", "description")  # they change no number
 class Profile(Settings):
     """One run's settings."""
 
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_-]*$",
-        description="The name of this profile; left out, it is the name of the file. Profiles with other settings need "
-        "other names.",
-    )
-    description: str = Field(default="", description="What it is for, in a sentence.")
-    task: str = Field(
-        default="polar",
-        description="The task card: what is detected. polar, or the path of a card of one's own.",
-    )
-    data: Literal["release", "bundled"] = Field(
-        default="release",
-        description="Where posts come from. release: the official data, from POLAR_DATA_DIR or what `polar data fetch` "
-        "downloaded into this home. bundled: the made-up corpus, which needs no download and no licence.",
-    )
-    languages: Literal["all"] | tuple[str, ...] = Field(
-        default="all", description="all: the 22 official languages. Or a list of codes, such as [deu, swa]."
-    )
-    seed: int = Field(default=20260223, ge=0, lt=2**31, description="Any number; the same seed gives the same bytes.")
-    folds: FoldSettings = Field(default=FoldSettings(), description="How rows are held out.")
-    synthesis: SynthesisSettings = Field(
-        default=SynthesisSettings(), description="Which synthetic posts are made, of what, and for how much."
-    )
-    curation: CurationSettings = Field(
-        default=CurationSettings(), description="Which synthetic posts are kept and trained on."
-    )
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    """The name of this profile; left out, it is the name of the file. Profiles with other settings need other
+    names.
+    """
+    description: str = ""
+    """What it is for, in a sentence."""
+    task: str = "polar"
+    """The task card: what is detected. polar, or the path of a card of one's own."""
+    data: Literal["release", "bundled"] = "release"
+    """Where posts come from. release: the official data, from POLAR_DATA_DIR or what `polar data fetch` downloaded
+    into this home. bundled: the made-up corpus, which needs no download and no licence.
+    """
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    """all: the 22 official languages. Or a list of codes, such as [deu, swa]."""
+    seed: int = Field(default=20260223, ge=0, lt=2**31)
+    """Any number; the same seed gives the same bytes."""
+    folds: FoldSettings = FoldSettings()
+    """How rows are held out."""
+    synthesis: SynthesisSettings = SynthesisSettings()
+    """Which synthetic posts are made, of what, and for how much."""
+    curation: CurationSettings = CurationSettings()
+    """Which synthetic posts are kept and trained on."""
     backbones: tuple[Annotated[BackboneSettings, Field(discriminator="kind")], ...] = Field(
-        default=(LinearSettings(),),
-        min_length=1,
-        description="The models whose scores decide; any number of linear, lora and imported ones.",
+        default=(LinearSettings(),), min_length=1
     )
-    decision: DecisionSettings = Field(
-        default=DecisionSettings(), description="How scores become one decision per language."
-    )
-    report: ReportSettings = Field(default=ReportSettings(), description="How the evidence is measured.")
+    """The models whose scores decide; any number of linear, lora and imported ones."""
+    decision: DecisionSettings = DecisionSettings()
+    """How scores become one decision per language."""
+    report: ReportSettings = ReportSettings()
+    """How the evidence is measured."""
 
     @field_validator("languages")
     @classmethod
@@ -150,7 +146,7 @@ class Profile(Settings):
 
     @property
     def trains_in_turn(self) -> bool:
-        """Whether adapters of all languages should be trained before anything else, one base after the other: those that need a GPU."""
+        """Whether adapters of all languages, those on a GPU, are trained first, one base after the other."""
         return any(
             isinstance(entry, LoraSettings)
             and entry.scope == "language"

@@ -1,4 +1,4 @@
-"""Settings of synthetic posts: how many are made, of what and for how much. What differs by language stands in `per_language`.
+"""Settings of synthetic posts: how many are made, of what and for how much.
 
 What does not belong here: the endpoint's key, which comes from the environment.
 """
@@ -25,99 +25,76 @@ Shares = Annotated[tuple[float, float, float], AfterValidator(_sums_to_one)]
 class LanguagePlan(Settings):
     """What one language's plan has instead of the profile's; what is left out is the profile's."""
 
-    posts: int | None = Field(default=None, ge=1, le=100_000, description="Posts to ask for.")
-    shares: Shares | None = Field(default=None, description="Shares of the three strategies.")
-    positive_share: float | None = Field(default=None, gt=0, lt=1, description="Share of positives to come near to.")
+    posts: int | None = Field(default=None, ge=1, le=100_000)
+    """Posts to ask for."""
+    shares: Shares | None = None
+    """Shares of the three strategies."""
+    positive_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of positives to come near to."""
 
 
 class SynthesisSettings(Settings):
     """Which synthetic posts are made, of what, and for how much."""
 
-    source: Literal["none", "offline", "endpoint"] = Field(
-        default="none",
-        description="Where synthetic posts come from. none: there are none; perturbed copies gain the linear backbone "
-        "nothing out of fold (docs/synthesis.md). offline: perturbed copies of training posts, which need no endpoint and "
-        "are no new posts. endpoint: a model behind an OpenAI-style API writes them.",
-    )
-    posts: int = Field(default=1000, ge=1, le=100_000, description="Posts to ask for, per language.")
-    shares: Shares = Field(
-        default=(0.5, 0.3, 0.2),
-        description="Shares of direct generation, rewriting and contrastive pairs, which sum to 1. These are those of the "
-        "runner-up system.",
-    )
-    positive_share: float = Field(
-        default=0.5, gt=0, lt=1, description="Share of positives that real and synthetic posts together come near to."
-    )
-    posts_per_request: int = Field(
-        default=6,
-        ge=1,
-        le=50,
-        description="Posts of one request. Several share the cost of one prompt; with more of them models begin to repeat "
-        "themselves.",
-    )
-    examples: int = Field(
-        default=4,
-        ge=1,
-        le=20,
-        description="Real training posts of one fold that a request shows as examples of the style.",
-    )
-    model: str = Field(default="gpt-4o-mini", min_length=1, description="The model's name at the endpoint.")
-    base_url: str | None = Field(
-        default=None,
-        description="Address of the endpoint, such as http://127.0.0.1:8000/v1. null takes OPENAI_BASE_URL, or OpenAI's "
-        "own. The key comes from OPENAI_API_KEY alone.",
-    )
-    temperature: float | None = Field(
-        default=1.0,
-        ge=0,
-        le=2,
-        description="Sampling temperature: the endpoint's default. Answers at lower ones repeat themselves. null sends "
-        "none, for models that take none.",
-    )
-    max_tokens: int = Field(default=4000, ge=16, description="Most tokens of one answer.")
-    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens",
-        description="What the endpoint calls that limit. Most take max_tokens; newer models of OpenAI take max_completion_tokens only.",
-    )
-    batch: bool = Field(
-        default=False,
-        description="Whether requests go out as batch jobs, which an endpoint that has them answers within a day, for less.",
-    )
-    concurrency: int = Field(default=32, ge=1, le=1024, description="Most requests in flight at a time.")
-    timeout: float = Field(default=120.0, gt=0, description="Seconds until a request counts as lost.")
-    attempts: int = Field(
-        default=6,
-        ge=1,
-        le=20,
-        description="Calls per request, counting those after a 429, a 5xx or a lost connection.",
-    )
-    price_prompt: float = Field(
-        default=0.15,
-        ge=0,
-        description="Dollars per million prompt tokens: the price of gpt-4o-mini in 2026. Prices change.",
-    )
-    price_completion: float = Field(
-        default=0.60, ge=0, description="Dollars per million completion tokens, of the same model and year."
-    )
-    price_batch: float = Field(
-        default=0.5, ge=0, le=1, description="Price of a batch over that of other requests: half at OpenAI in 2026."
-    )
-    price_embedding: float = Field(
-        default=0.02,
-        ge=0,
-        description="Dollars per million tokens of an api: embedder (curation.embedder): the price of a small one in 2026.",
-    )
-    max_dollars: float | None = Field(
-        default=10.0, ge=0, description="Dollars that are never exceeded, over all languages of a home. null: no cap."
-    )
-    max_requests: int | None = Field(
-        default=None, ge=0, description="Requests that are never exceeded, over all languages of a home. null: no cap."
-    )
-    per_language: dict[str, LanguagePlan] = Field(
-        default={},
-        description="Posts, shares and positive_share that a language has instead of those above, such as "
-        "{khm: {posts: 300, shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.",
-    )
+    source: Literal["none", "offline", "endpoint"] = "none"
+    """Where synthetic posts come from. none: there are none; perturbed copies gain the linear backbone nothing out
+    of fold (docs/synthesis.md). offline: perturbed copies of training posts, which need no endpoint and are no new
+    posts. endpoint: a model behind an OpenAI-style API writes them.
+    """
+    posts: int = Field(default=1000, ge=1, le=100_000)
+    """Posts to ask for, per language."""
+    shares: Shares = (0.5, 0.3, 0.2)
+    """Shares of direct generation, rewriting and contrastive pairs, which sum to 1. These are those of the
+    runner-up system.
+    """
+    positive_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of positives that real and synthetic posts together come near to."""
+    posts_per_request: int = Field(default=6, ge=1, le=50)
+    """Posts of one request. Several share the cost of one prompt; with more of them models begin to repeat
+    themselves.
+    """
+    examples: int = Field(default=4, ge=1, le=20)
+    """Real training posts of one fold that a request shows as examples of the style."""
+    model: str = Field(default="gpt-4o-mini", min_length=1)
+    """The model's name at the endpoint."""
+    base_url: str | None = None
+    """Address of the endpoint, such as http://127.0.0.1:8000/v1. null takes OPENAI_BASE_URL, or OpenAI's own. The
+    key comes from OPENAI_API_KEY alone.
+    """
+    temperature: float | None = Field(default=1.0, ge=0, le=2)
+    """Sampling temperature: the endpoint's default. Answers at lower ones repeat themselves. null sends none, for
+    models that take none.
+    """
+    max_tokens: int = Field(default=4000, ge=16)
+    """Most tokens of one answer."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls that limit. Most take max_tokens; newer models of OpenAI take max_completion_tokens
+    only.
+    """
+    batch: bool = False
+    """Whether requests go out as batch jobs, which an endpoint that has them answers within a day, for less."""
+    concurrency: int = Field(default=32, ge=1, le=1024)
+    """Most requests in flight at a time."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Seconds until a request counts as lost."""
+    attempts: int = Field(default=6, ge=1, le=20)
+    """Calls per request, counting those after a 429, a 5xx or a lost connection."""
+    price_prompt: float = Field(default=0.15, ge=0)
+    """Dollars per million prompt tokens: the price of gpt-4o-mini in 2026. Prices change."""
+    price_completion: float = Field(default=0.60, ge=0)
+    """Dollars per million completion tokens, of the same model and year."""
+    price_batch: float = Field(default=0.5, ge=0, le=1)
+    """Price of a batch over that of other requests: half at OpenAI in 2026."""
+    price_embedding: float = Field(default=0.02, ge=0)
+    """Dollars per million tokens of an api: embedder (curation.embedder): the price of a small one in 2026."""
+    max_dollars: float | None = Field(default=10.0, ge=0)
+    """Dollars that are never exceeded, over all languages of a home. null: no cap."""
+    max_requests: int | None = Field(default=None, ge=0)
+    """Requests that are never exceeded, over all languages of a home. null: no cap."""
+    per_language: dict[str, LanguagePlan] = Field(default={})
+    """Posts, shares and positive_share that a language has instead of those above, such as {khm: {posts: 300,
+    shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
+    """
 
     def of(self, code: str) -> "SynthesisSettings":
         """The settings of one language."""

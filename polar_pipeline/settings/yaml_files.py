@@ -1,4 +1,4 @@
-"""Settings as YAML: read into a validated model, with one clear sentence for each mistake, and written with their reasons."""
+"""Settings as YAML: read into a validated model, with a sentence for each mistake, and written with their reasons."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -14,18 +14,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading."""
+    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The text below a setting is its description.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def read_settings(path: Path, model: type[Model], what: str) -> Model:
-    """The YAML file at `path` as a `model`. Raises InputError that names the file, each wrong key and what it should be."""
+    """The YAML file at `path` as a `model`. Raises InputError that names the file and each wrong setting."""
     return validated(read_mapping(path, what), model, f"{what} {path}")
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """The `key: value` settings of a YAML file. Raises InputError that names it, `what` it should be and why it is not."""
+    """The `key: value` settings of a YAML file; `what` it should be stands in the InputError for one that is not."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -82,7 +85,7 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
 
 
 def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, str]:
-    """The setting's path as it stands in the file, and in brackets the name of the list entry that it belongs to, if it has one."""
+    """The setting's path in the file, and in brackets the name of the list entry that it belongs to, if any."""
     value: Any = content
     parts, entry = [], ""
     for part in found:

@@ -113,8 +113,8 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
         (("[deu, eng, hin]", "[deu, deu]"), "each once"),
         (
             ("words: [1, 2]", "words: [2, 1]"),
-            r"setting `backbones\.0\.words` \(linear\) is \[2, 1\]: write the shortest and the longest length, from 1 to 10, "
-            r"such as \[1, 3\], or null for none\.$",
+            r"setting `backbones\.0\.words` \(linear\) is \[2, 1\]: write the shortest and the longest length, "
+            r"from 1 to 10, such as \[1, 3\], or null for none\.$",
         ),
         (("words: [1, 2]", "words: 2"), r"`backbones\.0\.words` \(linear\) is 2: write the shortest"),
         (("words: [1, 2]", "words: [0, 2]"), r"`backbones\.0\.words` \(linear\) is \[0, 2\]: write the shortest"),
@@ -153,7 +153,7 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
         ),
         (
             ("target_modules: all-linear", "target_modules: some"),
-            r"setting `backbones\.1\.target_modules` \(tiny_gemma\) is 'some': Input should be 'all-linear' or a valid tuple\.$",
+            r"`backbones\.1\.target_modules` \(tiny_gemma\) is 'some': Input should be 'all-linear' or a valid tuple\.$",
         ),
         (
             ("languages: all", "languages: [xx]"),

@@ -52,7 +52,7 @@ class LinearBackbone:
         return True
 
     def train(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
-        """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
+        """Fit a model per fold and the final one on rows with fold >= 0; save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
         fitted, real = fitted_rows(rows).to_numpy(dtype=bool), (rows["source"] == "real").to_numpy()

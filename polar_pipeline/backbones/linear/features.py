@@ -1,9 +1,10 @@
 """Features that depend on a text alone: counts of its n-grams, and a few numbers about its surface.
 
-Counting is an order of magnitude faster than n-gram by n-gram in Python. A corpus is laid out once as one array of units (characters or words), each with a 64-bit identity and the number of the
-group that it stands in. An n-gram is a window of n units inside one group; its key is a rolling polynomial hash over the
-identities (Karp & Rabin 1987), so a window costs a multiplication and an addition and never becomes a string. Among a few
-million n-grams two share a key with a probability below 1e-6; a sorted array of keys is a vocabulary that holds no text.
+A corpus is laid out once as one array of units (characters or words), each with a 64-bit identity and the number of
+the group that it stands in. An n-gram is a window of n units inside one group; its key is a rolling polynomial hash
+over the identities (Karp & Rabin 1987), so a window costs a multiplication and an addition and never becomes a
+string, which is an order of magnitude faster than n-gram by n-gram in Python. Among a few million n-grams two share a
+key with a probability below 1e-6; a sorted array of keys is a vocabulary that holds no text.
 
 Normalised n-gram vectors forget how long a post is and how loud; surface features (length, casing, punctuation, digits,
 markup) put that back.
@@ -86,7 +87,7 @@ def chars(lay: Layout) -> Units:
 
 
 def padded_chars(lay: Layout) -> Units:
-    """The characters of each word between white space, with a space on either side: scikit-learn's analyzer `char_wb`."""
+    """The characters of each word, with a space on either side: scikit-learn's analyzer `char_wb`."""
     solid = lay.kind != _SPACE
     begin = solid & _changes(lay.row, solid)
     token = (np.cumsum(begin)[solid] - 1).astype(np.int32)
@@ -118,7 +119,7 @@ def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
 
 
 def count(keys: Keys, rows: Rows, posts: int, at_least: int = 2) -> "tuple[csr_matrix, Keys]":
-    """Counts (posts, vocabulary) in float32 and the sorted vocabulary of keys that stand in `at_least` rows or more."""
+    """Counts (posts, vocabulary) in float32, and the sorted vocabulary: the keys that stand in `at_least` rows."""
     order = np.argsort(keys, kind="stable")
     ranked, ordered = keys[order], rows[order]
     start = _changes(ranked)
