@@ -37,7 +37,7 @@ class Profile(Settings):
     description: str = ""
     """What it is for, in a sentence."""
     task: str = "polar"
-    """The task card: what is detected. polar, or the path of a card of one's own."""
+    """The task card: what is detected. polar, or the path of another card, which describes another binary task."""
     data: Literal["release", "bundled"] = "release"
     """Where posts come from. release: the official data, from POLAR_DATA_DIR or what `polar data fetch` downloaded
     into this home. bundled: the made-up corpus, which needs no download and no licence.

@@ -22,6 +22,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class _EachOnce(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML readers keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                problem = f"setting `{key}` is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.value[place][0].start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_settings(path: Path, model: type[Model], what: str) -> Model:
     """The YAML file at `path` as a `model`. Raises InputError that names the file and each wrong setting."""
     return validated(read_mapping(path, what), model, f"{what} {path}")
@@ -30,7 +42,7 @@ def read_settings(path: Path, model: type[Model], what: str) -> Model:
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """The `key: value` settings of a YAML file; `what` it should be stands in the InputError for one that is not."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _EachOnce(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise InputError(
             f"{what} {path} does not exist: give the name of a bundled one or the path of a YAML file."
@@ -70,6 +82,8 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
     text = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"setting `{place}`{entry} is unknown, ", "remove it or correct its name"
+    if problem["type"] == "invalid_key":
+        return f"key {problem['input']!r}{f' of `{place}`' if place else ''} is no text: ", "give the name of a setting"
     if problem["type"] == "missing":
         return f"setting `{place}`{entry} is ", "missing"
     if problem["type"] == "union_tag_not_found":

@@ -153,7 +153,7 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
         ),
         (
             ("target_modules: all-linear", "target_modules: some"),
-            r"`backbones\.1\.target_modules` \(tiny_gemma\) is 'some': Input should be 'all-linear' or a valid tuple\.$",
+            r"`backbones\.1\.target_modules` \(tiny_gemma\) is 'some': Input should be 'all-linear' or a valid tuple\.",
         ),
         (
             ("languages: all", "languages: [xx]"),
@@ -179,7 +179,7 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
             "`synthesis.shares` .* sum to 1, these sum to 10: correct them",
         ),
         (
-            ("final: retrain", "final: retrain\n    learning_rate: 1"),
+            ("surface_share: 0.03", "surface_share: 0.03\n    learning_rate: 1"),
             r"setting `backbones\.0\.learning_rate` \(linear\) is unknown",
         ),
     ],
@@ -194,6 +194,23 @@ def test_mistakes_are_named_with_file_and_setting(tmp_path: Path, change: tuple[
     text = str(caught.value)
     assert str(path) in text
     assert "\n" not in text and "Value error" not in text and "{" not in text and len(text) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seed: 1\nseed: 2", "is not YAML: setting `seed` is given twice .* line 2"),
+        ("folds: {count: 5}\nreport: {}\nfolds: {fit_on: train}", "setting `folds` is given twice .* line 3"),
+        ("decision: {threshold: half, threshold: bagged}", "setting `threshold` is given twice"),
+        ("1: x", r"key 1 is no text: give the name of a setting\.$"),
+        ("folds: {2: x}", r"key 2 of `folds` is no text: give the name of a setting\.$"),
+    ],
+)
+def test_a_setting_that_would_be_lost_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_profile(str(path))
 
 
 def test_posts_made_of_folds_need_folds() -> None:
