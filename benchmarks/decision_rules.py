@@ -205,7 +205,7 @@ def main() -> None:
         print("nothing to replay: name with --profile the profile of a run that has ended in POLAR_HOME")
         return
     project = Project.load(arguments.profile)
-    codes, seed = sorted(project.profile.codes), project.profile.seed
+    codes, seed = sorted(project.codes), project.profile.seed
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         found = dict(zip(codes, pool.map(per_language, [(code, arguments.profile) for code in codes]), strict=True))
     for name, languages in pooled([read(c, project) for c in codes], project.profile.decision.resamples, seed).items():

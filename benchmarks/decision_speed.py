@@ -90,7 +90,7 @@ def decide_one(arguments: tuple[str, str]) -> int:
 
 def decisions(profile: str, jobs: int) -> None:
     """All languages of the profile."""
-    codes = Project.load(profile).profile.codes
+    codes = Project.load(profile).codes
     started = time.perf_counter()
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         scores = sum(pool.map(decide_one, [(code, profile) for code in codes]))

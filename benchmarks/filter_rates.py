@@ -24,7 +24,7 @@ from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.filters import objections, reference
 from polar_pipeline.defs.project import Project
-from polar_pipeline.settings.synthesis import CurationSettings
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.task.card import Label
 from polar_pipeline.task.languages import LANGUAGES, language
 

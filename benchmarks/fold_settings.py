@@ -2,9 +2,9 @@
 
 Usage: POLAR_DATA_DIR=... python benchmarks/fold_settings.py [--jobs 2]
 
-fit_on: out-of-fold macro-F1 of the same train posts, by models that saw the dev posts as well and by models that did not.
-final: dev posts (outside the folds) scored by one model retrained on all of train, and by the average of the fold models,
-both decided by the threshold of the same out-of-fold scores.
+fit_on: out-of-fold macro-F1 of the same train posts, by models that saw the dev posts as well and by models that did
+not. final: dev posts (outside the folds) scored by one model retrained on all of train, and by the average of the fold
+models, both decided by the threshold of the same out-of-fold scores.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    codes = Project.load("cpu").profile.codes
+    codes = Project.load("cpu").codes
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(measure, codes))
     for name in found[0]:

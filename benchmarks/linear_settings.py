@@ -1,4 +1,4 @@
-"""The evidence for the linear backbone's defaults: nested out-of-fold macro-F1, mean over the languages, one change at a time.
+"""The evidence for the linear backbone's defaults: nested out-of-fold macro-F1, mean over languages, one change each.
 
 Usage: POLAR_DATA_DIR=... python benchmarks/linear_settings.py [--jobs 2]
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    codes = Project.load("cpu").profile.codes
+    codes = Project.load("cpu").codes
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         found = np.array(list(pool.map(measure, codes)))
     print(f"{'':26}macro-F1  difference  standard error   ({len(codes)} languages)")

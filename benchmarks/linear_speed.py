@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/linear_speed.py [--profile cpu] [--language deu --language eng ...]
 
-Both sides read the same posts and folds, give out-of-fold scores for the rows in folds and scores of a retrained model for the
-others. The peer is a Pipeline of CountVectorizers, which counts again in every fold; ours counts once and slices rows.
+Both sides read the same posts and folds, give out-of-fold scores for the rows in folds and scores of a retrained
+model for the others. The peer is a Pipeline of CountVectorizers, which counts again in every fold; ours counts once
+and slices rows.
 """
 
 import argparse
@@ -23,15 +24,14 @@ from threadpoolctl import threadpool_limits
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.linear.backbone import KINDS
-from polar_pipeline.backbones.linear.model import ngram_scale, weigh
-from polar_pipeline.backbones.linear.surface import expand, fit_scaling, surface_features
+from polar_pipeline.backbones.linear.backbone import ngram_kinds
+from polar_pipeline.backbones.linear.features import surface_features
+from polar_pipeline.backbones.linear.model import expand, fit_scaling, ngram_scale, weigh
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.settings.profile import load_profile
 from polar_pipeline_tests.backbones.linear.peers import vectorizer
 
 
@@ -65,10 +65,11 @@ class Surface(TransformerMixin, BaseEstimator):
 
 def pipeline(settings: LinearSettings) -> Pipeline:
     """The backbone's recipe in scikit-learn's own parts."""
-    total = sum(settings.shares)
+    kinds = ngram_kinds(settings)
+    total = sum(kinds.values())
     blocks = [
         (kind.name, Pipeline([("count", vectorizer(kind, 2)), ("weigh", Weighting(float(np.sqrt(share / total))))]))
-        for kind, share in zip(KINDS, settings.shares, strict=True)
+        for kind, share in kinds.items()
     ]
     features = FeatureUnion([*blocks, ("surface", Surface(settings.surface_share))])
     solver = LogisticRegression(C=1 / settings.regularisation, max_iter=300)
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--language", action="append")
     arguments = parser.parse_args()
     project = Project.load(arguments.profile)
-    codes = arguments.language or load_profile(arguments.profile).codes
+    codes = arguments.language or project.codes
     with tempfile.TemporaryDirectory() as folder:
         compare(codes[-1], project, Path(folder) / "warm")  # imports and caches
         print("language, ours, scikit-learn, ratio, out-of-fold AUC of both")

@@ -76,7 +76,7 @@ def post_lengths() -> dict[str, np.ndarray]:
     """Tokens of each language's train posts, cut at the longest."""
     project = Project.load("cpu" if os.environ.get("POLAR_DATA_DIR") else "demo")
     found = {}
-    for code in project.profile.codes:
+    for code in project.codes:
         texts = read_posts(project.data, code, project.card).query("split == 'train'")["text"]
         found[code] = np.array([min(1 + -(-len(text.encode()) // BYTES_A_TOKEN), LONGEST) for text in texts])
     return found

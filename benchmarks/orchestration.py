@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument("--profile", default="cpu" if os.environ.get("POLAR_DATA_DIR") else "demo")
     parser.add_argument("--language", action="append")
     arguments = parser.parse_args()
-    from polar_pipeline.settings.profile import load_profile
+    from polar_pipeline.defs.project import Project
 
-    codes = arguments.language or load_profile(arguments.profile).codes
+    codes = arguments.language or Project.load(arguments.profile).codes
     alone, whole = plain(arguments.profile, codes), orchestrated(arguments.profile, codes)
     print(f"{len(codes)} languages, profile {arguments.profile}, one core")
     print(f"stages called plainly      {alone:8.1f} s")

@@ -27,7 +27,7 @@ from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats, macro_f1
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 
 STEPS = 200  # of EM
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    codes = Project.load("cpu").profile.codes
+    codes = Project.load("cpu").codes
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         table = pd.DataFrame(list(pool.map(measure, codes)), index=codes).sort_values("auc")
     print(table.round(3).to_string())

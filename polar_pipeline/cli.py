@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from polar_pipeline import __version__
+from polar_pipeline.commands.profile import profile as profiles
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import is_full
 from polar_pipeline.storage.home import Home
@@ -143,7 +144,7 @@ def synth_plan(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.codes))
 
 
 @synth.command(name="evaluate")
@@ -158,7 +159,7 @@ def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.codes))
 
 
 @synth.command(name="retry")
@@ -170,7 +171,10 @@ def synth_retry(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(retry(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(retry(project, project.check_languages(languages) if languages else project.codes))
+
+
+polar.add_command(profiles)
 
 
 @polar.group()
@@ -198,4 +202,4 @@ def check(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(check_data(project, project.check_languages(languages) if languages else project.profile.codes))
+    sys.exit(check_data(project, project.check_languages(languages) if languages else project.codes))

@@ -78,9 +78,10 @@ def test_a_full_disk_is_one_sentence(error: str) -> None:
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    demo = Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml"
     own = tmp_path / "own.yaml"
-    own.write_text(demo.read_text(encoding="utf-8").replace('model: "tiny:gemma3"', "model: ./gone"), encoding="utf-8")
+    polar(tmp_path / "home", "profile", "new", str(own), "--from", "demo")
+    text = own.read_text(encoding="utf-8")
+    own.write_text(text.replace("model: tiny:gemma3", "model: ./gone"), encoding="utf-8")
     done = polar(tmp_path / "home", "run", "--all", "--profile", str(own), check=False)
     assert done.returncode == 2 and not (tmp_path / "home").exists()
     assert "model './gone' of backbone 'tiny_gemma' is no folder: correct its path" in done.stderr

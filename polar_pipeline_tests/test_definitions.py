@@ -11,7 +11,8 @@ import pytest
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
-from polar_pipeline.settings.profile import Profile
+from polar_pipeline.settings.profile import Profile, load_profile
+from polar_pipeline.settings.yaml_files import commented
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import load_card
 
@@ -99,9 +100,9 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
 
 
 def test_the_code_version_follows_the_settings_of_its_stage(tmp_path: Path) -> None:
-    text = Path(str(Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml")).read_text()
+    text = commented(load_profile("demo").model_copy(update={"name": "own"}))
     path = tmp_path / "own.yaml"
-    path.write_text(text.replace("  resamples: 200\n", "  resamples: 100\n"))
+    path.write_text(text.replace("  resamples: 200\n", "  resamples: 100\n"), encoding="utf-8")
 
     def versions(profile: str) -> dict[str, str | None]:
         graph = build_defs(Project.load(profile, {"POLAR_HOME": str(tmp_path)})).resolve_asset_graph()

@@ -18,6 +18,8 @@ import pytest
 from mlflow import MlflowClient
 
 from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.settings.profile import load_profile
+from polar_pipeline.settings.yaml_files import commented
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 pytestmark = pytest.mark.slow
@@ -36,16 +38,14 @@ def own_corpus(tmp_path: Path) -> Path:
     """A copy of the bundled corpus as a release of one's own, and a profile that reads it."""
     for split in ("train", "dev", "test"):
         shutil.copytree(bundled_folder() / split, tmp_path / "release" / split)
-    demo = Path(__file__).parents[1] / "polar_pipeline" / "profiles" / "demo.yaml"
-    text = demo.read_text(encoding="utf-8").replace("data: bundled", "data: release")
-    (tmp_path / "own.yaml").write_text(linear_alone(text), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(linear_alone(data="release"), encoding="utf-8")
     return tmp_path
 
 
-def linear_alone(profile: str) -> str:
-    """The profile without its tiny Gemma, which the runs of the demo itself show."""
-    start = profile.index("    # The name of its assets.\n  - name: tiny_gemma")
-    return profile[:start] + profile[profile.index("\ndecision:") :]
+def linear_alone(**changes: object) -> str:
+    """The demo's settings under another name, without its tiny Gemma, which the runs of the demo itself show."""
+    demo = load_profile("demo")
+    return commented(demo.model_copy(update={"name": "own", "backbones": demo.backbones[:1], **changes}))
 
 
 def run_own(folder: Path, home: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polar_pipeline.settings.profile import Profile
+from polar_pipeline.settings.profile import Profile, load_profile
+from polar_pipeline.settings.yaml_files import commented
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +22,8 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) 
 AS_THEY_STAND = ["polar data check", "polar run --all --resume", "dg check defs"]
 AS_THEY_STAND += [line for line in COMMANDS if line.startswith(("printf ", "polar predict "))]
 AS_THEY_STAND += [
-    "cp polar_pipeline/profiles/gpu.yaml gpu.yaml",
-    "cp polar_pipeline/profiles/demo.yaml my.yaml",
+    "polar profile new large.yaml --from gpu",
+    "polar profile new my.yaml --from demo",
     "polar run --all --profile my.yaml",
 ]
 AS_THEY_STAND += [f"polar synth {what} --profile my.yaml --language deu" for what in ("plan", "evaluate")]
@@ -106,7 +107,7 @@ def test_make_knows(target: str) -> None:
 
 def test_the_lines_that_the_synthetic_recipe_changes_are_in_the_profile_that_it_copies() -> None:
     recipe = README.partition("### Train on synthetic posts too")[2].partition("### ")[0]
-    copied = (ROOT / "polar_pipeline" / "profiles" / "demo.yaml").read_text(encoding="utf-8")
+    copied = commented(load_profile("demo"))
     lines = re.findall(r"```yaml\n(.*?)```", recipe, re.DOTALL)[0].splitlines()
     for line in lines:
         key, _, value = line.split("#")[0].rstrip().partition(":")

@@ -10,7 +10,7 @@ import pandas as pd
 from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 
 
 def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.DataFrame:

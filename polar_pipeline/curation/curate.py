@@ -19,7 +19,7 @@ from polar_pipeline.curation.filters import Objection, Reference, objections, re
 from polar_pipeline.curation.overlap import share_of_words, word_indices
 from polar_pipeline.curation.pairs import pair_numbers, same_text, side_by_side, widowed
 from polar_pipeline.metrics.scores import Ints
-from polar_pipeline.settings.synthesis import CurationSettings
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 

@@ -12,7 +12,7 @@ import pandas as pd
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.filters import Objection
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.synthesis import CurationSettings
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.synthesis.answers import NO_CALLS, Calls
 from polar_pipeline.synthesis.endpoint import Endpoint, address
 from polar_pipeline.synthesis.generate import generate

@@ -9,7 +9,7 @@ from polar_pipeline.decision.selection import candidate, cross_fitted, quick_rul
 from polar_pipeline.decision.strategies import strategies
 from polar_pipeline.decision.thresholds import RULES
 from polar_pipeline.metrics.scores import Ints
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 
 
 def without_each(

@@ -16,7 +16,7 @@ from polar_pipeline.decision.strategies import SIMPLEX, Combination, combine, fi
 from polar_pipeline.decision.thresholds import ARGMAX, BAGGED, Threshold, choose_threshold
 from polar_pipeline.metrics.intervals import paired_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 
 _RESAMPLES = 1000  # of a difference; they cost microseconds
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 
 NONE, RATE_MATCHING, POOLED = "none", "rate_matching", "pooled"
 

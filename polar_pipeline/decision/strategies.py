@@ -11,7 +11,7 @@ import numpy as np
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.metrics.scores import Floats, Ints
-from polar_pipeline.settings.profile import STRATEGIES
+from polar_pipeline.settings.decision import STRATEGIES
 
 EQUAL, SIMPLEX, RIDGE = STRATEGIES
 _PENALTY = 1.0  # of squared weights; 0.1 to 10 differ by 0.0002 macro-F1 on real transformer scores

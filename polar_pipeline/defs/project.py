@@ -1,7 +1,10 @@
-"""What the definitions are built from: a profile, its task card, and a home. Read from the environment when asked, never at import."""
+"""What the definitions are built from: a profile, its task card, and a home.
+
+Read from the environment when asked, never at import.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import release_folder, release_sha256
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
 from polar_pipeline.storage.home import Home, Results
 from polar_pipeline.task.card import TaskCard, load_card
+from polar_pipeline.task.languages import language, language_codes
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,15 @@ class Project:
 
     @classmethod
     def load(cls, profile: str | None = None, environment: Mapping[str, str] = os.environ) -> "Project":
-        """The profile named here, else $POLAR_PROFILE, else the default one; the home from $POLAR_HOME."""
-        source = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
-        settings = load_profile(source)
-        return cls(settings, load_card(settings.task), Home.from_environment(environment), source)
+        """The profile named here, else $POLAR_PROFILE, else the default one; the home from $POLAR_HOME.
+
+        Raises InputError that names the profile's file and the setting that is wrong, unknown languages included.
+        """
+        name = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
+        settings = load_profile(name)
+        if wrong := list(_wrong_languages(settings)):
+            raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
+        return cls(settings, load_card(settings.task), Home.from_environment(environment), name)
 
     @property
     def results(self) -> Results:
@@ -41,7 +51,7 @@ class Project:
     @property
     def codes(self) -> list[str]:
         """The profile's languages, heaviest first."""
-        return self.profile.codes
+        return language_codes(self.profile.languages)
 
     @property
     def data(self) -> Path:
@@ -60,7 +70,30 @@ class Project:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""
         for code in languages:
             if code not in self.codes:
-                raise InputError(
-                    f"language {code!r} is not in profile {self.profile.name!r}: use one of {', '.join(sorted(self.codes))}."
-                )
+                known = ", ".join(sorted(self.codes))
+                raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
         return [code for code in self.codes if code in languages]
+
+
+def _wrong_languages(profile: Profile) -> Iterator[str]:
+    """What is wrong with each setting that names languages: the task's, and for a backbone the profile's."""
+    own = [] if profile.languages == "all" else list(profile.languages)
+    named = [("languages", str(own), code) for code in own]
+    for section, plans in (("synthesis", profile.synthesis.per_language), ("curation", profile.curation.per_language)):
+        named += [(f"{section}.per_language.{code}", repr(code), code) for code in plans]
+    for setting, value, code in named:
+        try:
+            language(code)
+        except InputError as error:
+            yield f"setting `{setting}` is {value}: {str(error).rstrip('.')}"
+            if setting == "languages":
+                return
+    known = language_codes(profile.languages)
+    for place, entry in enumerate(profile.backbones):
+        chosen = "all" if isinstance(entry, LinearSettings) else entry.languages
+        wrong = [] if chosen == "all" else sorted(set(chosen) - set(known))
+        if wrong or not chosen:
+            yield (
+                f"backbones.{place} ({entry.name}): languages names {', '.join(wrong) or 'none'}, "
+                f"use all or some of the profile's: {', '.join(sorted(known))}"
+            )

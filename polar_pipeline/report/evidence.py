@@ -17,7 +17,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
 from polar_pipeline.report.scrutiny import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
-from polar_pipeline.settings.profile import ReportSettings
+from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.languages import LANGUAGES
 
 CURVE_POINTS = 200  # more than a small plot can show

@@ -1,85 +1,69 @@
 """The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
 
-Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. What does not belong here:
-keys and addresses of services (environment), and paths (POLAR_HOME, POLAR_DATA_DIR).
+Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. The reason
+for a default stands below it, and `polar profile show` prints it. What does not belong here: keys (environment), and
+paths (POLAR_HOME, POLAR_DATA_DIR).
 """
 
+import hashlib
+import json
+import re
+import unicodedata
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
-from polar_pipeline.settings.base import Settings, read_settings
-from polar_pipeline.settings.synthesis import CurationSettings, SynthesisSettings
-from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
+from polar_pipeline.settings.curation import CurationSettings
+from polar_pipeline.settings.decision import STRATEGIES, DecisionSettings, FoldSettings, ReportSettings
+from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.settings.yaml_files import Settings, read_mapping, validated
 
 DEFAULT_PROFILE = "cpu"
-STRATEGIES = ("equal", "simplex", "ridge")  # of combining several backbones; one alone goes by its name
-
-
-class FoldSettings(Settings):
-    """How rows are held out. No folds: nothing is scored out of fold, and decisions are made on dev alone."""
-
-    count: int = Field(default=5, ge=0, le=20)
-    fit_on: Literal["train", "train+dev"] = "train+dev"
-
-    @field_validator("count")
-    @classmethod
-    def _not_one(cls, value: int) -> int:
-        if value == 1:
-            raise ValueError("one fold leaves nothing to train on, use 0 or at least 2")
-        return value
-
-
-class DecisionSettings(Settings):
-    """How members' scores become one decision."""
-
-    strategy: str = Field(default="simplex", pattern=r"^[a-z][a-z0-9_]*$")
-    departures: bool = True
-    threshold: Literal["half", "argmax", "bagged", "plug_in"] = "bagged"
-    resamples: int = Field(default=200, ge=1, le=10_000)
-    review_share: float = Field(default=0.1, ge=0, lt=1)
-    transductive: bool = True
-    shift_response: Literal["none", "rate_matching", "pooled"] = "rate_matching"
-    shift_response_auc: float = Field(default=0.8, gt=0.5, le=1.0)
-
-
-class ReportSettings(Settings):
-    """How the evidence is measured."""
-
-    resamples: int = Field(default=2000, ge=100, le=100_000)
-    shift_auc_warning: float = Field(default=0.6, gt=0.5, le=1.0)
-    imbalance_warning: float = Field(default=0.8, ge=0.5, le=1.0)
-    error_examples: int = Field(default=4, ge=0, le=50)
+_BUNDLED = Path(str(resources.files("polar_pipeline") / "profiles"))
+_NAMES = ("name", "description")  # they change no number
 
 
 class Profile(Settings):
     """One run's settings."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    description: str
+    """The name of this profile; left out, it is the name of the file. Profiles with other settings need other
+    names.
+    """
+    description: str = ""
+    """What it is for, in a sentence."""
     task: str = "polar"
+    """The task card: what is detected. polar, or the path of another card, which describes another binary task."""
     data: Literal["release", "bundled"] = "release"
+    """Where posts come from. release: the official data, from POLAR_DATA_DIR or what `polar data fetch` downloaded
+    into this home. bundled: the made-up corpus, which needs no download and no licence.
+    """
     languages: Literal["all"] | tuple[str, ...] = "all"
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    """all: the 22 official languages. Or a list of codes, such as [deu, swa]."""
+    seed: int = Field(default=20260223, ge=0, lt=2**31)
+    """Any number; the same seed gives the same bytes."""
     folds: FoldSettings = FoldSettings()
+    """How rows are held out."""
+    synthesis: SynthesisSettings = SynthesisSettings()
+    """Which synthetic posts are made, of what, and for how much."""
+    curation: CurationSettings = CurationSettings()
+    """Which synthetic posts are kept and trained on."""
     backbones: tuple[Annotated[BackboneSettings, Field(discriminator="kind")], ...] = Field(
         default=(LinearSettings(),), min_length=1
     )
-    synthesis: SynthesisSettings = SynthesisSettings()
-    curation: CurationSettings = CurationSettings()
+    """The models whose scores decide; any number of linear, lora and imported ones."""
     decision: DecisionSettings = DecisionSettings()
+    """How scores become one decision per language."""
     report: ReportSettings = ReportSettings()
+    """How the evidence is measured."""
 
     @field_validator("languages")
     @classmethod
-    def _known_languages(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for code in () if value == "all" else value:
-            language(code)
+    def _each_once(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if value != "all" and (not value or len(set(value)) != len(value)):
             raise ValueError("name at least one language, each once, or `all`")
         return value
@@ -127,20 +111,6 @@ class Profile(Settings):
         return self
 
     @model_validator(mode="after")
-    def _languages_of_backbones(self) -> "Profile":
-        for place, entry in enumerate(self.backbones):
-            chosen = "all" if isinstance(entry, LinearSettings) else entry.languages
-            if chosen == "all":
-                continue
-            wrong = sorted(set(chosen) - set(self.codes))
-            if wrong or not chosen:
-                raise ValueError(
-                    f"backbones.{place} ({entry.name}): languages names {', '.join(wrong) or 'none'}, "
-                    f"use all or some of the profile's: {', '.join(sorted(self.codes))}"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _stopping_is_not_judging(self) -> "Profile":
         early = [entry.name for entry in self.backbones if isinstance(entry, LoraSettings) and entry.patience]
         if early and self.folds.fit_on != "train" and self.folds.count:
@@ -160,11 +130,6 @@ class Profile(Settings):
         return value
 
     @property
-    def codes(self) -> list[str]:
-        """The profile's languages, heaviest first."""
-        return heaviest_first(tuple(LANGUAGES) if self.languages == "all" else tuple(self.languages))
-
-    @property
     def pooled_backbones(self) -> frozenset[str]:
         """Names of those backbones that were trained on all languages together."""
         return frozenset(
@@ -181,7 +146,7 @@ class Profile(Settings):
 
     @property
     def trains_in_turn(self) -> bool:
-        """Whether adapters of all languages should be trained before anything else, one base after the other: those that need a GPU."""
+        """Whether adapters of all languages, those on a GPU, are trained first, one base after the other."""
         return any(
             isinstance(entry, LoraSettings)
             and entry.scope == "language"
@@ -191,8 +156,17 @@ class Profile(Settings):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all settings but name and description, which change no number."""
-        return fingerprint(self.model_dump(mode="json", exclude={"name", "description"}))
+        """sha256 of all settings but name and description. To be removed: fingerprints by stage take its place."""
+        return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: "Profile") -> dict[str, tuple[Any, Any]]:
+        """The settings that differ, such as `folds.count`, with both values (None where one has no such setting)."""
+        mine, theirs = _flat(self._settings()), _flat(other._settings())
+        names = [*mine, *(name for name in theirs if name not in mine)]
+        return {name: (mine.get(name), theirs.get(name)) for name in names if mine.get(name) != theirs.get(name)}
+
+    def _settings(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude=set(_NAMES))
 
 
 def _needs_folds(settings: BackboneSettings) -> bool:
@@ -201,17 +175,73 @@ def _needs_folds(settings: BackboneSettings) -> bool:
     )
 
 
+def _flat(value: Any, place: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted path; a list of plain values is one value."""
+    parts: Any = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        parts = enumerate(value)
+    if not parts:
+        return {place: value}
+    return {key: leaf for name, part in parts for key, leaf in _flat(part, f"{place}.{name}".strip(".")).items()}
+
+
 def load_profile(name_or_path: str = DEFAULT_PROFILE) -> Profile:
-    """A bundled profile by its name, or one's own by its path. Raises InputError naming file and setting."""
-    bundled = resources.files("polar_pipeline") / "profiles" / f"{name_or_path}.yaml"
-    path = Path(str(bundled)) if bundled.is_file() else Path(name_or_path)
+    """A bundled profile by its name, or one's own by its path.
+
+    Raises InputError that names file and setting, also for the name of a bundled profile over other settings.
+    """
+    path = profile_path(name_or_path)
+    content = read_mapping(path, what="profile")
+    if content.get("name") is None:
+        content["name"] = name_of_file(path)
+    profile = validated(content, Profile, f"profile {path}")
+    if path.resolve().parent != _BUNDLED.resolve() and profile.name in bundled_profiles():
+        _refuse_other_settings(profile, path)
+    return profile
+
+
+def profile_path(name_or_path: str) -> Path:
+    """The file of a bundled profile, or the path as it is. Raises InputError for what is neither."""
+    if name_or_path in bundled_profiles():
+        return _BUNDLED / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
     if not path.exists() and path.suffix not in {".yaml", ".yml"}:
         names = ", ".join(bundled_profiles())
         raise InputError(f"profile {name_or_path!r} does not exist: use {names} or the path of a YAML file.")
-    return read_settings(path, Profile, what="profile")
+    return path
 
 
 def bundled_profiles() -> list[str]:
     """Names of the profiles that ship with the package."""
-    folder = resources.files("polar_pipeline") / "profiles"
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return sorted(file.stem for file in _BUNDLED.glob("*.yaml"))
+
+
+def name_of_file(path: Path) -> str:
+    """The name of a profile that gives none: its file's, in lower-case letters, digits, `_` and `-`.
+
+    Raises InputError for a file whose name does not begin with a letter from a to z once accents are removed.
+    """
+    if name := _name_of_file(path):
+        return name
+    raise InputError(
+        f"the file name of profile {path} does not begin with a letter from a to z, so no name can be made of it: "
+        "rename the file, or give a name in it (`name: my-profile`)."
+    )
+
+
+def _name_of_file(path: Path) -> str:
+    plain = unicodedata.normalize("NFKD", path.stem.lower()).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")
+    return name if re.match("[a-z]", name) else ""
+
+
+def _refuse_other_settings(profile: Profile, path: Path) -> None:
+    """Raises InputError if the bundled profile of this name has other settings: results would pass for its own."""
+    changed = list(profile.differences(load_profile(profile.name)))
+    if changed:
+        names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        free = _name_of_file(path) not in {"", *bundled_profiles()}
+        raise InputError(
+            f"profile {path} has the name of the bundled profile {profile.name!r} and other settings ({names}): "
+            f"give it a name of its own (`name:`){', or leave `name` out' if free else ''}."
+        )

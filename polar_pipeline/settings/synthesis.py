@@ -1,4 +1,4 @@
-"""Settings of synthetic posts: how many are made, of what and for how much, and which are kept. Each may differ by language.
+"""Settings of synthetic posts: how many are made, of what and for how much.
 
 What does not belong here: the endpoint's key, which comes from the environment.
 """
@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from polar_pipeline.settings.base import Settings
-from polar_pipeline.task.languages import language
+from polar_pipeline.settings.yaml_files import Settings
 
 
 def _sums_to_one(value: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -20,12 +19,6 @@ def _sums_to_one(value: tuple[float, float, float]) -> tuple[float, float, float
     return value
 
 
-def _registered(code: str) -> str:
-    language(code)
-    return code
-
-
-Code = Annotated[str, AfterValidator(_registered)]
 Shares = Annotated[tuple[float, float, float], AfterValidator(_sums_to_one)]
 
 
@@ -33,35 +26,75 @@ class LanguagePlan(Settings):
     """What one language's plan has instead of the profile's; what is left out is the profile's."""
 
     posts: int | None = Field(default=None, ge=1, le=100_000)
+    """Posts to ask for."""
     shares: Shares | None = None
+    """Shares of the three strategies."""
     positive_share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of positives to come near to."""
 
 
 class SynthesisSettings(Settings):
     """Which synthetic posts are made, of what, and for how much."""
 
     source: Literal["none", "offline", "endpoint"] = "none"
+    """Where synthetic posts come from. none: there are none; perturbed copies gain the linear backbone nothing out
+    of fold (docs/synthesis.md). offline: perturbed copies of training posts, which need no endpoint and are no new
+    posts. endpoint: a model behind an OpenAI-style API writes them.
+    """
     posts: int = Field(default=1000, ge=1, le=100_000)
+    """Posts to ask for, per language."""
     shares: Shares = (0.5, 0.3, 0.2)
+    """Shares of direct generation, rewriting and contrastive pairs, which sum to 1. These are those of the
+    runner-up system.
+    """
     positive_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of positives that real and synthetic posts together come near to."""
     posts_per_request: int = Field(default=6, ge=1, le=50)
+    """Posts of one request. Several share the cost of one prompt; with more of them models begin to repeat
+    themselves.
+    """
     examples: int = Field(default=4, ge=1, le=20)
+    """Real training posts of one fold that a request shows as examples of the style."""
     model: str = Field(default="gpt-4o-mini", min_length=1)
+    """The model's name at the endpoint."""
     base_url: str | None = None
+    """Address of the endpoint, such as http://127.0.0.1:8000/v1. null takes OPENAI_BASE_URL, or OpenAI's own. The
+    key comes from OPENAI_API_KEY alone.
+    """
     temperature: float | None = Field(default=1.0, ge=0, le=2)
+    """Sampling temperature: the endpoint's default. Answers at lower ones repeat themselves. null sends none, for
+    models that take none.
+    """
     max_tokens: int = Field(default=4000, ge=16)
+    """Most tokens of one answer."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls that limit. Most take max_tokens; newer models of OpenAI take max_completion_tokens
+    only.
+    """
     batch: bool = False
+    """Whether requests go out as batch jobs, which an endpoint that has them answers within a day, for less."""
     concurrency: int = Field(default=32, ge=1, le=1024)
+    """Most requests in flight at a time."""
     timeout: float = Field(default=120.0, gt=0)
+    """Seconds until a request counts as lost."""
     attempts: int = Field(default=6, ge=1, le=20)
+    """Calls per request, counting those after a 429, a 5xx or a lost connection."""
     price_prompt: float = Field(default=0.15, ge=0)
+    """Dollars per million prompt tokens: the price of gpt-4o-mini in 2026. Prices change."""
     price_completion: float = Field(default=0.60, ge=0)
+    """Dollars per million completion tokens, of the same model and year."""
     price_batch: float = Field(default=0.5, ge=0, le=1)
+    """Price of a batch over that of other requests: half at OpenAI in 2026."""
     price_embedding: float = Field(default=0.02, ge=0)
+    """Dollars per million tokens of an api: embedder (curation.embedder): the price of a small one in 2026."""
     max_dollars: float | None = Field(default=10.0, ge=0)
+    """Dollars that are never exceeded, over all languages of a home. null: no cap."""
     max_requests: int | None = Field(default=None, ge=0)
-    per_language: dict[Code, LanguagePlan] = Field(default={})
+    """Requests that are never exceeded, over all languages of a home. null: no cap."""
+    per_language: dict[str, LanguagePlan] = Field(default={})
+    """Posts, shares and positive_share that a language has instead of those above, such as {khm: {posts: 300,
+    shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
+    """
 
     def content_settings(self) -> dict[str, Any]:
         """The settings that change which posts come out, as JSON."""
@@ -75,37 +108,3 @@ class SynthesisSettings(Settings):
         """The settings of one language."""
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
         return self.model_copy(update={**own, "per_language": {}})
-
-
-class LanguageShare(Settings):
-    """One language's share in place of the profile's."""
-
-    share: float = Field(ge=0, le=0.9)
-
-
-class CurationSettings(Settings):
-    """Which synthetic posts are kept."""
-
-    near_duplicate: float = Field(default=0.9, gt=0, le=1)
-    embedder: str = "ngrams"
-    share: float = Field(default=0.3, ge=0, le=0.9)
-    per_language: dict[Code, LanguageShare] = Field(default={})
-    gate: bool = True
-    round_trip: float | None = Field(default=None, gt=0, le=1)
-    judge: bool = False
-    temperature: float | None = Field(default=0.0, ge=0, le=2)
-    contradictions: Literal["keep", "drop"] = "keep"
-
-    @property
-    def asks_endpoint(self) -> bool:
-        """Whether curation costs requests: translation, the judge, or an endpoint's embeddings."""
-        return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
-
-    def content_settings(self) -> dict[str, Any]:
-        """The settings that change which posts are kept, as JSON."""
-        return self.model_dump(mode="json", exclude={"per_language"})
-
-    def of(self, code: str) -> "CurationSettings":
-        """The settings of one language."""
-        own = self.per_language.get(code)
-        return self.model_copy(update={"share": own.share if own else self.share, "per_language": {}})

@@ -1,1 +1,1 @@
-"""What is detected: the languages, the task card with its labels, and the profiles that say how."""
+"""What is detected: the languages, and the task card with its labels."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from polar_pipeline.settings.base import read_settings
+from polar_pipeline.settings.yaml_files import read_settings
 
 
 class Label(BaseModel):
@@ -61,7 +61,7 @@ class TaskCard(BaseModel):
 
 
 def load_card(name_or_path: str) -> TaskCard:
-    """A card that ships with the package by its name, or one's own by its path. Raises InputError naming file and key."""
+    """A bundled card by its name, or one's own by its path. Raises InputError naming file and key."""
     bundled = resources.files("polar_pipeline.task") / "cards" / f"{name_or_path}.yaml"
     path = Path(str(bundled)) if bundled.is_file() else Path(name_or_path)
     return read_settings(path, TaskCard, what="task card")

@@ -1,11 +1,12 @@
 """The registry of the 22 official languages of SemEval-2026 Task 9.
 
 `scripts` are those that the released texts really use, first the main one: Unicode script names; a script stands here
-when at least 2% of a language's letters or 20 of its training posts are written in it. `train_posts` is the size of the official training split; it
-orders the partitions, because the heaviest language bounds a backfill.
+when at least 2% of a language's letters or 20 of its training posts are written in it. `train_posts` is the size of the
+official training split; it orders the partitions, because the heaviest language bounds a backfill.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from polar_pipeline.errors import InputError
 
@@ -61,3 +62,8 @@ def language(code: str) -> Language:
 def heaviest_first(codes: tuple[str, ...]) -> list[str]:
     """Codes by size of their training split, largest first; equal sizes by code."""
     return sorted(codes, key=lambda code: (-language(code).train_posts, code))
+
+
+def language_codes(chosen: Literal["all"] | tuple[str, ...]) -> list[str]:
+    """The codes that a profile's `languages` stand for, heaviest first."""
+    return heaviest_first(tuple(LANGUAGES) if chosen == "all" else chosen)

@@ -57,9 +57,9 @@ def test_what_was_not_decided_or_has_changed_is_refused(finished_home: Path, tmp
     home = tmp_path / "home"
     shutil.copytree(finished_home / "artifacts", home / "artifacts")
     own = tmp_path / "own.yaml"
-    demo = Path(__file__).parents[2] / "polar_pipeline" / "profiles" / "demo.yaml"
+    polar(home, "profile", "new", str(own), "--from", "demo")
     own.write_text(
-        demo.read_text(encoding="utf-8").replace("  resamples: 200\n", "  resamples: 100\n"), encoding="utf-8"
+        own.read_text(encoding="utf-8").replace("  resamples: 200\n", "  resamples: 100\n"), encoding="utf-8"
     )
     done = polar(home, "predict", posts, "--language", "deu", "--profile", str(own), check=False)
     assert done.returncode == 2 and "was made with other settings than profile" in done.stderr

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds, deal
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline_tests.corpus.tables import posts_of
 
 BOTH = FoldSettings(count=3, fit_on="train+dev")

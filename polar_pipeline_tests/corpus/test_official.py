@@ -14,7 +14,7 @@ from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
 from polar_pipeline.corpus.shift import shift_auc
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
 from polar_pipeline_tests.corpus.tables import CARD

@@ -9,7 +9,7 @@ from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.filters import Objection
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.curation.share import capped
-from polar_pipeline.settings.synthesis import CurationSettings
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.synthesis.posts import as_table
 from polar_pipeline_tests.synthesis.made import CARD, make_posts
 

@@ -9,8 +9,8 @@ import pytest
 
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.second_look import SecondLook, second_look_requests
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.settings.synthesis import CurationSettings
 from polar_pipeline.synthesis.endpoint import Endpoint
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made

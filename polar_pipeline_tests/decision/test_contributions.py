@@ -8,7 +8,7 @@ from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import cross_fitted
 from polar_pipeline.decision.thresholds import RULES
 from polar_pipeline.metrics.scores import macro_f1
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 from polar_pipeline_tests.decision.made import make_posts, member
 
 QUICK = DecisionSettings()

@@ -11,7 +11,8 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion
 from polar_pipeline.metrics.scores import macro_f1
-from polar_pipeline.settings.profile import DecisionSettings, Profile
+from polar_pipeline.settings.decision import DecisionSettings
+from polar_pipeline.settings.profile import Profile
 
 PROFILE = Profile(name="test", description="", seed=3, decision=DecisionSettings(resamples=40))
 

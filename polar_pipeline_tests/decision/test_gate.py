@@ -7,8 +7,8 @@ from polar_pipeline.decision import gate as module
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import gate
 from polar_pipeline.metrics.intervals import Interval
+from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.settings.synthesis import CurationSettings
 from polar_pipeline.task.card import load_card
 
 

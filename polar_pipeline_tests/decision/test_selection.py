@@ -6,7 +6,7 @@ import pytest
 from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import compare, cross_fitted, fit, nested_predictions
 from polar_pipeline.metrics.scores import Ints, macro_f1, macro_f1_curve
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 
 BAGGED = DecisionSettings(resamples=10)
 SEED = 4

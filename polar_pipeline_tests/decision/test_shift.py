@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polar_pipeline.decision.shift import matching_threshold, pooled_members, shift_response
-from polar_pipeline.settings.profile import DecisionSettings
+from polar_pipeline.settings.decision import DecisionSettings
 from polar_pipeline_tests.decision.made import make_posts, member
 
 POSTS = make_posts()

@@ -11,7 +11,7 @@ from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.card import load_card
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.conftest import real_data

@@ -76,13 +76,13 @@ class Jobs:
 
     def prepare(self) -> None:
         """The posts of all languages."""
-        for code in self.project.profile.codes:
+        for code in self.project.codes:
             assert self.run("prepare_posts", code).success
 
     @property
     def all(self) -> tuple[str, str]:
         """The range of all languages."""
-        return self.project.profile.codes[0], self.project.profile.codes[-1]
+        return self.project.codes[0], self.project.codes[-1]
 
     def tracked(self, asset: str) -> dict[str, list[Run]]:
         """MLflow runs of an asset by language, oldest first."""

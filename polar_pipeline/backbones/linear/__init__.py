@@ -1,1 +1,1 @@
-"""The linear backbone: n-grams weighted by how much they say about the label, and logistic regression. No pretrained weights."""
+"""The linear backbone: weighted n-grams and logistic regression, without pretrained weights."""

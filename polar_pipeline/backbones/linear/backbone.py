@@ -1,5 +1,6 @@
 """The linear backbone: features counted once per language, one model per fold and a final one, all in one adapter."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,23 @@ from polar_pipeline.backbones.base import (
     scores_table,
     training_fingerprint,
 )
-from polar_pipeline.backbones.linear.model import Features, LinearModel, fit, logits
-from polar_pipeline.backbones.linear.ngrams import Keys, NgramKind, count, count_known, ngrams
-from polar_pipeline.backbones.linear.surface import Scaling, surface_features
+from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
+from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling, fit, logits
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.card import TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
-KINDS = (NgramKind("words", 2, cased=False), NgramKind("char_wb", 6, cased=False), NgramKind("char", 5, cased=True))
 
 Tensors = dict[str, NDArray[Any]]
+
+
+def ngram_kinds(settings: LinearSettings) -> dict[NgramKind, float]:
+    """The kinds of n-grams that are counted, with the weight of each."""
+    lengths = (settings.words, settings.characters_in_words, settings.cased_characters)
+    kinds = zip(("words", "char_wb", "char"), lengths, (False, False, True), settings.shares, strict=True)
+    return {NgramKind(name, *chosen, cased): share for name, chosen, cased, share in kinds if chosen}
 
 
 class LinearBackbone:
@@ -37,6 +43,8 @@ class LinearBackbone:
         self.name = settings.name
         self.parameters = {**settings.model_dump(mode="json"), "seed": seed, "folds": folds, "version": VERSION}
         self._settings, self._seed, self._folds = settings, seed, folds
+        self._kinds = ngram_kinds(settings)
+        self._shares = tuple(self._kinds.values())
         self._config = fingerprint(self.parameters)
 
     def speaks(self, language: str) -> bool:  # noqa: ARG002
@@ -50,7 +58,7 @@ class LinearBackbone:
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
         fitted, real = fitted_rows(rows).to_numpy(dtype=bool), (rows["source"] == "real").to_numpy()
-        features, vocabularies = _count(rows["text"].tolist())
+        features, vocabularies = _count(rows["text"].tolist(), self._kinds)
         out_of_fold = np.zeros(len(rows))
         models = []
         for fold in range(self._folds):
@@ -64,7 +72,7 @@ class LinearBackbone:
             models = [self._fit(features.rows(fitted), labels[fitted])]
         return save_adapter(
             root,
-            {"out_of_fold": out_of_fold[real], **_pack(models, vocabularies)},
+            {"out_of_fold": out_of_fold[real], **_pack(models, self._kinds, vocabularies)},
             {"settings": self.parameters, "models": len(models), "posts": len(rows)},
             backbone=self.name,
             language=language,
@@ -107,30 +115,31 @@ class LinearBackbone:
         return self._final(tensors, meta["models"], texts)
 
     def _final(self, tensors: Tensors, models: int, texts: list[str]) -> Floats:
-        scores: Floats = np.mean([self._logits(*_unpack(tensors, place, texts)) for place in range(models)], axis=0)
+        scores: Floats = np.mean(
+            [self._logits(*_unpack(tensors, self._kinds, place, texts)) for place in range(models)], axis=0
+        )
         return scores
 
     def _fit(self, features: Features, labels: NDArray[np.int64]) -> LinearModel:
-        chosen = self._settings
-        return fit(features, labels, chosen.shares, chosen.surface_share, chosen.regularisation)
+        return fit(features, labels, self._shares, self._settings.surface_share, self._settings.regularisation)
 
     def _logits(self, model: LinearModel, features: Features) -> Floats:
-        return logits(model, features, self._settings.shares, self._settings.surface_share)
+        return logits(model, features, self._shares, self._settings.surface_share)
 
 
-def _count(texts: list[str]) -> tuple[Features, list[Keys]]:
-    counted = [count(*ngrams(texts, kind), len(texts)) for kind in KINDS]
+def _count(texts: list[str], kinds: Iterable[NgramKind]) -> tuple[Features, list[Keys]]:
+    counted = [count(*ngrams(texts, kind), len(texts)) for kind in kinds]
     return Features(tuple(counts for counts, _ in counted), surface_features(texts)), [keys for _, keys in counted]
 
 
-def _pack(models: list[LinearModel], vocabularies: list[Keys]) -> Tensors:
+def _pack(models: list[LinearModel], kinds: Iterable[NgramKind], vocabularies: list[Keys]) -> Tensors:
     """Each model's tensors under its number; n-grams that it does not use are left out."""
     tensors: Tensors = {}
     for place, model in enumerate(models):
         used = [scale > 0 for scale in model.scales]
         ends = np.cumsum([len(scale) for scale in model.scales])
         parts = np.split(model.weights, ends)
-        for kind, keys, scale, part, use in zip(KINDS, vocabularies, model.scales, parts[:-1], used, strict=True):
+        for kind, keys, scale, part, use in zip(kinds, vocabularies, model.scales, parts[:-1], used, strict=True):
             tensors |= {f"{place}.{kind.name}.keys": keys[use], f"{place}.{kind.name}.scale": scale[use]}
             tensors[f"{place}.{kind.name}.weights"] = part[use]
         tensors |= {f"{place}.surface.{name}": value for name, value in model.scaling._asdict().items()}
@@ -138,14 +147,14 @@ def _pack(models: list[LinearModel], vocabularies: list[Keys]) -> Tensors:
     return tensors
 
 
-def _unpack(tensors: Tensors, place: int, texts: list[str]) -> tuple[LinearModel, Features]:
+def _unpack(tensors: Tensors, kinds: Iterable[NgramKind], place: int, texts: list[str]) -> tuple[LinearModel, Features]:
     """A stored model, and texts counted with its vocabulary."""
 
     def part(name: str) -> NDArray[Any]:
         return tensors[f"{place}.{name}"]
 
     scaling = Scaling(*(part(f"surface.{name}") for name in Scaling._fields))
-    weights = np.concatenate([*(part(f"{kind.name}.weights") for kind in KINDS), part("surface.weights")])
-    scales = tuple(part(f"{kind.name}.scale") for kind in KINDS)
-    counts = tuple(count_known(*ngrams(texts, kind), len(texts), part(f"{kind.name}.keys")) for kind in KINDS)
+    weights = np.concatenate([*(part(f"{kind.name}.weights") for kind in kinds), part("surface.weights")])
+    scales = tuple(part(f"{kind.name}.scale") for kind in kinds)
+    counts = tuple(count_known(*ngrams(texts, kind), len(texts), part(f"{kind.name}.keys")) for kind in kinds)
     return LinearModel(scales, scaling, weights, float(part("intercept")[0])), Features(counts, surface_features(texts))

@@ -1,8 +1,9 @@
 """One linear model: n-gram counts of one set of rows in, logits of any rows out.
 
-Each n-gram's weight is its inverse document frequency times the square root of its absolute log-count ratio between the
-classes (Wang & Manning 2012, eq. 2, softened); rows are scaled to unit length per kind of n-gram; surface features stand
-beside them; logistic regression is fitted on all. Everything that is learned comes from the rows it is given.
+Each n-gram's weight is its inverse document frequency times the square root of its absolute log-count ratio between
+the classes (Wang & Manning 2012, eq. 2, softened). Rows are scaled to unit length per kind of n-gram; surface
+features and their products, which let a linear model bend, stand beside them; logistic regression is fitted on all.
+Everything that is learned comes from the rows it is given.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,28 +11,39 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polar_pipeline.backbones.linear.surface import Scaling, expand, fit_scaling
 from polar_pipeline.metrics.scores import Floats, Ints
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
 
 _AT_LEAST = 2  # an n-gram of one training post can only be learned by heart
 _SMOOTHING = 1.0
 _MOST_ITERATIONS = 300
+_FLAT = 1e-6  # a surface column that varies less than this says nothing
+_CLIP = 3.0  # standard deviations: one odd post must not own a direction
 
 
 class Features(NamedTuple):
     """Posts as features that depend on no other post: counts per kind of n-gram, and raw surface columns."""
 
     counts: "tuple[csr_matrix, ...]"
-    surface: NDArray[np.float32]
+    surface: Matrix
 
     def rows(self, which: NDArray[Any]) -> "Features":
         """The features of some of the posts."""
         return Features(tuple(counts[which] for counts in self.counts), self.surface[which])
+
+
+class Scaling(NamedTuple):
+    """What standardising learned from training rows: mean and spread of the columns and of their products."""
+
+    mean: Matrix
+    spread: Matrix
+    product_mean: Matrix
+    product_spread: Matrix
 
 
 class LinearModel(NamedTuple):
@@ -106,3 +118,30 @@ def weigh(counts: "csr_matrix", scale: Vector, length: float) -> "csr_matrix":
     norms[norms == 0] = 1
     values *= np.repeat(np.float32(length) / norms, np.diff(counts.indptr))
     return csr_matrix((values, counts.indices, counts.indptr), counts.shape)
+
+
+def fit_scaling(raw: Matrix) -> Scaling:
+    """Learn the standardisation from the training rows of `raw`."""
+    mean, spread = raw.mean(axis=0), raw.std(axis=0)
+    products = _products(_standardise(raw, mean, spread))
+    return Scaling(mean, spread, products.mean(axis=0), np.maximum(products.std(axis=0), 1e-3).astype(np.float32))
+
+
+def expand(raw: Matrix, scaling: Scaling) -> Matrix:
+    """Standardised columns and their products, each half with a mean squared length of about 1 a row."""
+    columns = _standardise(raw, scaling.mean, scaling.spread)
+    products = (_products(columns) - scaling.product_mean) / scaling.product_spread
+    useful = max(int((scaling.spread > _FLAT).sum()), 1)
+    halves = [columns / np.sqrt(useful), products / np.sqrt(useful * (useful + 1) / 2)]
+    return np.hstack(halves).astype(np.float32)
+
+
+def _standardise(raw: Matrix, mean: Matrix, spread: Matrix) -> Matrix:
+    scaled = np.where(spread > _FLAT, (raw - mean) / np.maximum(spread, _FLAT), 0.0)
+    return np.clip(scaled, -_CLIP, _CLIP).astype(np.float32)
+
+
+def _products(columns: Matrix) -> Matrix:
+    left, right = np.triu_indices(columns.shape[1])
+    products: Matrix = columns[:, left] * columns[:, right]
+    return products

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows
+from polar_pipeline.backbones.base import Backbone, fitted_rows
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones

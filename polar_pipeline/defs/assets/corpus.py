@@ -16,7 +16,7 @@ from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_values, split_table
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked_asset import OWNERS, StepContext, tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.outputs import Check

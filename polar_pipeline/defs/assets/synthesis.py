@@ -13,8 +13,8 @@ from polar_pipeline.curation.review import Review, review
 from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import Gate, gate
-from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
@@ -22,7 +22,6 @@ from polar_pipeline.storage.outputs import Check
 from polar_pipeline.synthesis.answers import Calls
 from polar_pipeline.synthesis.make import Made, make_posts
 from polar_pipeline.tracking.base import TrackedRun
-
 
 SYNTHESIS_OPTIONS = {
     "max_dollars": dg.Field(

@@ -3,7 +3,7 @@
 import regex
 from sklearn.feature_extraction.text import CountVectorizer
 
-from polar_pipeline.backbones.linear.ngrams import NgramKind
+from polar_pipeline.backbones.linear.features import NgramKind
 
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}_\u200c\u200d]+|[^\s\p{L}\p{N}\p{M}_\u200c\u200d]")
 _SPACE = regex.compile(r"[\s\x1c-\x1f]+")
@@ -21,7 +21,7 @@ def squeeze(text: str) -> str:
 
 def vectorizer(kind: NgramKind, min_df: int = 1) -> CountVectorizer:
     """A CountVectorizer that counts what `kind` says."""
-    sizes = {"ngram_range": (1, kind.longest), "lowercase": not kind.cased, "min_df": min_df}
+    sizes = {"ngram_range": (kind.shortest, kind.longest), "lowercase": not kind.cased, "min_df": min_df}
     if kind.name == "words":
         return CountVectorizer(tokenizer=tokenize, token_pattern=None, **sizes)
     if kind.name == "char_wb":

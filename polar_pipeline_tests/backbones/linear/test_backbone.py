@@ -14,7 +14,7 @@ from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")
@@ -117,3 +117,26 @@ def test_a_synthetic_post_leaves_with_the_fold_that_it_was_made_from(posts: pd.D
     assert np.abs(leaked["logit"].to_numpy()[inside] - before[inside]).max() > 0.5
     dropped = scored(backbone(), pd.concat([real, copies.assign(fold=3, keep=False)], ignore_index=True), tmp_path)
     np.testing.assert_allclose(dropped["logit"].to_numpy(), before, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"words": (2, 3)},
+        {"characters_in_words": None, "shares": (1.0, 0.0, 1.0)},
+        {"words": None, "characters_in_words": None, "cased_characters": (3, 4)},
+    ],
+)
+def test_kinds_and_lengths_are_settings(posts: pd.DataFrame, tmp_path: Path, changes: dict[str, object]) -> None:
+    """Other n-grams give other scores; an adapter scores new texts by the n-grams that it was trained with."""
+    model = LinearBackbone(LinearSettings.model_validate(changes), seed=1, folds=5)
+    ref = model.train("deu", posts, CARD, tmp_path, Progress())
+    scores = model.score("deu", ref, posts, CARD, tmp_path)
+    rows = (posts["fold"] >= 0).to_numpy()
+    labels = posts["label"][rows].to_numpy(dtype=int)
+    assert auc(labels, scores["logit"][rows].to_numpy()) > 0.7
+    assert (scores["logit"].to_numpy() != scored(backbone(), posts, tmp_path / "b")["logit"].to_numpy()).mean() > 0.99
+    again = model.logits("deu", ref, posts["text"][~rows].tolist(), tmp_path, (0,))
+    np.testing.assert_array_equal(again, scores["logit"][~rows].to_numpy())
+    with pytest.raises(InputError, match="config_fingerprint"):
+        backbone().score("deu", ref, posts, CARD, tmp_path)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from polar_pipeline.backbones.linear.backbone import KINDS
-from polar_pipeline.backbones.linear.model import Features, fit, logits, ngram_scale, weigh
-from polar_pipeline.backbones.linear.ngrams import count, ngrams
-from polar_pipeline.backbones.linear.surface import surface_features
+from polar_pipeline.backbones.linear.backbone import ngram_kinds
+from polar_pipeline.backbones.linear.features import count, ngrams, surface_features
+from polar_pipeline.backbones.linear.model import Features, expand, fit, fit_scaling, logits, ngram_scale, weigh
+from polar_pipeline.settings.backbones import LinearSettings
 
+KINDS = list(ngram_kinds(LinearSettings()))
 SHARES, SURFACE, REGULARISATION = (0.8, 1.0, 1.0), 0.03, 0.5
 TEXTS = [
     f"{'they are all the same' if i % 2 else 'what a lovely day'} number{i % 7} and word{i % 5}" for i in range(80)
@@ -72,3 +73,15 @@ def test_n_grams_of_one_training_row_are_not_used() -> None:
     for counts, scale in zip(few.counts, model.scales, strict=True):
         documents = np.bincount(counts.indices, minlength=counts.shape[1])
         assert (scale[documents < 2] == 0).all()
+
+
+def test_training_rows_are_standardised_and_odd_rows_are_clipped() -> None:
+    raw = surface_features([f"{'word ' * (i % 7 + 1)}{'!' * (i % 5)}{'A' * (i % 3)}" for i in range(200)])
+    scaling = fit_scaling(raw)
+    expanded = expand(raw, scaling)
+    useful = (scaling.spread > 1e-6).sum()
+    columns = expanded[:, : raw.shape[1]] * np.sqrt(useful)
+    np.testing.assert_allclose(columns[:, scaling.spread > 1e-6].mean(axis=0), 0, atol=0.2)
+    assert (columns[:, scaling.spread <= 1e-6] == 0).all()
+    assert np.abs(expand(raw * 1e6, scaling)[:, : raw.shape[1]] * np.sqrt(useful)).max() <= 3 + 1e-4
+    assert np.isfinite(expand(raw[:1], fit_scaling(raw[:1]))).all()

@@ -15,7 +15,7 @@ from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
-from polar_pipeline.settings.profile import FoldSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")

@@ -1,9 +1,13 @@
-"""Counting n-grams: texts become sparse counts, an order of magnitude faster than n-gram by n-gram in Python.
+"""Features that depend on a text alone: counts of its n-grams, and a few numbers about its surface.
 
-A corpus is laid out once as one array of units (characters or words), each with a 64-bit identity and the number of the
-group that it stands in. An n-gram is a window of n units inside one group; its key is a rolling polynomial hash over the
-identities (Karp & Rabin 1987), so a window costs a multiplication and an addition and never becomes a string. Among a few
-million n-grams two share a key with a probability below 1e-6; a sorted array of keys is a vocabulary that holds no text.
+A corpus is laid out once as one array of units (characters or words), each with a 64-bit identity and the number of
+the group that it stands in. An n-gram is a window of n units inside one group; its key is a rolling polynomial hash
+over the identities (Karp & Rabin 1987), so a window costs a multiplication and an addition and never becomes a
+string, which is an order of magnitude faster than n-gram by n-gram in Python. Among a few million n-grams two share a
+key with a probability below 1e-6; a sorted array of keys is a vocabulary that holds no text.
+
+Normalised n-gram vectors forget how long a post is and how loud; surface features (length, casing, punctuation, digits,
+markup) put that back.
 """
 
 import unicodedata
@@ -20,6 +24,10 @@ Rows = NDArray[np.int32]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 _SPACE, _WORD, _SYMBOL = 0, 1, 2
+
+# surface features: characters of one entry are counted together
+_COUNTED = ("!！", "?؟？", "#", "@", '"“”«»「」', "…", ",،，、", ".।。۔", "'’", "\n", ":：", "()")
+_CLASSES = 6  # characters, capitals, punctuation, symbols, digits, Latin letters
 
 
 class Units(NamedTuple):
@@ -42,6 +50,7 @@ class NgramKind(NamedTuple):
     """Which n-grams are counted: of `words`, of characters inside words (`char_wb`), or of all characters (`char`)."""
 
     name: str
+    shortest: int
     longest: int
     cased: bool
 
@@ -78,7 +87,7 @@ def chars(lay: Layout) -> Units:
 
 
 def padded_chars(lay: Layout) -> Units:
-    """The characters of each word between white space, with a space on either side: scikit-learn's analyzer `char_wb`."""
+    """The characters of each word, with a space on either side: scikit-learn's analyzer `char_wb`."""
     solid = lay.kind != _SPACE
     begin = solid & _changes(lay.row, solid)
     token = (np.cumsum(begin)[solid] - 1).astype(np.int32)
@@ -93,7 +102,7 @@ _UNITS = {"words": words, "char_wb": padded_chars, "char": chars}
 
 
 def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
-    """Key and row of every n-gram of 1 to `kind.longest` units, both (n-grams,)."""
+    """Key and row of every n-gram of `kind.shortest` to `kind.longest` units, both (n-grams,)."""
     units = _UNITS[kind.name](layout(texts if kind.cased else [text.lower() for text in texts]))
     keys: list[Keys] = []
     rows: list[Rows] = []
@@ -101,6 +110,8 @@ def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
     for size in range(1, kind.longest + 1):
         if size > 1:
             rolling = rolling[:-1] * _BASE + units.ids[size - 1 :]
+        if size < kind.shortest:
+            continue
         inside = units.group[: len(rolling)] == units.group[len(units.group) - len(rolling) :]
         keys.append(mix(rolling[inside] ^ mix(np.array([size], dtype=np.uint64))))
         rows.append(units.row[: len(rolling)][inside])
@@ -108,7 +119,7 @@ def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
 
 
 def count(keys: Keys, rows: Rows, posts: int, at_least: int = 2) -> "tuple[csr_matrix, Keys]":
-    """Counts (posts, vocabulary) in float32 and the sorted vocabulary of keys that stand in `at_least` rows or more."""
+    """Counts (posts, vocabulary) in float32, and the sorted vocabulary: the keys that stand in `at_least` rows."""
     order = np.argsort(keys, kind="stable")
     ranked, ordered = keys[order], rows[order]
     start = _changes(ranked)
@@ -129,6 +140,24 @@ def count_known(keys: Keys, rows: Rows, posts: int, vocabulary: Keys) -> "csr_ma
     return _counts(rows[hit], column[hit], (posts, len(vocabulary)))
 
 
+def surface_features(texts: list[str]) -> NDArray[np.float32]:
+    """Raw surface features (texts, columns) in float32."""
+    lay = layout(texts)
+    known, where = np.unique(lay.codes, return_inverse=True)
+    table = np.array([_indicators(chr(code)) for code in known.tolist()], dtype=np.float64)
+    table = table.reshape(len(known), _CLASSES + len(_COUNTED))
+    counts = np.stack([np.bincount(lay.row, column[where], minlength=len(texts)) for column in table.T], axis=1)
+    size = counts[:, :1] + 1
+    tokens = [text.split() for text in texts]
+    words = np.array([[len(each) + 1.0] for each in tokens])
+    loud = np.array([[float(sum(len(word) > 1 and word.isupper() for word in each))] for each in tokens])
+    distinct = np.array([[float(len(set(each)))] for each in tokens]) / words
+    flags = np.array([["http" in text, text[:1].isupper()] for text in texts], dtype=np.float64)
+    parts = [np.log(size), np.log(words), size / words, counts[:, 1:_CLASSES] / size, np.log1p(counts[:, 3:4])]
+    parts += [np.log1p(counts[:, _CLASSES:]), np.log1p(loud), distinct, flags]
+    return np.hstack(parts).astype(np.float32)
+
+
 def mix(values: Keys) -> Keys:
     """Scatter 64-bit numbers: the finaliser of SplitMix64 (Steele et al. 2014), a bijection."""
     values = values + _BASE
@@ -143,6 +172,19 @@ def _kind(char: str) -> int:
     # unlike \w, marks stay inside words: \w cuts Indic words at each vowel sign
     letter = unicodedata.category(char)[0] in "LNM" or char in "_\u200c\u200d"
     return _WORD if letter else _SYMBOL
+
+
+def _indicators(char: str) -> list[bool]:
+    category = unicodedata.category(char)
+    classes = [
+        True,
+        category == "Lu",
+        category[0] == "P",
+        category[0] == "S",
+        category[0] == "N",
+        "a" <= char.lower() <= "z",
+    ]
+    return classes + [char in group for group in _COUNTED]
 
 
 def _changes(*arrays: NDArray[Any]) -> NDArray[np.bool_]:
