@@ -40,8 +40,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.decision.predictions import predict
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import language_evidence
+    from polar_pipeline.report.gold_labels import read_test_labels
     from polar_pipeline.report.page import render_report
-    from polar_pipeline.report.sealed import read_test_labels
 
     with tempfile.TemporaryDirectory() as home:
         project = Project.load(profile, {**os.environ, "POLAR_HOME": home})

@@ -9,7 +9,8 @@ import pytest
 
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
-from polar_pipeline.report.page import render_report, summary_row
+from polar_pipeline.report.page import render_report
+from polar_pipeline.report.summary import summary_row
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.report.made import PROFILE, evidence
 
@@ -128,7 +129,7 @@ def test_mistakes_are_shown_escaped_and_can_be_switched_off() -> None:
     html = render_report([item], {}, CARD, PROFILE)
     assert "<i>post</i>" not in html and item.mistakes[0].text in Page(html).text
     none = dataclasses.replace(item, mistakes=())
-    assert "Surest mistakes" not in Page(render_report([none], {}, CARD, PROFILE)).text
+    assert "Most confident errors" not in Page(render_report([none], {}, CARD, PROFILE)).text
 
 
 def test_a_score_far_below_the_expected_one_is_flagged() -> None:

@@ -16,9 +16,10 @@ from polar_pipeline.defs.step import StepContext
 from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import language_evidence
-from polar_pipeline.report.page import render_report, summary_row
-from polar_pipeline.report.sealed import read_test_labels
+from polar_pipeline.report.gold_labels import read_test_labels
+from polar_pipeline.report.page import render_report
 from polar_pipeline.report.submission import write_submission
+from polar_pipeline.report.summary import summary_row
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.tracking.base import TrackedRun
 
