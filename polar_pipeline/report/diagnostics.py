@@ -1,7 +1,7 @@
 """Diagnostics of one language's decision: a threshold tuned on dev, how far test scores are, review, and errors.
 
-Tables here have split, id, text, label, fold, probability, prediction, margin and review of each post, and `nested`: the
-prediction of a decision that never saw the post, which exists for the posts that were decided on.
+Tables here have split, id, text, label, fold, probability, prediction, margin and review of each post, and `nested`:
+the prediction of a decision that never saw the post, for those posts that decisions are made on.
 """
 
 from typing import NamedTuple
@@ -52,7 +52,7 @@ def score_distance(decided: Floats, test: Floats) -> float | None:
 
 
 def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
-    """The best threshold on `dev`, and what it is worth there and on those of `decided` that are not dev. None without either."""
+    """The best threshold on `dev`, and its gain there and on the posts of `decided` outside dev. None without either."""
     elsewhere = decided[decided["split"] != "dev"]
     if dev.empty or elsewhere.empty:
         return None
@@ -83,8 +83,8 @@ def review(decided: pd.DataFrame) -> Review:
 def errors(language: str, judged: pd.DataFrame) -> pd.DataFrame:
     """All labelled posts with a wrong prediction, in the order of `judged`: `ERROR_COLUMNS`.
 
-    `prediction` is the nested one where there is one, as the headline macro-F1 counts it, else that of the final threshold,
-    which `final_prediction` always is. Near the threshold the two can differ.
+    `prediction` is the nested one where there is one, as the headline macro-F1 counts it, else that of the final
+    threshold, which `final_prediction` always is. Near the threshold the two can differ.
     """
     table = judged[judged["label"].notna()]
     table = table.assign(language=language, post=table["text"], final_prediction=table["prediction"])

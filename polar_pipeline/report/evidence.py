@@ -4,7 +4,6 @@ Tables and records go in, one record comes out. No drawing and no HTML here.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,34 +16,11 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
 from polar_pipeline.report.diagnostics import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
+from polar_pipeline.report.results import LanguageResults
 from polar_pipeline.settings.profile import ReportSettings
 from polar_pipeline.task.languages import LANGUAGES
 
 CURVE_POINTS = 200  # more than a small plot can show
-
-
-class Findings(Protocol):
-    """What the report needs of a corpus audit."""
-
-    @property
-    def shift_auc(self) -> float:
-        """Train-or-test AUC on text alone."""
-
-    @property
-    def twins_dev(self) -> int:
-        """Train posts that stand in dev too."""
-
-    @property
-    def twins_test(self) -> int:
-        """Train posts that stand in test too."""
-
-    @property
-    def conflicting_groups(self) -> int:
-        """Groups of equal train posts with different labels."""
-
-    @property
-    def types_train(self) -> dict[str, int]:
-        """Train posts with each auxiliary type."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +72,16 @@ class LanguageEvidence:
 
 
 def language_evidence(
-    posts: pd.DataFrame,
-    predictions: pd.DataFrame,
-    decision: Decision,
-    audit: Findings,
-    test_labels: "pd.Series[int] | None",
-    settings: ReportSettings,
-    seed: int,
-    curated: pd.DataFrame | None = None,
+    results: LanguageResults, test_labels: "pd.Series[int] | None", settings: ReportSettings, seed: int
 ) -> LanguageEvidence:
     """Measure one language.
 
-    `posts` has split, id, text, label; `predictions` is what `predict` made of the same rows;
     `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
     estimate is the decision's; everything else here uses the one final threshold.
     Raises InputError when the predictions are not of these posts.
     """
-    table = judged_posts(posts, predictions, decision)
+    decision, audit, curated = results.decision, results.audit, results.curated
+    table = judged_posts(results)
     held_out = table[table["nested"].notna()]
     labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
     test = table[table["split"] == "test"]
@@ -142,11 +111,12 @@ def language_evidence(
     )
 
 
-def judged_posts(posts: pd.DataFrame, predictions: pd.DataFrame, decision: Decision) -> pd.DataFrame:
+def judged_posts(results: LanguageResults) -> pd.DataFrame:
     """Each scored post with its prediction: split, id, label, text, fold, probability, prediction, margin, review, nested.
 
-    `nested` (Int8) is missing where the post was not decided on. Raises InputError when the predictions are of other posts.
+    `nested` (Int8) is missing if the post was not decided on. Raises InputError if the predictions are of other posts.
     """
+    posts, predictions, decision = results.posts, results.predictions, results.decision
     keys = ["split", "id"]
     scored = scored_posts(posts)
     if set(map(tuple, scored[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):

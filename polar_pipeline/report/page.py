@@ -60,7 +60,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
     ordered = sorted(evidence, key=lambda item: (item.name, item.language))
     rows = [_row(item, reference.get(item.language), profile.report.shift_auc_warning) for item in ordered]
     summary, means = summary_row(ordered), reference_means([row.reference for row in rows if row.reference])
-    page: str = _template().render(
+    page: str = template("page.html").render(
         rows=rows,
         summary=summary,
         position=leaderboard_position(summary["macro_f1"], means) if means and len(rows) == len(reference) else "",
@@ -93,17 +93,18 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
     return page
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of this room. Values are escaped in HTML and stay as they are in plain text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("polar_pipeline.report", "templates"),
-        autoescape=True,
+        autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _by_reason(absent: dict[str, str]) -> list[tuple[str, list[str]]]:

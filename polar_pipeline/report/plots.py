@@ -1,7 +1,7 @@
-"""Figures for the page, the export and Dagster's metadata. The same data gives the same bytes; no global matplotlib state.
+"""Figures for the page, the export and Dagster's metadata. The same data gives the same bytes.
 
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape as well. An SVG of
-the page has a second palette for readers who prefer a dark page.
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape as well. An SVG
+of the page has a second palette for readers who prefer a dark page. The global state of matplotlib is not touched.
 """
 
 import base64
@@ -107,7 +107,7 @@ def overview_plot(evidence: list[LanguageEvidence], reference: dict[str, Referen
 
 
 def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str:
-    """Threshold curve and reliability diagram side by side, as a base64 PNG, from out-of-fold labels and probabilities."""
+    """Threshold curve and reliability diagram side by side, of out-of-fold labels and probabilities. A base64 PNG."""
 
     def draw(left: "Axes", right: "Axes") -> None:
         _draw_curve(left, decision, thin(macro_f1_curve(labels, probabilities)))

@@ -1,7 +1,8 @@
 """Official test scores of other systems, to compare a run with.
 
-`reference.csv` holds macro-F1 of subtask 1 by language, from the official leaderboard: the organisers' baseline, PSK (second),
-UTokyo Tsuruoka Lab (first), and the best ranked team of each language. The baseline is not ranked; in Persian it beat all teams.
+`reference.csv` holds macro-F1 of subtask 1 by language, from the official leaderboard: the organisers' baseline, PSK
+(second), UTokyo Tsuruoka Lab (first), and the best ranked team of each language. The baseline is not ranked; in Persian
+it beat all teams.
 """
 
 import csv

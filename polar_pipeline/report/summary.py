@@ -18,7 +18,7 @@ TARGET_HALF_WIDTH = 0.015  # of an interval: close enough to the truth to tell s
 
 
 class Ablation(NamedTuple):
-    """A decision with one thing changed, over the languages that have it: mean macro-F1, mean difference to the reference."""
+    """A decision with one thing changed: mean macro-F1 and difference to the reference, over the languages that have it."""
 
     name: str
     languages: int
@@ -66,7 +66,7 @@ def ablations(candidates: list[tuple[Candidate, ...]]) -> list[Ablation]:
 
 
 def label_needs(evidence: list[LanguageEvidence]) -> list[LabelNeed]:
-    """Languages by the number of labels that they need, most first; an interval's width falls with the root of the posts."""
+    """Languages by the labels that they need, most first. The width of an interval falls with the root of the posts."""
     rows = []
     for item in evidence:
         estimate = item.out_of_fold

@@ -18,6 +18,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import language_evidence
 from polar_pipeline.report.gold_labels import read_test_labels
 from polar_pipeline.report.page import render_report
+from polar_pipeline.report.results import LanguageResults
 from polar_pipeline.report.submission import write_submission
 from polar_pipeline.report.summary import summary_row
 from polar_pipeline.storage.files import write_atomic
@@ -52,14 +53,16 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
         present = _present(project, absent)
         evidence = [
             language_evidence(
-                raw_posts[code],
-                ensemble_predictions[code],
-                thresholds[code],
-                corpus_audit[code],
+                LanguageResults(
+                    raw_posts[code],
+                    ensemble_predictions[code],
+                    thresholds[code],
+                    corpus_audit[code],
+                    deduped_posts.get(code),
+                ),
                 read_test_labels(project.data, code, card),
                 profile.report,
                 profile.seed,
-                deduped_posts.get(code),
             )
             for code in present
         ]
