@@ -52,7 +52,7 @@ def score_distance(decided: Floats, test: Floats) -> float | None:
 
 
 def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
-    """The best threshold on `dev`, and its gain there and on the posts of `decided` outside dev. None without either."""
+    """The best threshold on `dev`, its gain there and on the posts of `decided` outside dev. None without either."""
     elsewhere = decided[decided["split"] != "dev"]
     if dev.empty or elsewhere.empty:
         return None

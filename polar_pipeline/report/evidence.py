@@ -112,7 +112,7 @@ def language_evidence(
 
 
 def judged_posts(results: LanguageResults) -> pd.DataFrame:
-    """Each scored post with its prediction: split, id, label, text, fold, probability, prediction, margin, review, nested.
+    """Each scored post: split, id, label, text, fold, probability, prediction, margin, review, nested.
 
     `nested` (Int8) is missing if the post was not decided on. Raises InputError if the predictions are of other posts.
     """

@@ -1,4 +1,4 @@
-"""The report as files for papers and spreadsheets: tables, figures, all errors. The same results give the same bytes."""
+"""The report as files for papers and spreadsheets: tables, figures, all errors. Same results, same bytes."""
 
 import csv
 from pathlib import Path

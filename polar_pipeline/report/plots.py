@@ -1,6 +1,6 @@
 """Figures for the page, the export and Dagster's metadata. The same data gives the same bytes.
 
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape as well. An SVG
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape too. An SVG
 of the page has a second palette for readers who prefer a dark page. The global state of matplotlib is not touched.
 """
 

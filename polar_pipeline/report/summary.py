@@ -18,7 +18,7 @@ TARGET_HALF_WIDTH = 0.015  # of an interval: close enough to the truth to tell s
 
 
 class Ablation(NamedTuple):
-    """A decision with one thing changed: mean macro-F1 and difference to the reference, over the languages that have it."""
+    """A decision with one thing changed: means of macro-F1 and of the difference to the reference over languages."""
 
     name: str
     languages: int

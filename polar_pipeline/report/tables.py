@@ -115,7 +115,7 @@ def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Referen
 
 _SUMMARY: Columns = [
     ("figure", "name of the figure", lambda entry: entry[0]),
-    ("value", "its mean over the languages", lambda entry: entry[1]),
+    ("value", "its value over all languages", lambda entry: entry[1]),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Means over languages, their intervals, the labels that are wanted, and the place."""
+"""Means over languages, their intervals, the labels needed, and the position on the leaderboard."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_what_only_some_languages_have_is_their_mean() -> None:
     assert ablations([(), ()]) == []
 
 
-def test_wider_intervals_want_more_labels() -> None:
+def test_wider_intervals_need_more_labels() -> None:
     rows = label_needs([evidence("deu", seed=2), evidence("swa", seed=1)])
     assert rows[0].posts >= rows[1].posts > 0
     for row in rows:
@@ -42,7 +42,12 @@ def test_wider_intervals_want_more_labels() -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.83, "above the winner"), (0.815, "between the winner and PSK"), (0.8, "between PSK and the baseline"), (0.7, "below the baseline")],
-)  # fmt: skip
-def test_place(value: float, words: str) -> None:
+    [
+        (0.83, "above the winner"),
+        (0.815, "between the winner and PSK"),
+        (0.8, "between PSK and the baseline"),
+        (0.7, "below the baseline"),
+    ],
+)
+def test_leaderboard_position(value: float, words: str) -> None:
     assert leaderboard_position(value, Reference(baseline=0.76, psk=0.8115, winner=0.818, best=0.8335)) == words
