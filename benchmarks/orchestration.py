@@ -39,9 +39,9 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.decision.ensemble import decide
     from polar_pipeline.decision.predictions import predict
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.report.evidence import language_evidence
+    from polar_pipeline.report.evidence import LanguageResults, language_evidence
+    from polar_pipeline.report.gold_labels import read_test_labels
     from polar_pipeline.report.page import render_report
-    from polar_pipeline.report.sealed import read_test_labels
 
     with tempfile.TemporaryDirectory() as home:
         project = Project.load(profile, {**os.environ, "POLAR_HOME": home})
@@ -58,7 +58,9 @@ def plain(profile: str, codes: list[str]) -> float:
             )
             predictions = predict(decision, posts, scores)
             labels = read_test_labels(project.data, code, card)
-            return language_evidence(posts, predictions, decision, findings, labels, settings.report, settings.seed)
+            return language_evidence(
+                LanguageResults(posts, predictions, decision, findings), labels, settings.report, settings.seed
+            )
 
         one(codes[-1])  # imports and caches are warm; its adapter is written again below, to the same place
         started = time.perf_counter()

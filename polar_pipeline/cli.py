@@ -10,6 +10,7 @@ from typing import NoReturn
 import click
 
 from polar_pipeline import __version__
+from polar_pipeline.commands.export import export
 from polar_pipeline.commands.profile import profile as profiles
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import is_full
@@ -203,3 +204,6 @@ def check(languages: tuple[str, ...], profile: str) -> None:
 
     project = Project.load(profile)
     sys.exit(check_data(project, project.check_languages(languages) if languages else project.codes))
+
+
+polar.add_command(export)

@@ -13,8 +13,7 @@ from rich.table import Table
 from polar_pipeline.backbones.lora.early import check_early
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.defs.assets.evidence import current_languages
-from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError

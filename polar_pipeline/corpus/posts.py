@@ -2,7 +2,7 @@
 
 Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds are
 assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here), then one
-Int8 column per auxiliary label of the task card. What does not belong here: labels of test, which `report.sealed` reads.
+Int8 column per auxiliary label of the task card. What does not belong here: labels of test, which `report.gold_labels` reads.
 """
 
 from pathlib import Path

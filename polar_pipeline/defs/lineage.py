@@ -16,6 +16,7 @@ from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+from polar_pipeline.report.evidence import LanguageResults, Results
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
 
@@ -155,6 +156,38 @@ class Lineage:
                 yield name, language
             else:
                 yield from ((name, code) for code in self.project.codes)
+
+
+def load_results(project: Project) -> Results:
+    """What the report shows: the results of all languages that are current, by code, and the reason for each other one.
+
+    Raises InputError when no language is current.
+    """
+    present, absent = current_languages(project)
+    lineage = Lineage(project)
+    found = {}
+    for code in present:
+        posts, audit, curated, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
+        found[code] = LanguageResults(posts, predictions, decision, audit, curated)
+    return Results(found, absent)
+
+
+def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
+    """Codes of the languages whose results are current, sorted, and for each of the others the reason.
+
+    Raises InputError when there is none.
+    """
+    lineage = Lineage(project)
+    reasons = {code: list[str]() for code in sorted(project.codes)}
+    for code, found in reasons.items():
+        for asset in SHOWN:
+            found += [reason for reason in lineage.root_reasons(asset, code) if reason not in found]
+    absent = {code: "; ".join(found) for code, found in reasons.items() if found}
+    present = [code for code in reasons if code not in absent]
+    if not present:
+        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
+        raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
+    return present, absent
 
 
 def _nodes(project: Project) -> Iterator[Node]:

@@ -1,1 +1,1 @@
-"""Evidence: what the decisions are worth, measured and shown."""
+"""Evidence: the decisions measured, as a page, as files and as a submission."""

@@ -1,14 +1,15 @@
-"""One language's evidence: what its decision scores, where, how sure that is, and what to be wary of.
+"""One language's evidence: the macro-F1 of its decision with intervals, on which posts, and every warning about it.
 
-Pure: tables and records in, one record out. What does not belong here: drawing and HTML.
+Tables and records go in, one record comes out. No drawing and no HTML here.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.funnel import funnel
 from polar_pipeline.decision.ensemble import language_seed, nested_table
@@ -16,40 +17,34 @@ from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
-from polar_pipeline.report.scrutiny import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
+from polar_pipeline.report.diagnostics import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.languages import LANGUAGES
+
+
+class LanguageResults(NamedTuple):
+    """The tables and records of one language that the report and the export are made from."""
+
+    posts: pd.DataFrame  # as `raw_posts` holds them
+    predictions: pd.DataFrame  # what `predict` made of them
+    decision: Decision
+    audit: Audit
+    curated: pd.DataFrame | None = None  # with synthetic posts, as `deduped_posts` holds them
+
+
+class Results(NamedTuple):
+    """Results by language code, and for each language without current results the reason."""
+
+    present: dict[str, LanguageResults]
+    absent: dict[str, str]
+
 
 CURVE_POINTS = 200  # more than a small plot can show
 
 
-class Findings(Protocol):
-    """What the report needs of a corpus audit."""
-
-    @property
-    def shift_auc(self) -> float:
-        """Train-or-test AUC on text alone."""
-
-    @property
-    def twins_dev(self) -> int:
-        """Train posts that stand in dev too."""
-
-    @property
-    def twins_test(self) -> int:
-        """Train posts that stand in test too."""
-
-    @property
-    def conflicting_groups(self) -> int:
-        """Groups of equal train posts with different labels."""
-
-    @property
-    def types_train(self) -> dict[str, int]:
-        """Train posts with each auxiliary type."""
-
-
 @dataclass(frozen=True)
 class LanguageEvidence:
-    """Everything that the page shows of one language."""
+    """Everything that the report and the export show of one language."""
 
     language: str
     posts: dict[str, int]  # per split
@@ -76,17 +71,17 @@ class LanguageEvidence:
 
     @property
     def observed(self) -> Estimate | None:
-        """The same decision on posts it was not chosen on: test where there are labels, else dev if it was not decided on."""
+        """Macro-F1 on posts that the decision was not chosen on: test if it has labels, else dev unless decided on."""
         return self.test or (None if self.dev_decided else self.dev)
 
     @property
     def gap(self) -> float | None:
-        """Observed less expected macro-F1: how well the out-of-fold estimate generalises. None without labels."""
+        """Observed less out-of-fold macro-F1, or None without labels."""
         return self.observed.value - self.out_of_fold.value if self.observed else None
 
     @property
     def surprising(self) -> bool:
-        """Whether the observed interval lies wholly below the expected one, so that something is wrong."""
+        """Whether the observed interval lies wholly below the out-of-fold one, which means that something is wrong."""
         return self.observed is not None and self.observed.high < self.out_of_fold.low
 
     @property
@@ -96,25 +91,17 @@ class LanguageEvidence:
 
 
 def language_evidence(
-    posts: pd.DataFrame,
-    predictions: pd.DataFrame,
-    decision: Decision,
-    audit: Findings,
-    test_labels: "pd.Series[int] | None",
-    settings: ReportSettings,
-    seed: int,
-    curated: pd.DataFrame | None = None,
+    results: LanguageResults, test_labels: "pd.Series[int] | None", settings: ReportSettings, seed: int
 ) -> LanguageEvidence:
     """Measure one language.
 
-    `posts` has split, id, text, label; `predictions` is what `predict` made of the same rows;
     `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
     estimate is the decision's; everything else here uses the one final threshold.
     Raises InputError when the predictions are not of these posts.
     """
-    table = _joined(posts, predictions, decision.language)
-    nested = nested_table(decision, posts)["prediction"].rename("nested")
-    held_out = table.join(nested, on=["split", "id"], how="inner")
+    decision, audit, curated = results.decision, results.audit, results.curated
+    table = judged_posts(results)
+    held_out = table[table["nested"].notna()]
     labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
     test = table[table["split"] == "test"]
     return LanguageEvidence(
@@ -126,9 +113,7 @@ def language_evidence(
         resamples=macro_f1_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
         dev_decided=bool((held_out["split"] == "dev").any()),
         dev=_estimate(table[table["split"] == "dev"], settings, seed),
-        test=_estimate(test.assign(label=test["id"].map(test_labels)), settings, seed)
-        if test_labels is not None
-        else None,
+        test=_estimate(with_test_labels(test, test_labels), settings, seed),
         curve=thin(macro_f1_curve(labels, probabilities)),
         diagram=reliability(labels, probabilities),
         decision=decision,
@@ -145,6 +130,32 @@ def language_evidence(
     )
 
 
+def judged_posts(results: LanguageResults) -> pd.DataFrame:
+    """Each scored post: split, id, label, text, fold, probability, prediction, margin, review, nested.
+
+    `nested` (Int8) is missing if the post was not decided on. Raises InputError if the predictions are of other posts.
+    """
+    posts, predictions, decision = results.posts, results.predictions, results.decision
+    keys = ["split", "id"]
+    scored = scored_posts(posts)
+    if set(map(tuple, scored[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
+        raise InputError(
+            f"predictions of {decision.language} are not of its posts ({len(predictions)} rows and {len(scored)}): "
+            f"materialize ensemble_predictions for {decision.language} again."
+        )
+    nested = nested_table(decision, posts)["prediction"].rename("nested").astype("Int8")
+    table = scored[[*keys, "label", "text"]].merge(predictions, on=keys, validate="one_to_one")
+    return table.join(nested, on=keys)
+
+
+def with_test_labels(judged: pd.DataFrame, test_labels: "pd.Series[int] | None") -> pd.DataFrame:
+    """The posts of `judged` with the labels of test (indexed by id) filled in, where there are any."""
+    if test_labels is None:
+        return judged
+    test = judged["split"] == "test"
+    return judged.assign(label=judged["label"].where(~test, judged["id"].map(test_labels)))
+
+
 def english_name(code: str) -> str:
     """The registry's English name of a language, or the code itself when the registry does not have it."""
     return LANGUAGES[code].name if code in LANGUAGES else code
@@ -154,17 +165,6 @@ def thin(curve: Curve) -> Curve:
     """At most `CURVE_POINTS` points of a curve over probabilities; the infinite ends become 0 and 1."""
     keep = np.unique(np.linspace(0, len(curve.thresholds) - 1, CURVE_POINTS).round().astype(int))
     return Curve(np.clip(curve.thresholds[keep], 0.0, 1.0), curve.values[keep])
-
-
-def _joined(posts: pd.DataFrame, predictions: pd.DataFrame, language: str) -> pd.DataFrame:
-    keys = ["split", "id"]
-    posts = scored_posts(posts)
-    if set(map(tuple, posts[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
-        raise InputError(
-            f"predictions of {language} are not of its posts ({len(predictions)} rows and {len(posts)}): "
-            f"materialize ensemble_predictions for {language} again."
-        )
-    return posts[[*keys, "label", "text"]].merge(predictions, on=keys, validate="one_to_one")
 
 
 def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estimate | None:

@@ -1,13 +1,13 @@
-"""Figures: SVG for the page, PNG for Dagster's metadata. Same data, same bytes; no global matplotlib state.
+"""Figures for the page, the export and Dagster's metadata. The same data gives the same bytes.
 
-Colours are Okabe & Ito's (2008), which colour-blind readers can tell apart; marks differ in shape as well. Each SVG
-brings a second palette for readers who prefer a dark page.
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape too. An SVG
+of the page has a second palette for readers who prefer a dark page. The global state of matplotlib is not touched.
 """
 
 import base64
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
@@ -51,26 +51,63 @@ _MARKS = {  # of the reference figures: name in the legend, marker, colour
 }
 
 
-def curve_svg(evidence: LanguageEvidence) -> str:
+class Plot(NamedTuple):
+    """A figure that can be saved in several formats. `draw` fills one axes per frame."""
+
+    size: tuple[float, float]  # inches
+    frames: list[Frame]
+    draw: Callable[..., None]
+
+    def svg(self) -> bytes:
+        """A complete SVG file, without a date."""
+        return self._save(format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+
+    def png(self, dpi: int = 200) -> bytes:
+        """A PNG file on white."""
+        return self._save(format="png", dpi=dpi, metadata={"Software": None})
+
+    def page_svg(self) -> str:
+        """An SVG element for the page, in which every colour has a second value for dark pages."""
+        text = self.svg().decode("utf-8")
+        return _with_dark_palette(text[text.index("<svg") :])  # without XML declaration and doctype
+
+    def _save(self, **options: Any) -> bytes:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+
+        buffer = io.BytesIO()
+        with mpl.rc_context(_STYLE):  # around drawing and saving: artists read the style when they are made
+            figure = Figure(figsize=self.size)
+            self.draw(*(figure.add_axes(frame) for frame in self.frames))
+            figure.savefig(buffer, **options)
+        return buffer.getvalue()
+
+
+def threshold_plot(evidence: LanguageEvidence) -> Plot:
     """Macro-F1 at every threshold, with the chosen threshold and its spread."""
-    return _svg(_SMALL, [_FRAME], lambda axes: _draw_curve(axes, evidence.decision, evidence.curve))
+    return Plot(_SMALL, [_FRAME], lambda axes: _draw_curve(axes, evidence.decision, evidence.curve))
 
 
-def reliability_svg(evidence: LanguageEvidence) -> str:
+def reliability_plot(evidence: LanguageEvidence) -> Plot:
     """Share of positives by probability."""
-    return _svg(_SMALL, [_FRAME], lambda axes: _draw_reliability(axes, evidence.diagram))
+    return Plot(_SMALL, [_FRAME], lambda axes: _draw_reliability(axes, evidence.diagram))
 
 
-def overview_svg(evidence: list[LanguageEvidence], reference: dict[str, Reference]) -> str:
-    """Each language's out-of-fold macro-F1 with its interval, best first, beside the official test scores of others."""
+def overview_plot(evidence: list[LanguageEvidence], reference: dict[str, Reference], narrow: bool = False) -> Plot:
+    """Each language's out-of-fold macro-F1 with its interval, best first, beside official test scores.
+
+    `narrow` is for phones: the legend stands in two columns, and text is larger in relation to the figure.
+    """
     ordered = sorted(evidence, key=lambda item: (item.out_of_fold.value, item.language))
-    height = 0.9 + 0.235 * len(ordered)  # inches: as many as the rows need, with room for axis and legend
-    frame = (0.1, 0.45 / height, 0.885, 1 - 0.85 / height)
-    return _svg((9.4, height), [frame], lambda axes: _draw_overview(axes, ordered, reference))
+    width, left, top, columns = (3.7, 0.75, 0.6, 2) if narrow else (9.4, 0.94, 0.4, 4)
+    bottom, rows = 0.45, 0.05 + 0.235 * len(ordered)  # inches, as are the others
+    height = bottom + rows + top
+    frame = (left / width, bottom / height, 1 - (left + 0.14) / width, rows / height)
+    return Plot((width, height), [frame], lambda axes: _draw_overview(axes, ordered, reference, columns))
 
 
 def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str:
-    """Threshold curve and reliability diagram side by side, as a base64 PNG, from out-of-fold labels and probabilities."""
+    """Threshold curve and reliability diagram side by side, of out-of-fold labels and probabilities. A base64 PNG."""
 
     def draw(left: "Axes", right: "Axes") -> None:
         _draw_curve(left, decision, thin(macro_f1_curve(labels, probabilities)))
@@ -78,11 +115,13 @@ def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str
 
     left, bottom, width, height = _FRAME
     frames = [((left + place) / 2, bottom, width / 2, height) for place in range(2)]
-    content = _drawn((2 * _SMALL[0], _SMALL[1]), frames, draw, format="png", dpi=110, metadata={"Software": None})
+    content = Plot((2 * _SMALL[0], _SMALL[1]), frames, draw).png(dpi=110)
     return base64.b64encode(content).decode("ascii")
 
 
-def _draw_overview(axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference]) -> None:
+def _draw_overview(
+    axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference], columns: int
+) -> None:
     places, estimates = range(len(ordered)), [item.out_of_fold for item in ordered]
     for name, (label, mark, colour) in _MARKS.items():
         known = [(getattr(reference[e.language], name), at) for at, e in enumerate(ordered) if e.language in reference]
@@ -99,7 +138,13 @@ def _draw_overview(axes: "Axes", ordered: list[LanguageEvidence], reference: dic
     axes.set_yticks(list(places), [item.name for item in ordered], color=INK, parse_math=False)
     axes.set(ylim=(-0.7, len(ordered) - 0.3), xlabel="macro-F1")
     axes.spines["left"].set_visible(False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, reverse=True)
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5 if columns > 2 else 0.4, 1.0),
+        ncols=columns,
+        frameon=False,
+        reverse=True,
+    )
 
 
 def _draw_curve(axes: "Axes", decision: Decision, curve: Curve) -> None:
@@ -121,25 +166,6 @@ def _draw_reliability(axes: "Axes", diagram: Reliability) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability", ylabel="share positive")
     for set_ticks in (axes.set_xticks, axes.set_yticks):
         set_ticks((0, 0.5, 1), ("0", "0.5", "1"))
-
-
-def _svg(size: tuple[float, float], frames: list[Frame], draw: Callable[..., None]) -> str:
-    metadata = {"Date": None, "Creator": None}
-    text = _drawn(size, frames, draw, format="svg", transparent=True, metadata=metadata).decode("utf-8")
-    return _with_dark_palette(text[text.index("<svg") :])  # without XML declaration and doctype
-
-
-def _drawn(size: tuple[float, float], frames: list[Frame], draw: Callable[..., None], **save: Any) -> bytes:
-    """The file of a figure of this size (inches), whose axes, one per frame, `draw` fills."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):  # around drawing and saving: artists read the style when they are made
-        figure = Figure(figsize=size)
-        draw(*(figure.add_axes(frame) for frame in frames))
-        figure.savefig(buffer, **save)
-    return buffer.getvalue()
 
 
 def _with_dark_palette(svg: str) -> str:

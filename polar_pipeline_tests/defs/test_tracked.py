@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-
 from polar_pipeline.defs.step import StepContext
 from polar_pipeline.defs.tracked import tracked_asset
+
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import Step, TrackedRun
 

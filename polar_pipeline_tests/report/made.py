@@ -8,7 +8,7 @@ import pandas as pd
 from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
+from polar_pipeline.report.evidence import LanguageEvidence, LanguageResults, language_evidence
 from polar_pipeline.settings.profile import Profile
 
 PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
@@ -16,6 +16,8 @@ PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
 
 @dataclass(frozen=True)
 class Findings:
+    """What the report reads of a corpus audit."""
+
     shift_auc: float = 0.7
     twins_dev: int = 1
     twins_test: int = 2
@@ -42,5 +44,15 @@ def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd
 
 
 def evidence(code: str, seed: int = 0, test_labels: "pd.Series[int] | None" = None) -> LanguageEvidence:
-    posts, predictions, decision = tables(code, seed)
-    return language_evidence(posts, predictions, decision, Findings(), test_labels, PROFILE.report, PROFILE.seed)
+    return measured(*tables(code, seed), test_labels)
+
+
+def measured(
+    posts: pd.DataFrame,
+    predictions: pd.DataFrame,
+    decision: Decision,
+    test_labels: "pd.Series[int] | None" = None,
+    curated: pd.DataFrame | None = None,
+) -> LanguageEvidence:
+    results = LanguageResults(posts, predictions, decision, Findings(), curated)
+    return language_evidence(results, test_labels, PROFILE.report, PROFILE.seed)

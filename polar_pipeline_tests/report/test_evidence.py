@@ -7,8 +7,8 @@ from sklearn.metrics import f1_score
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Curve
-from polar_pipeline.report.evidence import CURVE_POINTS, language_evidence, thin
-from polar_pipeline_tests.report.made import PROFILE, Findings, evidence, tables
+from polar_pipeline.report.evidence import CURVE_POINTS, thin
+from polar_pipeline_tests.report.made import evidence, measured, tables
 
 
 def test_dev_and_test_are_sklearns() -> None:
@@ -16,7 +16,7 @@ def test_dev_and_test_are_sklearns() -> None:
     test = predictions[predictions["split"] == "test"]
     truth = pd.Series(np.arange(len(test)) % 2, index=test["id"], dtype="Int8")
     truth.iloc[:10] = pd.NA
-    found = language_evidence(posts, predictions, decision, Findings(), truth, PROFILE.report, 0)
+    found = measured(posts, predictions, decision, truth)
     dev = posts["split"] == "dev"
     expected = f1_score(posts["label"][dev].astype(int), predictions["prediction"][dev], average="macro")
     assert found.dev is not None and found.dev.value == pytest.approx(expected)
@@ -32,13 +32,13 @@ def test_predictions_of_other_posts_are_refused() -> None:
     posts, predictions, decision = tables("deu")
     for wrong in (predictions.iloc[:-1], predictions.assign(id=predictions["id"] + "x")):
         with pytest.raises(InputError, match="predictions of deu are not of its posts"):
-            language_evidence(posts, wrong, decision, Findings(), None, PROFILE.report, 0)
+            measured(posts, wrong, decision)
 
 
 def test_without_test_posts_there_is_no_predicted_share() -> None:
     posts, predictions, decision = tables("deu")
     posts, predictions = (table[table["split"] != "test"] for table in (posts, predictions))
-    found = language_evidence(posts, predictions, decision, Findings(), None, PROFILE.report, 0)
+    found = measured(posts, predictions, decision)
     assert found.predicted_positives is None and "test" not in found.posts
 
 
@@ -56,7 +56,7 @@ def test_languages_are_resampled_independently() -> None:
 def test_without_labels_there_is_no_estimate() -> None:
     posts, predictions, decision = tables("deu")
     posts["label"] = posts["label"].where(posts["split"] == "train")
-    found = language_evidence(posts, predictions, decision, Findings(), None, PROFILE.report, 0)
+    found = measured(posts, predictions, decision)
     assert found.dev is None and found.test is None
 
 

@@ -1,6 +1,7 @@
 """The page: complete, self-contained, escaped, and the same bytes for the same evidence."""
 
 import dataclasses
+import math
 import re
 from html.parser import HTMLParser
 
@@ -9,7 +10,8 @@ import pytest
 
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
-from polar_pipeline.report.page import render_report, summary_row
+from polar_pipeline.report.page import render_report
+from polar_pipeline.report.summary import summary_row
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.report.made import PROFILE, evidence
 
@@ -71,6 +73,26 @@ def test_it_loads_nothing_and_runs_nothing() -> None:
     assert not re.search(r"url\(|@import", html)
 
 
+def test_interval_bars_are_drawn_and_need_no_background_to_be_printed() -> None:
+    items = [evidence("deu"), evidence("swa", seed=1)]
+    html = render_report(items, {}, CARD, PROFILE)
+    bars = re.findall(r'<svg class="bar".*?</svg>', html)
+    assert len(bars) == len(items) + 1  # and the mean
+    low = min(math.floor(10 * min(item.out_of_fold.low for item in items)) / 10, 0.9)
+    for item, bar in zip(items, bars, strict=False):
+        (left, width), (line, _) = re.findall(r'<rect x="([\d.]+)".*? width="([\d.]+)"', bar)
+        ends = [100 * (value - low) / (1 - low) for value in (item.out_of_fold.low, item.out_of_fold.high)]
+        assert [float(left), float(left) + float(width)] == pytest.approx(ends, abs=0.2)
+        assert float(line) + 1 == pytest.approx(100 * (item.out_of_fold.value - low) / (1 - low), abs=0.1)
+    assert "gradient" not in html and "background-image" not in html
+
+
+def test_no_table_can_widen_the_page() -> None:
+    html = render_report([evidence("deu")], {}, CARD, PROFILE)
+    assert html.count("<table") == len(re.findall(r'<div class="wide"[^>]*>\s*<table', html))
+    assert re.search(r"\.wide \{[^}]*overflow-x: auto", html)
+
+
 def test_what_comes_from_outside_is_escaped() -> None:
     hostile = "<script>alert(1)</script>"
     card = CARD.model_copy(update={"title": hostile})
@@ -101,8 +123,8 @@ def test_a_shifted_language_is_flagged() -> None:
 def test_the_summary_is_for_people_and_mlflow_alike() -> None:
     summary = summary_row([evidence("deu"), evidence("swa", seed=1)])
     assert set(summary) == {
-        "languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev", "macro_f1_observed", "generalisation_gap",
-        "calibration_error",
+        "languages", "macro_f1", "macro_f1_low", "macro_f1_high", "macro_f1_dev", "macro_f1_observed",
+        "generalisation_gap", "calibration_error",
     }  # fmt: skip
     assert summary["languages"] == 2
     assert summary["macro_f1"] == pytest.approx(
@@ -128,7 +150,7 @@ def test_mistakes_are_shown_escaped_and_can_be_switched_off() -> None:
     html = render_report([item], {}, CARD, PROFILE)
     assert "<i>post</i>" not in html and item.mistakes[0].text in Page(html).text
     none = dataclasses.replace(item, mistakes=())
-    assert "Surest mistakes" not in Page(render_report([none], {}, CARD, PROFILE)).text
+    assert "Most confident errors" not in Page(render_report([none], {}, CARD, PROFILE)).text
 
 
 def test_a_score_far_below_the_expected_one_is_flagged() -> None:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from polar_pipeline.report.plots import curve_svg, decision_png, overview_svg, reliability_svg
+from polar_pipeline.report.plots import decision_png, overview_plot, reliability_plot, threshold_plot
 from polar_pipeline.report.reference import load_reference
 from polar_pipeline_tests.report.made import evidence, tables
 
@@ -14,21 +14,28 @@ from polar_pipeline_tests.report.made import evidence, tables
 def test_figures_are_well_formed_and_the_same_every_time() -> None:
     item = evidence("deu")
     both = [item, evidence("swa")]
-    for draw in (lambda: curve_svg(item), lambda: reliability_svg(item), lambda: overview_svg(both, load_reference())):
-        svg = draw()
-        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
-        assert svg == draw()
+    for draw in (
+        lambda: threshold_plot(item),
+        lambda: reliability_plot(item),
+        lambda: overview_plot(both, load_reference()),
+        lambda: overview_plot(both, load_reference(), narrow=True),
+    ):
+        for svg in (draw().page_svg(), draw().svg()):
+            assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert draw().page_svg() == draw().page_svg()
+        assert draw().svg() == draw().svg() and draw().png() == draw().png()
+        assert b"<dc:date>" not in draw().svg() and b"var(--" not in draw().svg()
 
 
 def test_the_overview_names_languages_and_only_the_marks_that_there_are() -> None:
-    with_reference = overview_svg([evidence("deu")], load_reference())
-    without = overview_svg([evidence("deu")], {})
+    with_reference = overview_plot([evidence("deu")], load_reference()).page_svg()
+    without = overview_plot([evidence("deu")], {}).page_svg()
     assert ">German<" in with_reference and "PSK" in with_reference
     assert "PSK" not in without and "out of fold" in without
 
 
 def test_every_colour_has_a_second_one_for_dark_pages() -> None:
-    svg = overview_svg([evidence("deu")], load_reference())
+    svg = overview_plot([evidence("deu")], load_reference()).page_svg()
     drawn = svg.split("</style>", 1)[1]
     used = set(re.findall(r"var\(--c([0-9a-f]{6})\)", drawn))
     assert used and all(svg.count(f"--c{colour}:") == 2 for colour in used)

@@ -7,15 +7,15 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
-from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage
+from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage, current_languages, load_results
 from polar_pipeline.defs.metadata import metric_values, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
-from polar_pipeline.errors import InputError
-from polar_pipeline.report.evidence import LanguageEvidence, language_evidence
-from polar_pipeline.report.page import render_report, summary_row
-from polar_pipeline.report.sealed import read_test_labels
+from polar_pipeline.report.evidence import language_evidence
+from polar_pipeline.report.gold_labels import read_test_labels
+from polar_pipeline.report.page import render_report
 from polar_pipeline.report.submission import submission_problems, write_submission
+from polar_pipeline.report.summary import summary_row
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
@@ -23,7 +23,7 @@ from polar_pipeline.tracking.base import TrackedRun
 
 def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`benchmark_report` and `submission`."""
-    profile, card, results = project.profile, project.card, project.results
+    profile, card = project.profile, project.card
     shared: dict[str, Any] = {"group_name": "evidence", "automation_condition": FOLLOWS_LANGUAGES}
 
     @tracked_asset(
@@ -36,9 +36,12 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     )
     def benchmark_report(context: StepContext, run: TrackedRun) -> str:
         """The page that shows what every language scores, how sure that is, and what to be wary of."""
-        present, absent = current_languages(project)
-        evidence = [_evidence(project, code) for code in present]
-        path = write_atomic(results.report, render_report(evidence, absent, card, profile).encode("utf-8"))
+        results, absent = load_results(project)
+        evidence = [
+            language_evidence(found, read_test_labels(project.data, code, card), profile.report, profile.seed)
+            for code, found in results.items()
+        ]
+        path = write_atomic(project.results.report, render_report(evidence, absent, card, profile).encode("utf-8"))
         context.files.append(path)
         summary = summary_row(evidence)
         run.log(metrics=metric_values(summary))
@@ -73,7 +76,7 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         """The zip for the task's scorer: one file of labels per language."""
         present, absent = current_languages(project)
         predictions = {code: _predictions(project, code) for code in present}
-        path = write_submission(results.submission, predictions, card)
+        path = write_submission(project.results.submission, predictions, card)
         context.files.append(path)
         run.log(metrics={"languages": len(present)})
         context.add_output_metadata(
@@ -82,31 +85,6 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         return str(path.relative_to(project.home.root))
 
     return [benchmark_report, submission]
-
-
-def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
-    """Codes of the languages whose results are current, sorted, and for each of the others the reason.
-
-    Raises InputError when there is none.
-    """
-    lineage = Lineage(project)
-    reasons = {code: list[str]() for code in sorted(project.codes)}
-    for code, found in reasons.items():
-        for asset in SHOWN:
-            found += [reason for reason in lineage.root_reasons(asset, code) if reason not in found]
-    absent = {code: "; ".join(found) for code, found in reasons.items() if found}
-    present = [code for code in reasons if code not in absent]
-    if not present:
-        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
-        raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
-    return present, absent
-
-
-def _evidence(project: Project, code: str) -> LanguageEvidence:
-    lineage, profile = Lineage(project), project.profile
-    posts, audit, deduped, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
-    labels = read_test_labels(project.data, code, project.card)
-    return language_evidence(posts, predictions, decision, audit, labels, profile.report, profile.seed, deduped)
 
 
 def _predictions(project: Project, code: str) -> pd.DataFrame:

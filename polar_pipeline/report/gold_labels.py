@@ -1,6 +1,6 @@
-"""The labels of test: read here and nowhere else, and by nothing that trains, tunes or decides.
+"""The labels of test, for the report and the export alone.
 
-What does not belong here: any other reading of data, which is `corpus.posts`.
+No other module reads them, so nothing that trains, tunes or decides can see them. `corpus.posts` reads all other data.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What a sceptical reader asks of one language's decision: would dev have done, does test look alike, where is it wrong.
+"""Diagnostics of one language's decision: a threshold tuned on dev, how far test scores are, review, and errors.
 
-Tables here have split, label, probability, prediction, margin and review; those of decided posts also `nested`, the prediction
-by a decision that never saw the post.
+Tables here have split, id, text, label, fold, probability, prediction, margin and review of each post, and `nested`:
+the prediction of a decision that never saw the post, for those posts that decisions are made on.
 """
 
 from typing import NamedTuple
@@ -12,11 +12,13 @@ import pandas as pd
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
 
+ERROR_COLUMNS = ["language", "split", "id", "post", "label", "prediction", "probability", "fold", "margin"]
+ERROR_COLUMNS += ["final_prediction"]
 _LONGEST = 280  # characters of an example; the rest says little and fills the page
 
 
 class DevTuned(NamedTuple):
-    """A threshold tuned on dev, for comparison only: what it seems to gain there, and what it gains elsewhere."""
+    """A threshold tuned on dev, for comparison only: its gain on dev, and its gain on other posts."""
 
     threshold: float
     gain_on_dev: float  # macro-F1, over the decision's threshold
@@ -32,7 +34,7 @@ class Review(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """A post that is decided wrongly though it is far from the threshold. `text` is as it was posted, cut."""
+    """A wrong prediction far from the threshold. `text` is the post, at most 280 characters of it."""
 
     id: str
     text: str
@@ -50,7 +52,7 @@ def score_distance(decided: Floats, test: Floats) -> float | None:
 
 
 def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
-    """The best threshold on `dev`, and what it is worth there and on those of `decided` that are not dev. None without either."""
+    """The best threshold on `dev`, its gain there and on the posts of `decided` outside dev. None without either."""
     elsewhere = decided[decided["split"] != "dev"]
     if dev.empty or elsewhere.empty:
         return None
@@ -67,7 +69,7 @@ def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
 
 
 def review(decided: pd.DataFrame) -> Review:
-    """How many of the errors the marked posts hold, and the macro-F1 of the others."""
+    """The share of errors among the marked posts, and the macro-F1 of the others."""
     marked = decided["review"].to_numpy(dtype=bool)
     wrong = (decided["nested"] != decided["label"]).to_numpy(dtype=bool)
     rest = decided[~marked]
@@ -78,8 +80,20 @@ def review(decided: pd.DataFrame) -> Review:
     )
 
 
+def errors(language: str, judged: pd.DataFrame) -> pd.DataFrame:
+    """All labelled posts with a wrong prediction, in the order of `judged`: `ERROR_COLUMNS`.
+
+    `prediction` is the nested one where there is one, as the headline macro-F1 counts it, else that of the final
+    threshold, which `final_prediction` always is. Near the threshold the two can differ.
+    """
+    table = judged[judged["label"].notna()]
+    table = table.assign(language=language, post=table["text"], final_prediction=table["prediction"])
+    table = table.assign(prediction=table["nested"].fillna(table["prediction"]).astype("int8"))
+    return table.loc[(table["label"] != table["prediction"]).astype(bool), ERROR_COLUMNS].reset_index(drop=True)
+
+
 def mistakes(decided: pd.DataFrame, count: int) -> tuple[Mistake, ...]:
-    """The wrong predictions that are surest, half of each kind; ties go by id."""
+    """The `count` wrong predictions farthest from the threshold, half of each label; ties go by id."""
     wrong = decided[decided["nested"] != decided["label"]].sort_values(["margin", "id"], ascending=[False, True])
     chosen = [wrong[wrong["label"] == label].head(share) for label, share in ((1, (count + 1) // 2), (0, count // 2))]
     rows = pd.concat(chosen)

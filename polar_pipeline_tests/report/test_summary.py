@@ -1,11 +1,11 @@
-"""Means over languages, their intervals, the labels that are wanted, and the place."""
+"""Means over languages, their intervals, the labels needed, and the position on the leaderboard."""
 
 import numpy as np
 import pytest
 
 from polar_pipeline.decision.record import Candidate
-from polar_pipeline.report.parts import WANTED, parts, place, wanted_labels
 from polar_pipeline.report.reference import Reference
+from polar_pipeline.report.summary import TARGET_HALF_WIDTH, ablations, label_needs, leaderboard_position
 from polar_pipeline_tests.report.made import evidence
 
 
@@ -18,7 +18,7 @@ def candidate(name: str, value: float, difference: float, half: float) -> Candid
 
 def test_a_mean_is_narrower_than_its_parts_by_the_root_of_their_number() -> None:
     languages = [(candidate("a", 0.7 + 0.1 * i, 0.01 * i, 0.02), candidate("b", 0.5, 0, 0)) for i in range(4)]
-    first, second = parts(languages)
+    first, second = ablations(languages)
     assert (first.name, first.languages, first.macro_f1) == ("a", 4, pytest.approx(0.85))
     assert first.difference.value == pytest.approx(0.015)
     assert first.difference.high - first.difference.value == pytest.approx(0.02 / np.sqrt(4))
@@ -26,23 +26,28 @@ def test_a_mean_is_narrower_than_its_parts_by_the_root_of_their_number() -> None
 
 
 def test_what_only_some_languages_have_is_their_mean() -> None:
-    found = parts([(candidate("a", 0.7, 0, 0.1),), (candidate("a", 0.9, 0, 0.1), candidate("own", 0.6, -0.3, 0.1))])
+    found = ablations([(candidate("a", 0.7, 0, 0.1),), (candidate("a", 0.9, 0, 0.1), candidate("own", 0.6, -0.3, 0.1))])
     assert [(part.name, part.languages) for part in found] == [("a", 2), ("own", 1)]
-    assert parts([(), ()]) == []
+    assert ablations([(), ()]) == []
 
 
-def test_wider_intervals_want_more_labels() -> None:
-    rows = wanted_labels([evidence("deu", seed=2), evidence("swa", seed=1)])
+def test_wider_intervals_need_more_labels() -> None:
+    rows = label_needs([evidence("deu", seed=2), evidence("swa", seed=1)])
     assert rows[0].posts >= rows[1].posts > 0
     for row in rows:
         estimate = row.evidence.out_of_fold
         needed = estimate.posts + row.posts
-        assert row.half_width * np.sqrt(estimate.posts / needed) == pytest.approx(WANTED, rel=1e-3)
+        assert row.half_width * np.sqrt(estimate.posts / needed) == pytest.approx(TARGET_HALF_WIDTH, rel=1e-3)
 
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.83, "above the winner"), (0.815, "between the winner and PSK"), (0.8, "between PSK and the baseline"), (0.7, "below the baseline")],
-)  # fmt: skip
-def test_place(value: float, words: str) -> None:
-    assert place(value, Reference(baseline=0.76, psk=0.8115, winner=0.818, best=0.8335)) == words
+    [
+        (0.83, "above the winner"),
+        (0.815, "between the winner and PSK"),
+        (0.8, "between PSK and the baseline"),
+        (0.7, "below the baseline"),
+    ],
+)
+def test_leaderboard_position(value: float, words: str) -> None:
+    assert leaderboard_position(value, Reference(baseline=0.76, psk=0.8115, winner=0.818, best=0.8335)) == words
