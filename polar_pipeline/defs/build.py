@@ -22,7 +22,7 @@ from polar_pipeline.defs.checks import audit_checks, deduped_posts_checks, raw_p
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.resources import make_tracker
+from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
 from polar_pipeline.settings.backbones import LoraSettings
@@ -76,7 +76,7 @@ def build_defs(
 def _resources(project: Project) -> dict[str, Any]:
     base = UPath(project.home.artifacts)
     return {
-        "tracker": make_tracker(project),
+        "tracker": mlflow_resource(project),
         "tables": ParquetIOManager(base),
         "audits": RecordIOManager(base, Audit),
         "adapter_refs": RecordIOManager(base, AdapterRef),

@@ -36,12 +36,14 @@ def links(found: Mapping[str, str]) -> dict[str, Any]:
 
 def step_of(context: dg.AssetExecutionContext, partition: str | None) -> Step:
     """The tracked run's identity."""
-    tags = context.run.tags
+    version = context.assets_def.code_versions_by_key[context.asset_key]
+    tags = {"language": partition or "", "fingerprint": version or ""}
     return Step(
         asset=context.asset_key.to_user_string(),
         partition=partition,
         dagster_run=context.run.run_id,
         root_run=context.run.root_run_id or context.run.run_id,
         attempt=context.retry_number + 1,
-        backfill=tags.get("dagster/backfill"),
+        backfill=context.run.tags.get("dagster/backfill"),
+        tags={name: value for name, value in tags.items() if value},
     )

@@ -35,7 +35,7 @@ def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
         posts = assign_folds(read_posts(project.data, language, card), profile.folds, profile.seed)
         digest = training_fingerprint(posts, card)
         run.log(params={"folds": profile.folds.count, "fit_on": profile.folds.fit_on}, metrics={"posts": len(posts)})
-        run.log_data(f"posts-{language}", digest)
+        run.log_data(f"posts-{language}", digest, posts)
         context.add_output_metadata({**frame_metadata(posts), "splits": split_table(posts), "fingerprint": digest})
         return posts
 

@@ -62,9 +62,12 @@ def evidence_assets(project: Project) -> list[dg.AssetsDefinition]:
             )
             for code in present
         ]
-        write_atomic(home.report, render_report(evidence, absent, card, profile).encode("utf-8"))
+        page = render_report(evidence, absent, card, profile).encode("utf-8")
+        write_atomic(home.report, page)
         summary = summary_row(evidence)
         run.log(metrics=metric_values(summary))
+        run.summary(metric_values(summary), {"fingerprint": profile.fingerprint[:12]})
+        run.log_artifact("report.html", page)
         context.add_output_metadata(
             {"report": dg.MetadataValue.url(home.report.as_uri()), "absent": sorted(absent), **summary}
             | {
