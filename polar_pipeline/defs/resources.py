@@ -3,7 +3,7 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -69,4 +69,5 @@ def _variable(name: str, default: str) -> str:
 
 def make_tracker(project: Project) -> MlflowTracker:
     """The same tracker for callers outside Dagster."""
-    return mlflow_resource(project).process_config_and_initialize()  # type: ignore[return-value]
+    with mlflow_resource(project).process_config_and_initialize_cm() as tracker:  # reads the variables
+        return cast("MlflowTracker", tracker)

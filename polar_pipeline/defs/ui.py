@@ -16,6 +16,7 @@ from polar_pipeline.defs.instance import prepare_home, project_file
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.errors import InputError
+from polar_pipeline.tracking.store import sqlite_url
 
 HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
 
@@ -89,7 +90,7 @@ def _commands(project: Project, ports: Ports) -> dict[str, list[str]]:
         "Dagster daemon": [python, "-m", "dagster._daemon", "run", "-w", workspace, "--log-level", "warning"],
         "MLflow server": [
             python, "-m", "mlflow", "server", "--host", HOST, "--port", str(ports.mlflow), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{home.mlflow_database}",
+            "--backend-store-uri", sqlite_url(home.mlflow_database),
             "--default-artifact-root", (home.artifacts / "mlflow").as_uri(),
         ],
     }  # fmt: skip

@@ -85,7 +85,9 @@ def test_artifacts_are_files_of_the_run_and_have_a_bound(tmp_path: Path, caplog:
 
 
 def test_data_is_recorded_by_digest_columns_and_rows_without_its_texts(tmp_path: Path) -> None:
-    posts = pd.DataFrame({"id": ["a", "b"], "text": ["a bluebird", "another bluebird"], "label": [1.0, None], "fold": 0})
+    posts = pd.DataFrame(
+        {"id": ["a", "b"], "text": ["a bluebird", "another bluebird"], "label": [1.0, None], "fold": 0}
+    )
     with tracker(tmp_path).step(STEP) as run:
         run.log_data("posts-deu", "d" * 64, posts)
         run.log_data("posts-deu", "e" * 64, context="evaluation")
@@ -125,7 +127,9 @@ def test_steps_of_a_pipeline_run_and_language_have_one_parent_with_the_figures(t
     assert first.data.metrics == {"macro_f1": 0.8, "macro_f1_low": 0.7, "macro_f1_dev": 0.9}
     expected = {"strategy": "fixed", "fingerprint": "profile", "profile": "cpu", "language": "deu"}
     assert expected.items() <= first.data.tags.items()
-    children = [run.info.run_name for run in steps(tmp_path) if run.data.tags["mlflow.parentRunId"] == first.info.run_id]
+    children = [
+        run.info.run_name for run in steps(tmp_path) if run.data.tags["mlflow.parentRunId"] == first.info.run_id
+    ]
     assert sorted(children) == ["ensemble_predictions[deu]", "thresholds[deu]"]
 
 
@@ -221,9 +225,10 @@ def test_a_zombie_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_parent_stays_open_while_any_process_works_below_it(tmp_path: Path) -> None:
-    parent = open_run(tmp_path, {PROCESS: dead_process(), "polar.kind": "pipeline"})
-    open_run(tmp_path, {"mlflow.parentRunId": parent}, another("b"))
-    # both are looked at before the first is closed
+    client, experiment = tracker(tmp_path).connect()
+    owner = owner_tags() | {PROCESS: dead_process()}
+    parent = client.create_run(experiment, tags=owner | {"polar.kind": "pipeline"}).info.run_id
+    client.create_run(experiment, tags=owner_tags() | {"mlflow.parentRunId": parent})
     assert tracker(tmp_path).close_killed() == 0
     assert {run.info.status for run in all_runs(tmp_path)} == {"RUNNING"}
 
@@ -331,9 +336,9 @@ def test_an_experiment_that_was_deleted_before_is_restored(tmp_path: Path) -> No
 def test_a_server_that_does_not_answer_is_a_sentence_without_the_password(tmp_path: Path) -> None:
     absent = MlflowTracker("http://me:secret@127.0.0.1:9", tmp_path / "artifacts", "polar")
     started = time.monotonic()
-    with pytest.raises(InputError, match=r"store http://127\.0\.0\.1:9 cannot be used .* MLFLOW_TRACKING_URI") as error:
-        with absent.step(STEP):
-            raise AssertionError("not reached")
+    message = r"store http://127\.0\.0\.1:9 cannot be used .* MLFLOW_TRACKING_URI"
+    with pytest.raises(InputError, match=message) as error, absent.step(STEP):
+        raise AssertionError("not reached")
     assert time.monotonic() - started < 20
     assert "secret" not in str(error.value) and len(str(error.value)) < 500
 
