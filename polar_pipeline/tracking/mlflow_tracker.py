@@ -133,12 +133,13 @@ class MlflowTracker:
                     experiment = find_experiment(client, self._experiment, files)
                     if files and self._database and self._database.parent == self._artifacts.parent:
                         follow_moved_home(self._database, experiment, files)
+                self._store = client, experiment
+                if not self._was_open:
+                    self._kill(None)
             except Exception as error:  # libraries of servers and databases raise what they like
+                self._store = None
                 raise explained(self._uri, error) from error
-            self._store = client, experiment
-            if not self._was_open:
-                self._was_open = True
-                self._kill(None)
+            self._was_open = True
         return self._store
 
     def _lock(self) -> AbstractContextManager[object]:
