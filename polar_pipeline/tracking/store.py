@@ -1,5 +1,6 @@
 """The store behind MLflow's client: a sqlite file, created and migrated here, another database, or a server."""
 
+import errno
 import logging
 import os
 import re
@@ -92,15 +93,15 @@ def open_store(uri: str) -> "MlflowClient":
 
 def explained(uri: str, error: Exception) -> InputError:
     """The error that says why a store cannot be opened, and what to do."""
-    file = sqlite_file(uri)
     if isinstance(error, InputError):
         return error
+    file = sqlite_file(uri)
+    path = file or getattr(error, "filename", None) or "the home"
     if is_full(error, file.parent if file else None):
-        return InputError(
-            f"{file} cannot be written, its disk is full: free space there, or set POLAR_HOME to another disk."
-        )
-    if isinstance(error, PermissionError) or "readonly database" in str(error):
-        return InputError(f"{file} cannot be written: allow it, or set POLAR_HOME to a folder that can be written.")
+        return InputError(f"{path} cannot be written, its disk is full: free space, or set POLAR_HOME to another disk.")
+    refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    if refused or "readonly database" in str(error):
+        return InputError(f"{path} cannot be written: allow it, or set POLAR_HOME to a folder that can be written.")
     if file:
         return _unusable(file, first_line(error))
     return InputError(
@@ -110,7 +111,14 @@ def explained(uri: str, error: Exception) -> InputError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, short and without user and password in URLs."""
+    """What went wrong, in one short line without user and password in URLs.
+
+    Where the system refused a connection, that is said, and not the libraries' words around it.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        error = cause if isinstance(cause, OSError) else error
+        cause = cause.__cause__ or cause.__context__
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"//[^/\s@]+@", "//", line)[:200]
 

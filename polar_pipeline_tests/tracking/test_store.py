@@ -1,5 +1,6 @@
 """Stores that are new, old, newer, damaged or in strange places; processes that meet in an empty one."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,7 @@ from sqlalchemy import create_engine
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
-from polar_pipeline.tracking.store import has_open_runs, sqlite_file, sqlite_url
+from polar_pipeline.tracking.store import explained, has_open_runs, sqlite_file, sqlite_url
 from polar_pipeline_tests.tracking.stores import STEP, all_runs, another, mlflow_server, steps, tracker
 
 NAMES = ["a%20b", "100%", "what?x=1", "number#1", "two words", "häuser-家", "a&b=c;d", "it's", "%s{run_id}[0]"]
@@ -228,6 +229,22 @@ def test_other_stores_that_cannot_be_opened_are_named_without_their_password(tmp
         with pytest.raises(InputError, match="MLFLOW_TRACKING_URI") as error:
             MlflowTracker(uri, tmp_path / "artifacts", "polar").connect()
         assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/h/mlflow.lock"), "cannot be written: allow it"),
+        (OSError(errno.EROFS, "Read-only file system", "/h/mlflow.lock"), "cannot be written: allow it"),
+        (OSError(errno.ENOSPC, "No space left on device"), "its disk is full: free space"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "cannot be written: allow it"),
+        (InputError("file x: mend it."), "file x: mend it."),
+    ],
+)
+@pytest.mark.parametrize("uri", ["sqlite:////h/mlflow.db", "http://server"])
+def test_what_the_system_refuses_is_said_with_the_remedy(error: Exception, said: str, uri: str) -> None:
+    found = str(explained(uri, error))
+    assert said in found and "None" not in found and "\n" not in found
 
 
 def test_a_database_elsewhere_keeps_its_files_in_the_home(tmp_path: Path) -> None:
