@@ -89,7 +89,9 @@ def test_mlflow_has_each_step_once_finished_with_its_data(finished_home: Path) -
     client = MlflowClient(f"sqlite:///{finished_home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("polar")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = {run.info.run_id: run for run in found if "mlflow.parentRunId" not in run.data.tags}
+    runs = [run for run in found if run.info.run_id not in parents]
     expected = {(asset, code) for asset in ASSETS for code in CODES} | {("benchmark_report", ""), ("submission", "")}
     assert Counter((run.data.tags["dagster.asset"], run.data.tags["dagster.partition"]) for run in runs) == Counter(
         expected
@@ -97,6 +99,22 @@ def test_mlflow_has_each_step_once_finished_with_its_data(finished_home: Path) -
     assert {run.info.status for run in runs} == {"FINISHED"}
     decisions = [run for run in runs if run.data.tags["dagster.asset"] == "thresholds"]
     assert all(0 < run.data.metrics["macro_f1_out_of_fold"] <= 1 for run in decisions)
+    names = sorted(parent.info.run_name for parent in parents.values())
+    assert names == ["pipeline", *(f"pipeline[{code}]" for code in sorted(CODES))]
+    assert {parent.info.status for parent in parents.values()} == {"FINISHED"}
+    for run in runs:
+        parent = parents[run.data.tags["mlflow.parentRunId"]]
+        assert parent.data.tags["dagster.partition"] == run.data.tags["dagster.partition"]
+    for run in decisions:
+        parent = parents[run.data.tags["mlflow.parentRunId"]]
+        assert parent.data.metrics["macro_f1"] == run.data.metrics["macro_f1_out_of_fold"]
+        assert parent.data.metrics["macro_f1_low"] <= parent.data.metrics["macro_f1"]
+        assert {"profile", "strategy", "fingerprint", "language"} <= set(parent.data.tags)
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert files == {"decision.json", "confusion_matrix.json", "confusion_matrix.png"}
+    (report,) = [run for run in runs if run.data.tags["dagster.asset"] == "benchmark_report"]
+    assert [file.path for file in client.list_artifacts(report.info.run_id)] == ["report.html"]
+    assert "macro_f1" in parents[report.data.tags["mlflow.parentRunId"]].data.metrics
     adapters = [run for run in runs if run.data.tags["dagster.asset"] == "linear_adapter"]
     assert len({run.inputs.dataset_inputs[0].dataset.digest for run in adapters}) == 3
 

@@ -18,7 +18,7 @@ from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.resources import make_tracker
+from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
 from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
 
@@ -48,7 +48,7 @@ def build_defs(
         # what is launched from the asset graph has no job of its own, and should not start a process per step either
         executor=dg.in_process_executor,
         resources={
-            "tracker": make_tracker(project),
+            "tracker": mlflow_resource(project),
             "outputs": OutputsIOManager(project),
             "watcher": dg.ResourceDefinition.hardcoded_resource(nobody),
             **(resources or {}),

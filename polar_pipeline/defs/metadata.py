@@ -7,7 +7,6 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.report.plots import decision_png
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,11 +63,9 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
     }
 
 
-def decision_plot(decision: Decision, labels: Any, probabilities: Any) -> dg.MetadataValue[Any]:
-    """Threshold curve and reliability diagram of the out-of-fold probabilities, as a picture."""
-    return dg.MetadataValue.md(
-        f"![threshold curve and reliability](data:image/png;base64,{decision_png(decision, labels, probabilities)})"
-    )
+def picture(text: str, png: str) -> dg.MetadataValue[Any]:
+    """A base64 PNG, with the text that stands for it."""
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{png})")
 
 
 def table(rows: "list[dict[str, Any]]") -> dg.MetadataValue[Any]:

@@ -226,6 +226,8 @@ def links(found: Mapping[str, str]) -> dict[str, Any]:
 
 def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
     """The tracked run's identity."""
+    version = context.assets_def.code_versions_by_key[context.asset_key]
+    tags = {"language": language or "", "fingerprint": version or ""}
     return Step(
         asset=context.asset_key.path[-1],
         partition=language,
@@ -233,6 +235,7 @@ def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
         root_run=context.run.root_run_id or context.run.run_id,
         attempt=context.retry_number + 1,
         backfill=context.run.tags.get("dagster/backfill"),
+        tags={name: value for name, value in tags.items() if value},
     )
 
 

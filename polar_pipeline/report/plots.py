@@ -119,6 +119,24 @@ def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str
     return base64.b64encode(content).decode("ascii")
 
 
+def confusion_png(decision: Decision, negative: str, positive: str) -> bytes:
+    """The counts of the nested out-of-fold predictions: true labels as rows, predicted ones as columns."""
+
+    def draw(axes: "Axes") -> None:
+        counts = decision.confusion
+        most = max(max(counts), 1)
+        for place, count in enumerate(counts):  # true negatives, false positives, false negatives, true positives
+            row, column = divmod(place, 2)
+            axes.axvspan(column, column + 1, (1 - row) / 2, (2 - row) / 2, color=BLUE, alpha=0.1 + 0.5 * count / most)
+            axes.text(column + 0.5, 1.5 - row, f"{count:,}", ha="center", va="center", fontsize=11)
+        axes.set(xlim=(0, 2), ylim=(0, 2), xlabel="predicted", ylabel="true")
+        axes.set_xticks((0.5, 1.5), (negative, positive), parse_math=False)
+        axes.set_yticks((1.5, 0.5), (negative, positive), parse_math=False, rotation=90, va="center")
+        axes.grid(False)
+
+    return _drawn(_SMALL, [_FRAME], draw, format="png", dpi=110, metadata={"Software": None})
+
+
 def _draw_overview(
     axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference], columns: int
 ) -> None:

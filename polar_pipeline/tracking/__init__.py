@@ -1,1 +1,1 @@
-"""Tracking: one MLflow run per asset, partition and attempt, and a null tracker with the same face beside it."""
+"""Tracking: an MLflow run per step, under a parent run per pipeline run and language."""

@@ -12,7 +12,8 @@ import pytest
 
 from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.task.languages import LANGUAGES
-from polar_pipeline.tracking.runs import MlflowTracker
+from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
+from polar_pipeline.tracking.store import sqlite_url
 from polar_pipeline_tests.defs.mini import TINY, Jobs, jobs_of, mini_project, mini_release
 
 CODES = ["eng", "deu", "hin"]
@@ -43,7 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking store."""
     folder = tmp_path_factory.mktemp("mlflow")
-    MlflowTracker(folder / "mlflow.db", folder, "polar", "http://mlflow", "http://dagster").connect()
+    MlflowTracker(sqlite_url(folder / "mlflow.db"), folder / "artifacts", "polar").connect()
     return folder / "mlflow.db"
 
 

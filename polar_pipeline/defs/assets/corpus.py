@@ -74,7 +74,7 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         posts = project.posts(language)
         digest = training_fingerprint(posts, card)
         run.log(params={"folds": profile.folds.count, "fit_on": profile.folds.fit_on}, metrics={"posts": len(posts)})
-        run.log_data(f"posts-{language}", digest)
+        run.log_data(f"posts-{language}", digest, posts)
         context.add_output_metadata({**frame_metadata(posts), "splits": split_table(posts), "fingerprint": digest})
         return posts
 

@@ -1,5 +1,7 @@
 """Scores into decisions, and decisions into predictions."""
 
+import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,10 +16,12 @@ from polar_pipeline.decision.ensemble import decide, decided_rows
 from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import Lineage
-from polar_pipeline.defs.metadata import decision_metadata, decision_plot, frame_metadata, metric_values
+from polar_pipeline.defs.metadata import decision_metadata, frame_metadata, metric_values, picture
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.metrics.scores import macro_f1
+from polar_pipeline.report.plots import confusion_png, decision_png
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
 
@@ -57,6 +61,16 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
             params={"strategy": decision.strategy, "shift_response": decision.shift_response, **settings},
             metrics=metric_values(metadata),
         )
+        run.log_data(f"posts-{context.partition_key}", posts_fingerprint, raw_posts)
+        estimate = decision.out_of_fold
+        run.summary(
+            {"macro_f1": estimate.value, "macro_f1_low": estimate.low, "macro_f1_high": estimate.high},
+            {"strategy": decision.strategy},
+        )
+        run.log_artifact("decision.json", decision.model_dump_json(indent=2).encode())
+        counts = dict(zip(("tn", "fp", "fn", "tp"), decision.confusion, strict=True))
+        run.log_artifact("confusion_matrix.json", json.dumps(counts).encode())
+        run.log_artifact("confusion_matrix.png", confusion_png(decision, card.label.negative, card.label.positive))
         context.add_output_metadata(metadata)
         return decision
 
@@ -90,17 +104,20 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         decided, _ = decided_rows(posts, profile.seed)
         test = predictions[predictions["split"] == "test"]
         run.log(metrics={"posts": len(predictions), "predicted_positive_test": float(test["prediction"].mean())})
+        run.log_data(f"posts-{context.partition_key}", thresholds.posts_fingerprint, raw_posts, "evaluation")
+        labels, probabilities = posts["label"].to_numpy(), predictions["probability"].to_numpy()
+        dev = (posts["split"] == "dev").to_numpy() & posts["label"].notna().to_numpy() & ~decided
+        if dev.any():
+            run.summary({"macro_f1_dev": macro_f1(labels[dev].astype(int), predictions["prediction"].to_numpy()[dev])})
+        plot = decision_png(thresholds, labels[decided].astype(int), probabilities[decided])
+        run.log_artifact("decision.png", base64.b64decode(plot))
         context.add_output_metadata(
             {
                 **frame_metadata(predictions),
                 "file": dg.MetadataValue.path(path),
                 "review": dg.MetadataValue.path(review),
                 "share_for_review": float(predictions["review"].mean()),
-                "evidence": decision_plot(
-                    thresholds,
-                    posts["label"][decided].to_numpy(dtype=int),
-                    predictions["probability"][decided].to_numpy(),
-                ),
+                "evidence": picture("threshold curve and reliability", plot),
             }
         )
         return predictions

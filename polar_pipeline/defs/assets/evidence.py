@@ -41,10 +41,13 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
             language_evidence(found, read_test_labels(project.data, code, card), profile.report, profile.seed)
             for code, found in results.items()
         ]
-        path = write_atomic(project.results.report, render_report(evidence, absent, card, profile).encode("utf-8"))
+        page = render_report(evidence, absent, card, profile).encode("utf-8")
+        path = write_atomic(project.results.report, page)
         context.files.append(path)
         summary = summary_row(evidence)
         run.log(metrics=metric_values(summary))
+        run.summary(metric_values(summary))
+        run.log_artifact("report.html", page)
         rows = [{"language": item.language, "macro_f1": item.out_of_fold.value} for item in evidence]
         context.add_output_metadata({"report": dg.MetadataValue.url(f"/polar/report/{profile.name}/"), **summary})
         context.add_output_metadata({"absent": sorted(absent), "languages": table(rows)})

@@ -1,0 +1,290 @@
+"""MLflow through its client alone: a run per asset, partition and attempt, under one per pipeline run and partition.
+
+A store that cannot be opened at first stops the step, with one sentence. After that tracking never does: the first
+call of a step that fails is logged as a warning, and the next step opens the store again.
+What does not belong here: autologging, MLflow's global "active run", and models: they lie in the home.
+"""
+
+import json
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polar_pipeline.tracking.base import Step, TrackedRun, UsedData
+from polar_pipeline.tracking.owner import is_gone, owner_tags
+from polar_pipeline.tracking.store import (
+    explained,
+    find_experiment,
+    first_line,
+    follow_moved_home,
+    has_open_runs,
+    locked,
+    open_store,
+    sqlite_file,
+    without_password,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Run
+
+ARTIFACT_BYTES = 32 << 20  # of one step; what is larger belongs into the home's own folders
+_PARENT, _KIND, _PIPELINE = "mlflow.parentRunId", "polar.kind", "pipeline"
+_PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36  # characters that MLflow takes
+_ROWS_FOR_SCHEMA = 100
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Open:
+    """An open run. `failed`: a call to MLflow failed, which was logged."""
+
+    client: "MlflowClient"
+    run_id: str
+    parent: str
+    step: Step
+    failed: bool = False
+
+
+class MlflowTracker:
+    """Runs in the store at `uri`: a server, or a database's URL.
+
+    `artifacts` is the folder for files of a database's runs. `dagster_ui` is Dagster's address for links from a server;
+    links from a database's runs are relative to the web server. `tags` are for all runs.
+    """
+
+    def __init__(
+        self, uri: str, artifacts: Path, experiment: str, dagster_ui: str = "", tags: Mapping[str, str] | None = None
+    ) -> None:
+        self._uri, self._artifacts, self._experiment, self._tags = uri, artifacts, experiment, dict(tags or {})
+        self._remote = uri.startswith("http")
+        self._dagster_ui = dagster_ui.rstrip("/") if self._remote and dagster_ui else "/polar/dagster"
+        self._database = sqlite_file(uri)
+        self._store: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
+        self._was_open = False
+        self._parents: dict[tuple[str, str | None], str] = {}  # ids of parent runs by root run and partition
+
+    @contextmanager
+    def step(self, step: Step) -> Iterator[TrackedRun]:
+        """Open a run for `step`; it is FINISHED when the block ends, and FAILED when anything interrupts it.
+
+        Raises InputError if the store cannot be opened for the first time.
+        """
+        opened = self._open(step)
+        run = TrackedRun()
+        if opened:
+            run.links = {"mlflow_run_id": opened.run_id, "mlflow_url": self._url(opened.run_id)}
+            run.stream = lambda at, values: self._measure(opened, at, values)
+        status = "FAILED"
+        try:
+            yield run
+            status = "FINISHED"
+        finally:
+            if opened:
+                self._close(opened, run, status)
+
+    def end_pipeline(self, root_run: str, failed: bool = False) -> None:
+        """Close the parents of a root run, but for those of which a child is still open in another process.
+
+        A parent is FAILED if the last attempt of a child did not finish, or if it is the only one and the run `failed`.
+        """
+        if not self._was_open:
+            return
+        self._parents = {key: parent for key, parent in self._parents.items() if key[0] != root_run}
+        try:
+            client, _ = self.connect()
+            runs = self._search(f"tags.`dagster.root_run_id` = '{root_run}'")
+            parents = [run.info for run in runs if run.data.tags.get(_KIND) == _PIPELINE]
+            for parent in [parent for parent in parents if parent.status == "RUNNING"]:
+                children = [run for run in runs if run.data.tags.get(_PARENT) == parent.run_id]
+                last = {run.data.tags["dagster.asset"]: run.info.status for run in children}  # oldest first
+                if "RUNNING" not in last.values():
+                    bad = any(status != "FINISHED" for status in last.values()) or (failed and len(parents) == 1)
+                    client.set_terminated(parent.run_id, "FAILED" if bad else "FINISHED")
+        except Exception as error:
+            self._warn(f"the end of run {root_run}", error)
+
+    def close_killed(self, dagster_run: str | None = None) -> int:
+        """Mark open runs of a dead Dagster run KILLED, or all whose process on this host is gone; returns how many.
+
+        Raises InputError if the store cannot be opened.
+        """
+        if self._database and not has_open_runs(self._database):
+            return 0
+        self.connect()
+        return self._kill(dagster_run)
+
+    def connect(self) -> "tuple[MlflowClient, str]":
+        """The client and the experiment's id. The first call creates or migrates a sqlite file, and closes orphans.
+
+        Raises InputError if the store cannot be used.
+        """
+        if self._store is None:
+            try:
+                with self._lock():  # processes that create one database at once would collide
+                    client = open_store(self._uri)
+                    files = None if self._remote else self._artifacts / "mlflow"
+                    experiment = find_experiment(client, self._experiment, files)
+                    if files and self._database and self._database.parent == self._artifacts.parent:
+                        follow_moved_home(self._database, experiment, files)
+                self._store = client, experiment
+                if not self._was_open:
+                    self._kill(None)
+            except Exception as error:  # libraries of servers and databases raise what they like
+                self._store = None
+                raise explained(self._uri, error) from error
+            self._was_open = True
+        return self._store
+
+    def _lock(self) -> AbstractContextManager[object]:
+        return locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
+
+    def _open(self, step: Step) -> _Open | None:
+        if not self._was_open:
+            self.connect()
+        try:
+            client, experiment = self.connect()
+            parent = self._parent(step)
+            tags = {**self._run_tags(step.dagster_run), **step.run_tags, _PARENT: parent}
+            run_id = client.create_run(experiment, run_name=step.name, tags=tags).info.run_id
+        except Exception as error:  # the step goes on without a run
+            self._warn(step.name, error)
+            return None
+        return _Open(client, run_id, parent, step)
+
+    def _parent(self, step: Step) -> str:
+        """The parent run's id; it is RUNNING from here on."""
+        key = step.root_run, step.partition
+        if key not in self._parents:
+            client, experiment = self.connect()
+            tags = {**self._run_tags(step.root_run), **step.pipeline_tags, _KIND: _PIPELINE}
+            which = (_KIND, "dagster.root_run_id", "dagster.partition")
+            with self._lock():  # several processes may execute steps of one run
+                found = self._search(" AND ".join(f"tags.`{name}` = '{tags[name]}'" for name in which))
+                if found:
+                    parent = found[0].info.run_id
+                    client.update_run(parent, status="RUNNING")
+                    for name, value in (owner_tags() | {"dagster.run_id": step.dagster_run}).items():
+                        client.set_tag(parent, name, value)
+                else:
+                    name = f"{_PIPELINE}[{step.partition}]" if step.partition else _PIPELINE
+                    parent = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+            self._parents[key] = parent
+        return self._parents[key]
+
+    def _run_tags(self, dagster_run: str) -> dict[str, str]:
+        link = f"[Dagster run]({self._dagster_ui}/runs/{dagster_run})"
+        return {**self._tags, **owner_tags(), "mlflow.note.content": link}
+
+    def _url(self, run_id: str) -> str:
+        """Relative to Dagster's web server, whatever its port, or on the tracking server."""
+        if not self._remote or self._store is None:
+            return f"/polar/mlflow/runs/{run_id}"
+        return f"{without_password(self._uri).rstrip('/')}/#/experiments/{self._store[1]}/runs/{run_id}"
+
+    def _measure(self, opened: _Open, at: int, values: Mapping[str, float]) -> None:
+        if not opened.failed:  # a server that is gone would hold up every step of a training
+            try:
+                opened.client.log_batch(opened.run_id, metrics=_metrics(values, at))
+            except Exception as error:
+                self._fail(opened, error)
+
+    def _close(self, opened: _Open, run: TrackedRun, status: str) -> None:
+        """Send what was recorded, then the end, which is sent even if something before it was refused."""
+        try:
+            self._send(opened, run)
+        except Exception as error:
+            self._fail(opened, error)
+        try:
+            opened.client.set_terminated(opened.run_id, status)
+        except Exception as error:
+            self._fail(opened, error)
+
+    def _send(self, opened: _Open, run: TrackedRun) -> None:
+        from mlflow.entities import Param, RunTag
+
+        client, run_id = opened.client, opened.run_id
+        params = [Param(key, str(value)[:_PARAM_LENGTH]) for key, value in run.params.items()]
+        client.log_batch(run_id, metrics=_metrics(run.metrics), params=params)
+        if run.data:
+            client.log_inputs(run_id, [_dataset_input(data) for data in run.data])
+        if run.artifacts:
+            _send_artifacts(client, run_id, run.artifacts)
+        tags = [RunTag(key, value) for key, value in run.summary_tags.items()]
+        client.log_batch(opened.parent, metrics=_metrics(run.summary_metrics), tags=tags)
+
+    def _kill(self, dagster_run: str | None) -> int:
+        client, _ = self.connect()
+        of_run = f" AND tags.`dagster.run_id` = '{dagster_run}'" if dagster_run else ""
+        found = self._search(f"attributes.status = 'RUNNING'{of_run}")
+        killed = [run for run in found if dagster_run or is_gone(run.data.tags)]
+        # the process that created a parent may be gone while another executes a child
+        kept = {run.data.tags.get(_PARENT) for run in found if run not in killed}
+        killed = [run for run in killed if run.info.run_id not in kept]
+        for run in killed:
+            client.set_terminated(run.info.run_id, "KILLED")
+        return len(killed)
+
+    def _search(self, which: str) -> "list[Run]":
+        """All runs that match, oldest first."""
+        client, experiment = self.connect()
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = client.search_runs([experiment], which, order_by=["attributes.start_time ASC"], page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _fail(self, opened: _Open, error: Exception) -> None:
+        if not opened.failed:
+            opened.failed = True
+            self._warn(opened.step.name, error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        self._store, self._parents = None, {}  # the next step opens the store again, and looks for its parent
+        _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, first_line(error))
+
+
+def _metrics(values: Mapping[str, float], step: int = 0) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, step) for key, value in values.items()]
+
+
+def _dataset_input(data: UsedData) -> "DatasetInput":
+    """The data set as `mlflow.data` describes it: digest, schema, number of rows. No values of its columns."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    known: dict[str, Any] = {"source_type": "code", "source": "{}"}
+    if data.frame is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hints about integer columns of models
+            sample = data.frame.head(_ROWS_FOR_SCHEMA)
+            known = from_pandas(sample, CodeDatasetSource({}), digest="unused").to_dict()
+        rows, columns = data.frame.shape
+        known["profile"] = json.dumps({"num_rows": rows, "num_elements": rows * columns})
+    known |= {"name": data.name, "digest": data.digest[:_DIGEST_LENGTH]}
+    return DatasetInput(Dataset(**known), [InputTag("mlflow.data.context", data.context)])
+
+
+def _send_artifacts(client: "MlflowClient", run_id: str, artifacts: Mapping[str, bytes]) -> None:
+    size = sum(map(len, artifacts.values()))
+    if size > ARTIFACT_BYTES:
+        raise ValueError(f"{size} bytes of artifacts, of {ARTIFACT_BYTES} at most")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in artifacts.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, folder)
