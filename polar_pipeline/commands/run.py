@@ -20,6 +20,7 @@ from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import ImportedSettings, LoraSettings
 from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.lock import writing
 from polar_pipeline.storage.record import read_record
 from polar_pipeline.synthesis.endpoint import check_endpoint
 from polar_pipeline.task.languages import language
@@ -31,6 +32,11 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_early(settings)
+    with writing(project.home, project.profile.name):
+        return _run_and_report(project, profile, codes, processes, resume)
+
+
+def _run_and_report(project: Project, profile: str, codes: list[str], processes: int, resume: bool) -> int:
     started = time.perf_counter()
     done = {code: decision for code in codes if resume and (decision := finished(project, code))}
     wanted = [code for code in codes if code not in done]

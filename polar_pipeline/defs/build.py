@@ -21,10 +21,11 @@ from polar_pipeline.defs.assets.synthesis import synthesis_assets
 from polar_pipeline.defs.checks import audit_checks, deduped_posts_checks, raw_posts_checks, scores_checks
 from polar_pipeline.defs.io_managers import ParquetIOManager, RecordIOManager, TextIOManager
 from polar_pipeline.defs.jobs import jobs
+from polar_pipeline.defs.orphans import owned_executor
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.schedules import weekly_retraining
-from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
+from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs, close_orphaned_runs
 from polar_pipeline.settings.backbones import LoraSettings
 
 
@@ -66,9 +67,9 @@ def build_defs(
         ],
         jobs=[language_job, report_job, *others],
         schedules=[weekly_retraining(project, language_job)],
-        sensors=[close_killed_runs, automation_sensor()],
+        sensors=[close_killed_runs, close_orphaned_runs(project.home), automation_sensor()],
         # what is launched from the asset graph has no job of its own, and should not start a process per step either
-        executor=dg.in_process_executor,
+        executor=owned_executor,
         resources={**_resources(project), **(resources or {})},
     )
 

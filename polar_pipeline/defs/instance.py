@@ -3,6 +3,7 @@
 Where the settings name a storage of their own, such as Postgres, nothing here replaces it.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -103,15 +104,12 @@ def _storage_settings(folder: Path) -> dict[str, Any]:
     try:
         settings, _ = dagster_instance_config(str(plain_path(folder)))
     except Exception as error:  # not YAML, unknown keys, keys that exclude each other
-        reason = "; ".join(problem.message for problem in error.errors) if _has_errors(error) else str(error)
+        problems = error.errors if isinstance(error, DagsterInvalidConfigError) else []
+        reason = "; ".join(problem.message for problem in problems) or str(error)
         raise InputError(
             f"{folder / 'dagster.yaml'} is not valid: {' '.join(reason.split())}; correct it, or delete it to get the default one."
         ) from error
     return {name: value for name, value in settings.items() if name in _STORAGE_SETTINGS and value}
-
-
-def _has_errors(error: Exception) -> bool:
-    return isinstance(error, DagsterInvalidConfigError) and bool(error.errors)
 
 
 def _faster(folder: Path) -> dict[str, Any]:
@@ -137,7 +135,9 @@ def _explained(folder: Path, own: dict[str, Any]) -> Iterator[None]:
                 f"the database."
             ) from error
         if isinstance(getattr(error, "orig", None), sqlite3.Error):
-            raise InputError(f"Dagster's databases in {folder} do not open: {reason}; allow reading and writing them.") from error
+            raise InputError(
+                f"Dagster's databases in {folder} do not open: {reason}; allow reading and writing them."
+            ) from error
         raise
 
 
@@ -169,7 +169,11 @@ def _is_outdated(path: Path) -> bool:
                 if state != "ok":
                     raise sqlite3.DatabaseError(state)
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            rows = database.execute("SELECT version_num FROM alembic_version").fetchall() if "alembic_version" in tables else []
+            rows = (
+                database.execute("SELECT version_num FROM alembic_version").fetchall()
+                if "alembic_version" in tables
+                else []
+            )
     except sqlite3.OperationalError as error:
         if is_full(error, path):
             raise
@@ -190,6 +194,7 @@ def _is_outdated(path: Path) -> bool:
     return bool(tables)
 
 
+@functools.cache
 def _revisions() -> Any:
     from alembic.script import ScriptDirectory
     from dagster._core.storage.runs.sqlite import sqlite_run_storage
@@ -202,7 +207,9 @@ def _migrate(home: Home) -> None:
     """Copy the databases aside, then bring them to the schema of the installed Dagster."""
     others = [worker for worker in who_works(home) if worker.pid != os.getpid()]
     if others:
-        raise InputError(f"the databases in {home.dagster} need a migration, and are in use by {others[0]}: end it first.")
+        raise InputError(
+            f"the databases in {home.dagster} need a migration, and are in use by {others[0]}: end it first."
+        )
     backup = home.dagster / "backups" / time.strftime("%Y-%m-%d-%H%M%S")
     for name in ("history", "schedules"):
         shutil.copytree(home.dagster / name, backup / name)

@@ -26,13 +26,11 @@ def jobs(profile: Profile) -> list[Any]:
         dg.define_asset_job(
             LANGUAGE_JOB,
             selection=dg.AssetSelection.all() - once,
-            executor_def=dg.in_process_executor,
             description="One language, from raw posts to predictions.",
         ),
         dg.define_asset_job(
             REPORT_JOB,
             selection=across,
-            executor_def=dg.in_process_executor,
             description="The report and the submission, over all languages that are there.",
         ),
     ]
@@ -44,7 +42,6 @@ def jobs(profile: Profile) -> list[Any]:
             dg.define_asset_job(
                 ADAPTERS_JOB,
                 selection=dg.AssetSelection.assets(*trained),
-                executor_def=dg.in_process_executor,
                 description="Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts.",
             )
         )
@@ -54,7 +51,6 @@ def jobs(profile: Profile) -> list[Any]:
             dg.define_asset_job(
                 PREPARE_JOB,
                 selection=posts,
-                executor_def=dg.in_process_executor,
                 description="One language up to the posts that are trained on.",
             )
         )
@@ -63,7 +59,6 @@ def jobs(profile: Profile) -> list[Any]:
             dg.define_asset_job(
                 POOLED_JOB,
                 selection=dg.AssetSelection.assets(*pooled),
-                executor_def=dg.in_process_executor,
                 description="The adapters for all languages together. Needs deduped_posts of all of them.",
             )
         )

@@ -47,11 +47,14 @@ class _OwnedExecutor(InProcessExecutor):
         yield from super().execute(plan_context, execution_plan)
 
 
-@dg.executor(name="in_process", config_schema=dg.in_process_executor.config_schema)
-def owned_executor(init_context: dg.InitExecutorContext) -> _OwnedExecutor:
-    """All steps in the process of their run: a process for each light step would cost more than the step."""
-    plain: Any = dg.in_process_executor.executor_creation_fn(init_context)  # type: ignore[misc]
+def _make_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
+    plain: Any = _PLAIN.executor_creation_fn(context)
     return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
+
+
+_PLAIN: Any = dg.in_process_executor
+# All steps in the process of their run: a process for each light step would cost more than the step.
+owned_executor = dg.executor(name="in_process", config_schema=_PLAIN.config_schema)(_make_executor)
 
 
 def close_orphans(
@@ -68,12 +71,14 @@ def close_orphans(
         run = record.dagster_run
         waits = launching and run.status == dg.DagsterRunStatus.QUEUED
         owner = _owner(instance, run)
-        if (_lives(owner, record, workers) if owner else served or waits):
+        if _lives(owner, record, workers) if owner else served or waits:
             continue
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.is_finished:  # it ended by itself while we looked
             continue
-        instance.report_run_failed(now, "The process that executed this run is gone: it was killed, or its machine went down.")
+        instance.report_run_failed(
+            now, "The process that executed this run is gone: it was killed, or its machine went down."
+        )
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         tracker.close_killed(run.run_id)
         orphans.append(run.run_id)
@@ -95,7 +100,9 @@ def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] |
 def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -> bool:
     """Whether the process that owns a run still exists. On another machine, whether anybody from there works in this home."""
     host, pid = owner[OWNER_HOST], int(owner[OWNER_PID])
-    if OWNER_PROCESS not in owner:  # written by an earlier version: a process that is younger than the run is another one
+    if (
+        OWNER_PROCESS not in owner
+    ):  # written by an earlier version: a process that is younger than the run is another one
         if host != socket.gethostname():
             return any(worker.host == host for worker in workers)
         return process_start(pid) is not None and _is_older(pid, record)
@@ -109,7 +116,8 @@ def _is_older(pid: int, record: dg.RunRecord) -> bool:
     import psutil
 
     try:
-        return psutil.Process(pid).create_time() <= record.create_timestamp.timestamp()
+        started: float = psutil.Process(pid).create_time()
+        return started <= record.create_timestamp.timestamp()
     except psutil.NoSuchProcess:
         return False
 

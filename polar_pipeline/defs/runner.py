@@ -18,8 +18,9 @@ import dagster as dg
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.build import build_defs
-from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
+from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
+from polar_pipeline.defs.orphans import close_orphans, owner_tags
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.errors import InputError
@@ -51,10 +52,8 @@ def run_languages(project: Project, profile: str, codes: list[str], processes: i
     environment = prepare_home(project.home)
     os.environ.update(environment)  # for this process, and for the workers, which inherit it
     os.environ.update(dict.fromkeys(_THREADS, "1"))
-    with dg.DagsterInstance.get() as instance:
-        killed = fail_orphans(instance)
-    for run_id in killed:
-        make_tracker(project).close_killed(run_id)
+    with open_instance(project.home.dagster) as instance:
+        close_orphans(instance, project.home, make_tracker(project))
     pool = ProcessPoolExecutor(min(processes, len(codes)), mp_context=get_context("spawn"), initializer=_leave_ctrl_c)
     try:
         failed = _pooled_first(project, profile, pool) if project.profile.trains_pooled else []

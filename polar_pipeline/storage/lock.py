@@ -40,12 +40,13 @@ class Worker:
 
     @classmethod
     def here(cls, command: str, profile: str) -> "Worker":
-        """This process."""
+        """The process that asks."""
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         start = process_start(os.getpid()) or ""
         return cls(command, profile, os.getpid(), socket.gethostname(), machine(), start, now)
 
     def __str__(self) -> str:
+        """What a person is told of it."""
         return f"{self.command} with profile {self.profile}, process {self.pid} on {self.host}, since {self.since}"
 
 
@@ -75,7 +76,9 @@ def who_works(home: Home) -> list[Worker]:
     """The processes that work in a home now, on this host and, where the disk shares locks, on others. Writes nothing."""
     folder = _folder(home)
     names = sorted(file.stem for file in folder.glob("*.json")) if folder.is_dir() else []
-    return [worker for name in names if _is_held(folder / f"{name}.lock") and (worker := _read(folder / f"{name}.json"))]
+    return [
+        worker for name in names if _is_held(folder / f"{name}.lock") and (worker := _read(folder / f"{name}.json"))
+    ]
 
 
 def ui_was_killed(home: Home) -> bool:

@@ -68,7 +68,7 @@ class Tracker(Protocol):
     def step(self, step: Step) -> AbstractContextManager[TrackedRun]:
         """A context manager that gives the run to note things in."""
 
-    def close_killed(self, dagster_run: str) -> int:
+    def close_killed(self, dagster_run: str | None = None) -> int:
         """Mark what a killed process left running in this Dagster run; returns how many runs that were."""
 
 
@@ -80,6 +80,6 @@ class NullTracker:
         """A run that is forgotten."""
         yield TrackedRun()
 
-    def close_killed(self, dagster_run: str) -> int:  # noqa: ARG002 - the protocol's signature
+    def close_killed(self, dagster_run: str | None = None) -> int:  # noqa: ARG002 - the protocol's signature
         """Nothing was kept, so nothing is open."""
         return 0

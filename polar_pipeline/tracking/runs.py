@@ -49,9 +49,9 @@ class MlflowTracker:
             self._send(client, run_id, run)
             client.set_terminated(run_id, status)
 
-    def close_killed(self, dagster_run: str) -> int:
+    def close_killed(self, dagster_run: str | None = None) -> int:
         """Mark runs of a dead Dagster run KILLED: a SIGKILL left nobody to close them."""
-        return self._close(f"tags.`dagster.run_id` = '{dagster_run}'")
+        return self._close(f"tags.`dagster.run_id` = '{dagster_run}'") if dagster_run else 0
 
     def connect(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id; the first call makes or migrates the database."""
