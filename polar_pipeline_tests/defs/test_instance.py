@@ -50,8 +50,7 @@ def home(tmp_path: Path) -> Home:
 def processes(home: Home, count: int) -> "list[subprocess.Popen[str]]":
     """Processes that open `home` as soon as a line comes."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = [subprocess.Popen([sys.executable, "-c", OPEN, str(home.root)], text=True, **pipes) for _ in range(count)]
-    return started
+    return [subprocess.Popen([sys.executable, "-c", OPEN, str(home.root)], text=True, **pipes) for _ in range(count)]
 
 
 def go(process: "subprocess.Popen[str]") -> None:
