@@ -113,22 +113,11 @@ def compare(run_a: Path, run_b: Path, languages: tuple[str, ...]) -> None:
 @click.option("--dagster-port", type=int, default=3000, show_default=True)
 @click.option("--mlflow-port", type=int, default=5000, show_default=True)
 def ui(profile: str, dagster_port: int, mlflow_port: int) -> None:
-    """Open Dagster and MLflow over this home, until Ctrl-C."""
+    """Open Dagster and MLflow over this home, until Ctrl-C. A server that dies is started again."""
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.defs.ui import HOST, Ports, servers, wait_for_end, wait_until_up
+    from polar_pipeline.defs.ui import Ports, serve
 
-    ports = Ports(dagster_port, mlflow_port)
-    with servers(Project.load(profile), profile, ports) as running:
-        if wait_until_up(ports, seconds=120):
-            click.echo(
-                f"Dagster  http://{HOST}:{dagster_port}\nMLflow   http://{HOST}:{mlflow_port}\nCtrl-C stops both."
-            )
-        try:
-            ended = wait_for_end(running)
-        except KeyboardInterrupt:
-            return
-        click.echo(f"the {ended} ended; its messages are above.", err=True)
-        sys.exit(1)
+    sys.exit(serve(Project.load(profile), profile, Ports(dagster_port, mlflow_port)))
 
 
 @polar.group()

@@ -19,6 +19,7 @@ from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.endpoint import check_endpoint
 from polar_pipeline.task.languages import language
 
@@ -34,6 +35,11 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_early(settings)
+    with writing(project.home, project.profile.name):
+        return _run_and_report(project, codes, processes, force)
+
+
+def _run_and_report(project: Project, codes: list[str], processes: int, force: bool) -> int:
     started, lineage = time.perf_counter(), Lineage(project)
     stale = {
         code: list(assets) for code in codes if (assets := lineage.language_assets if force else lineage.stale(code))

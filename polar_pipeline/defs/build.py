@@ -16,11 +16,12 @@ from polar_pipeline.defs.automation import observe_release
 from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.orphans import owned_executor
 from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
-from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs
+from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs, close_orphaned_runs
 
 
 def build_defs(
@@ -44,9 +45,15 @@ def build_defs(
         ],
         jobs=found,
         schedules=[weekly_retraining(project, found)],
-        sensors=[close_killed_runs, automation_sensor(), observe_release(project), *weekly_follow_up(project, found)],
+        sensors=[
+            close_killed_runs,
+            close_orphaned_runs(project.home),
+            automation_sensor(),
+            observe_release(project),
+            *weekly_follow_up(project, found),
+        ],
         # what is launched from the asset graph has no job of its own, and should not start a process per step either
-        executor=dg.in_process_executor,
+        executor=owned_executor,
         resources={
             "tracker": mlflow_resource(project),
             "outputs": OutputsIOManager(project),

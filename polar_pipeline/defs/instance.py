@@ -1,70 +1,219 @@
-"""The Dagster instance of a home: `$POLAR_HOME/dagster`, with the settings that ship with the project."""
+"""The Dagster instance of a home: its settings in `dagster/dagster.yaml`, its databases, and how they are made, checked and migrated.
 
+Where the settings name a storage of their own, such as Postgres, nothing here replaces it.
+"""
+
+import functools
+import hashlib
 import os
-import socket
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterInvalidConfigError
 from dagster._core.instance import InstanceRef
+from dagster._core.instance.config import dagster_instance_config
 
 import polar_pipeline
-from polar_pipeline.defs.event_log import EventLog
-from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.files import is_full, write_atomic
 from polar_pipeline.storage.home import Home
+from polar_pipeline.storage.lock import creating, who_works
 
-OWNER_HOST, OWNER_PROCESS = "polar/host", "polar/pid"
-
-
-def project_file(name: str) -> Path:
-    """`dagster.yaml` or `workspace.yaml`: inside an installed package, or beside it in a checkout."""
-    packaged = Path(str(resources.files("polar_pipeline") / name))
-    return packaged if packaged.is_file() else Path(polar_pipeline.__file__).parents[1] / name
+DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+_STORAGE_SETTINGS = {"storage", "run_storage", "event_log_storage", "schedule_storage", "instance_class"}
+# dagster.yaml as it was shipped before: a copy that nobody changed is brought up to date
+_SHIPPED_BEFORE = {
+    "2a2cfbba6f67d1814c4886ad7703a3a0fa6940574cc98e9ebed2924b63f0a13f",
+    "4855105933d6c456b5ed101db6deeb1a3a30b32477f9dd016f7fb61d529f31ca",
+}
+_CHECKED_WHOLE = 64 << 20  # bytes up to which a database is checked page by page, which takes milliseconds
+_SPECIAL = re.compile(r"[%?*\[\]]")  # Dagster puts paths into database addresses and file patterns without quoting them
 
 
 def prepare_home(home: Home) -> dict[str, str]:
-    """Make the instance's folder; returns the environment that processes working in this home need.
+    """Make or check the instance of a home; returns the environment that processes working in this home need.
 
-    A `dagster.yaml` that is there is kept, so that a home can have settings of its own.
+    Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there is kept, so that
+    a home can have settings of its own. Databases of an older Dagster are backed up and migrated. Raises InputError if the home cannot
+    be written, a database is damaged or was written by a newer Dagster, or the settings' own storage cannot be reached.
     """
-    settings = home.dagster / "dagster.yaml"
-    if not settings.exists():
-        write_atomic(settings, project_file("dagster.yaml").read_bytes())
-    return {"POLAR_HOME": str(home.root), "DAGSTER_HOME": str(home.dagster), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with creating(home):
+        settings = home.dagster / "dagster.yaml"
+        if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in _SHIPPED_BEFORE:
+            write_atomic(settings, settings_file().read_bytes())
+        if _storage_settings(home.dagster):
+            with open_instance(home.dagster):  # makes the tables of the storage that the settings name
+                pass
+        else:
+            _make_missing(home.dagster)
+            if any([_is_outdated(home.dagster / name) for name in DATABASES]):
+                _migrate(home)
+    folder = plain_path(home.dagster)
+    return {"POLAR_HOME": str(home.root), "DAGSTER_HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
-    """The instance in `folder`, with our faster event log, which writes the same files as Dagster's own."""
-    where = {"base_dir": str(folder / "history" / "runs")}  # where Dagster itself puts it
-    history: dict[str, Any] = {"module": EventLog.__module__, "class": EventLog.__name__, "config": where}
-    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={"event_log_storage": history}))
+    """The instance in `folder`, which is a home's `dagster`. Raises InputError if its settings or its storage do not work."""
+    own = _storage_settings(folder)
+    folder = plain_path(folder)
+    with _explained(folder, own):
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={} if own else _faster(folder)))
 
 
-def owner_tags() -> dict[str, str]:
-    """Tags that say which process executes a run."""
-    return {OWNER_HOST: socket.gethostname(), OWNER_PROCESS: str(os.getpid())}
+def settings_file() -> Path:
+    """The `dagster.yaml` that new homes get: inside an installed package, or beside it in a checkout."""
+    packaged = Path(str(resources.files("polar_pipeline") / "dagster.yaml"))
+    return packaged if packaged.is_file() else Path(polar_pipeline.__file__).parents[1] / "dagster.yaml"
 
 
-def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
-    """Fail runs of this machine whose process is gone (it was killed); returns their ids.
-
-    The daemon watches only runs that it launched itself, so `polar run` looks after its own.
-    """
-    started = instance.get_runs(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], tags={OWNER_HOST: socket.gethostname()})
-    )
-    orphans = [run for run in started if not _alive(int(run.tags[OWNER_PROCESS]))]
-    for run in orphans:
-        instance.report_run_failed(run, "The process that executed this run was killed.")
-    return [run.run_id for run in orphans]
+def runtime_folder(folder: Path) -> Path:
+    """A private folder of this user, outside of `folder`, for what must have a short and plain path: sockets and links."""
+    base = Path(tempfile.gettempdir()) / f"polar-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    if base.is_symlink() or base.stat().st_uid != os.getuid():
+        raise InputError(f"{base} belongs to somebody else: set TMPDIR to a folder of your own.")
+    private = base / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    private.mkdir(mode=0o700, exist_ok=True)
+    return private
 
 
-def _alive(process: int) -> bool:
+def plain_path(folder: Path) -> Path:
+    """`folder`, or a link to it if its path has characters that Dagster's database addresses would misread."""
+    if not _SPECIAL.search(str(folder)):
+        return folder
+    link = runtime_folder(folder) / "dagster"
+    if not link.is_symlink():
+        new = link.with_name(f"dagster.{os.getpid()}")
+        new.unlink(missing_ok=True)
+        new.symlink_to(folder)
+        new.replace(link)
+    return link
+
+
+def _storage_settings(folder: Path) -> dict[str, Any]:
+    """The settings in `dagster.yaml` that choose where Dagster stores; empty for its sqlite files below `folder`."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        settings, _ = dagster_instance_config(str(plain_path(folder)))
+    except Exception as error:  # not YAML, unknown keys, keys that exclude each other
+        problems = error.errors if isinstance(error, DagsterInvalidConfigError) else []
+        reason = "; ".join(problem.message for problem in problems) or str(error)
+        raise InputError(
+            f"{folder / 'dagster.yaml'} is not valid: {' '.join(reason.split())}; correct it, or delete it to get the default one."
+        ) from error
+    return {name: value for name, value in settings.items() if name in _STORAGE_SETTINGS and value}
+
+
+def _faster(folder: Path) -> dict[str, Any]:
+    """Our event log in place of Dagster's own, which writes the same files with less work."""
+    from polar_pipeline.defs.event_log import EventLog
+
+    where = {"base_dir": str(folder / "history" / "runs")}  # where Dagster itself puts it
+    return {"event_log_storage": {"module": EventLog.__module__, "class": EventLog.__name__, "config": where}}
+
+
+@contextmanager
+def _explained(folder: Path, own: dict[str, Any]) -> Iterator[None]:
+    """Say in one sentence why an instance does not open."""
+    try:
+        yield
+    except Exception as error:
+        if is_full(error, folder):
+            raise
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        if own:
+            raise InputError(
+                f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct the settings, or start "
+                f"the database."
+            ) from error
+        if isinstance(getattr(error, "orig", None), sqlite3.Error):
+            raise InputError(
+                f"Dagster's databases in {folder} do not open: {reason}; allow reading and writing them."
+            ) from error
+        raise
+
+
+def _make_missing(folder: Path) -> None:
+    """Make the databases that are not there beside `folder`, and rename them into place: a kill leaves none half made."""
+    for left in folder.glob(".new-*"):  # of a killed process: nobody else is here
+        shutil.rmtree(left)
+    missing = [name for name in DATABASES if not (folder / name).exists()]
+    if not missing:
+        return
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=plain_path(folder)))
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(new), config_dir=str(plain_path(folder)))):
+        pass
+    for name in missing:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for journal in (f"{target}-wal", f"{target}-shm"):  # of a database that was moved away
+            Path(journal).unlink(missing_ok=True)
+        (new / name).replace(target)
+    shutil.rmtree(new)
+
+
+def _is_outdated(path: Path) -> bool:
+    """Whether a database was written by an older Dagster. Raises InputError if it is damaged or from a newer one."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)) as database:
+            if path.stat().st_size <= _CHECKED_WHOLE:
+                (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+                if state != "ok":
+                    raise sqlite3.DatabaseError(state)
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            rows = (
+                database.execute("SELECT version_num FROM alembic_version").fetchall()
+                if "alembic_version" in tables
+                else []
+            )
+    except sqlite3.OperationalError as error:
+        if is_full(error, path):
+            raise
+        raise InputError(f"{path} cannot be opened ({error}): allow reading and writing it.") from error
+    except sqlite3.DatabaseError as error:
+        raise InputError(
+            f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together with its -wal and -shm files; "
+            f"Dagster's history is then lost, what was computed stays."
+        ) from error
+    revision = rows[0][0] if rows else None
+    script = _revisions()
+    if revision == script.as_revision_number("head"):
         return False
-    except PermissionError:
-        return True
-    return True
+    if revision is not None and revision not in {entry.revision for entry in script.walk_revisions()}:
+        raise InputError(
+            f"{path} was written by a newer version of Dagster than {dg.__version__}: update this installation, or use another home."
+        )
+    return bool(tables)
+
+
+@functools.cache
+def _revisions() -> Any:
+    from alembic.script import ScriptDirectory
+    from dagster._core.storage.runs.sqlite import sqlite_run_storage
+    from dagster._core.storage.sql import get_alembic_config
+
+    return ScriptDirectory.from_config(get_alembic_config(sqlite_run_storage.__file__))
+
+
+def _migrate(home: Home) -> None:
+    """Copy the databases aside, then bring them to the schema of the installed Dagster."""
+    others = [worker for worker in who_works(home) if worker.pid != os.getpid()]
+    if others:
+        raise InputError(
+            f"the databases in {home.dagster} need a migration, and are in use by {others[0]}: end it first."
+        )
+    backup = home.dagster / "backups" / time.strftime("%Y-%m-%d-%H%M%S")
+    for name in ("history", "schedules"):
+        shutil.copytree(home.dagster / name, backup / name)
+    folder = plain_path(home.dagster)
+    with _explained(folder, {}), dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder))) as instance:
+        instance.upgrade()
+        instance.reindex()

@@ -54,7 +54,6 @@ def _job(project: Project, name: str, selection: dg.AssetSelection, description:
     return dg.define_asset_job(
         name,
         selection=selection.materializable(),
-        executor_def=dg.in_process_executor,
         description=description,
         tags={"polar/profile": project.profile.name},
     )

@@ -13,10 +13,11 @@ from typing import Any
 import dagster as dg
 
 from polar_pipeline.defs.build import build_defs
-from polar_pipeline.defs.instance import fail_orphans, open_instance, owner_tags, prepare_home
+from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.orphans import close_orphans, owner_tags
 from polar_pipeline.defs.progress import StepProgress, nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
@@ -62,7 +63,7 @@ def run_languages(
     languages: every worker keeps to one thread. A worker that is killed costs its language; the others go on.
     """
     prepare_environment(project)
-    close_orphans(project)
+    _close_orphans(project)
     with Workers(min(processes, len(stale)), TaskRunner()) as workers:
         failed = False
         for event in _before_languages(project, stale, workers, force):
@@ -88,13 +89,10 @@ def prepare_environment(project: Project) -> None:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 
-def close_orphans(project: Project) -> None:
+def _close_orphans(project: Project) -> None:
     """Fail what processes that are gone left unfinished in Dagster and MLflow."""
-    with dg.DagsterInstance.get() as instance:
-        killed = fail_orphans(instance)
-    tracker = make_tracker(project)
-    for run_id in killed:
-        tracker.close_killed(run_id)
+    with open_instance(project.home.dagster) as instance:
+        close_orphans(instance, project.home, make_tracker(project))
 
 
 def observe_release(project: Project, codes: list[str]) -> None:
@@ -112,7 +110,7 @@ def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Starte
     elif isinstance(event, Started):
         yield event
     elif isinstance(event, Killed):
-        close_orphans(project)
+        _close_orphans(project)
         yield Outcome(event.task.job, event.task.language, error=event.reason), 0.0
     elif event.task.job in (
         LANGUAGE_JOB,

@@ -1,7 +1,9 @@
-"""Sensors: what a killed run left open in MLflow is closed, and the automation conditions are evaluated."""
+"""Sensors: what killed processes left unfinished is closed, and the automation conditions are evaluated."""
 
 import dagster as dg
 
+from polar_pipeline.defs.orphans import close_orphans
+from polar_pipeline.storage.home import Home
 from polar_pipeline.tracking.base import Tracker
 
 
@@ -15,6 +17,22 @@ def close_killed_runs(context: dg.RunFailureSensorContext, tracker: dg.ResourceP
     """Mark the failed Dagster run's open MLflow runs KILLED."""
     closed = tracker.close_killed(context.dagster_run.run_id)
     context.log.info(f"closed {closed} MLflow runs of {context.dagster_run.run_id}")
+
+
+def close_orphaned_runs(home: Home) -> dg.SensorDefinition:
+    """Fails runs whose process is gone, so that nothing waits for them; on from the start."""
+
+    @dg.sensor(
+        name="close_orphaned_runs",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        description="A run whose process was killed, with the server that started it, stays unfinished; this marks it as failed.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, tracker: dg.ResourceParam[Tracker]) -> dg.SkipReason:
+        closed = close_orphans(context.instance, home, tracker, served=True)  # a daemon asks, so one is there
+        return dg.SkipReason(f"runs whose process is gone: {', '.join(closed) or 'none'}")
+
+    return sensor
 
 
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:

@@ -1,23 +1,41 @@
-"""`polar ui`: the Dagster webserver, its daemon and the MLflow server together, over one home."""
+"""`polar ui`: Dagster's code server, daemon and web server, and the MLflow server, kept running over one home.
 
+A server that dies is started again. What the servers print goes to files in the home, and to the terminal what a person should know.
+"""
+
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
-import dagster as dg
+import click
+import psutil
+import yaml
 
-from polar_pipeline.defs.instance import prepare_home, project_file
+from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
+from polar_pipeline.defs.orphans import close_orphans
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
+from polar_pipeline.defs.servers import HOST, LOCATION, PARENT
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.lock import serving
+from polar_pipeline.tracking.store import sqlite_url
 
-HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
+_BROKEN = 3  # the exit code when a server cannot be kept running
+_QUICK = 30.0  # seconds; a server that dies sooner has not worked
+_MOST_QUICK = 5  # deaths of that kind, one after the other, until we give up
+_LONGEST_DELAY = 15.0  # seconds between a death and the next start
+_GRACE = 10.0  # seconds that servers have to end when they are asked to
+_LOG_BYTES, _OLD_LOGS = 5_000_000, 3
 
 
 @dataclass(frozen=True)
@@ -28,71 +46,225 @@ class Ports:
     mlflow: int
 
 
-@contextmanager
-def servers(project: Project, profile: str, ports: Ports) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Start the three processes, and stop them and their children when the block ends."""
+@dataclass
+class Server:
+    """A server that is started again when it dies."""
+
+    title: str
+    command: list[str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    quick_deaths: int = 0
+    next_start: float = 0.0
+    last_line: str = ""
+    left: list[psutil.Process] = field(default_factory=list)  # what servers that died left running
+
+    def start(self, environment: dict[str, str], pipe: int) -> None:
+        """Start the process as the leader of a group of its own."""
+        command = [sys.executable, "-m", "polar_pipeline.defs.servers", *self.command]
+        self.process = subprocess.Popen(
+            command,
+            env={**environment, PARENT: str(pipe)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[pipe],
+        )
+        self.started = time.monotonic()
+        threading.Thread(target=self._keep_log, args=(self.process,), daemon=True).start()
+
+    def note_death(self) -> str:
+        """Decide when to start again; returns what to say."""
+        assert self.process is not None
+        code = self.process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self.left += _group(self.process.pid)
+        self.process = None
+        self.quick_deaths = self.quick_deaths + 1 if time.monotonic() - self.started < _QUICK else 1
+        delay = min(2.0 ** (self.quick_deaths - 1), _LONGEST_DELAY)
+        self.next_start = time.monotonic() + delay
+        if self.quick_deaths >= _MOST_QUICK:
+            return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {self.last_line or 'none'}"
+        return f"the {self.title} {how}; it is started again. Its log: {self.log}"
+
+    def _keep_log(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        handler = RotatingFileHandler(self.log, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8")
+        with process.stdout, closing(handler):
+            for line in iter(lambda: process.stdout.readline(1 << 16), b""):  # type: ignore[union-attr]
+                text = line.decode(errors="replace").rstrip()
+                self.last_line = text.strip() or self.last_line
+                handler.handle(logging.makeLogRecord({"msg": text}))
+
+
+def serve(project: Project, profile: str, ports: Ports) -> int:
+    """Run the servers until a signal ends them; returns the exit code. Raises InputError for ports and homes that are in use."""
+    home, asked = project.home, threading.Event()
     for name, port in (("--dagster-port", ports.dagster), ("--mlflow-port", ports.mlflow)):
         if not _free(port):
             raise InputError(f"port {port} is in use: choose another with {name}.")
-    environment = {**os.environ, **prepare_home(project.home), "POLAR_PROFILE": profile}
-    environment |= {
-        "POLAR_MLFLOW_URL": f"http://{HOST}:{ports.mlflow}",
-        "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # five processes that evaluate prompts, which nobody here does
-    }
-    make_databases(project)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the block below ends then too
-    running = {
-        name: subprocess.Popen(command, env=environment, start_new_session=True)
-        for name, command in _commands(project, ports).items()
-    }
-    try:
-        yield running
-    finally:
-        for process in running.values():
-            _stop(process)
+    if ports.dagster == ports.mlflow:
+        raise InputError(f"port {ports.dagster} cannot be both: choose another with --mlflow-port.")
+    with serving(home, project.profile.name), _signals(asked), ExitStack() as stack:
+        click.echo(f"home     {home.root}\nprofile  {project.profile.name}")
+        environment = {**os.environ, **prepare_home(home), "POLAR_PROFILE": profile}
+        environment |= {"POLAR_MLFLOW_URL": _mlflow_url(ports), "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}"}
+        tracker = make_tracker(project)
+        tracker.connect()  # makes its database before several processes try to at once
+        with open_instance(home.dagster) as instance:
+            orphans = close_orphans(instance, home, tracker, launching=True)
+        if orphans:
+            click.echo(f"{len(orphans)} runs whose process is gone were marked as failed.")
+        servers = _servers(project, ports)
+        read_end, write_end = os.pipe()
+        stack.callback(os.close, read_end)
+        stack.callback(os.close, write_end)
+        stack.callback(_stop, servers, asked)
+        return _watch(servers, environment, read_end, asked, _addresses(project, ports))
 
 
-def make_databases(project: Project) -> None:
-    """Make the databases before several processes try to at once: they would stumble over each other's tables."""
-    with dg.DagsterInstance.from_config(str(project.home.dagster)):
-        pass
-    make_tracker(project).connect()
+def _watch(
+    servers: list[Server], environment: dict[str, str], pipe: int, asked: threading.Event, addresses: str
+) -> int:
+    """Start the servers, and again those that die, until we are asked to end or give up."""
+    announced = False
+    code, *others = servers
+    while not asked.is_set():
+        for server in servers:
+            if server.process is None:
+                # the others look for the code server when they start
+                ready = server is code or announced or "mlflow" in server.command or _answers(Path(code.command[1]))
+                if ready and time.monotonic() >= server.next_start:
+                    server.start(environment, pipe)
+            elif server.process.poll() is not None:
+                click.echo(server.note_death(), err=True)
+                if server is not code:  # its runs live on, and end by themselves
+                    _end(server.left, signal.SIGKILL)
+                if server.quick_deaths >= _MOST_QUICK:
+                    click.echo(f"polar: the {server.title} cannot be kept running: see {server.log}.", err=True)
+                    return _BROKEN
+        if not announced and all(server.process for server in others) and addresses_answer(servers):
+            announced = True
+            click.echo(addresses)
+        asked.wait(0.2)
+    return 0
 
 
-def wait_for_end(running: dict[str, subprocess.Popen[bytes]]) -> str:
-    """Block until one of the processes ends by itself; returns its name."""
-    while True:
-        for name, process in running.items():
-            if process.poll() is not None:
-                return name
-        time.sleep(0.5)
+def addresses_answer(servers: list[Server]) -> bool:
+    """Whether all servers that listen on a port accept connections; the port is the last word of their command."""
+    return not any(_free(int(server.command[-1])) for server in servers if server.command[-1].isdecimal())
 
 
-def wait_until_up(ports: Ports, seconds: float) -> bool:
-    """Whether both interfaces accept connections within `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not _free(ports.dagster) and not _free(ports.mlflow):
-            return True
-        time.sleep(0.5)
-    return False
-
-
-def _commands(project: Project, ports: Ports) -> dict[str, list[str]]:
-    python, workspace = sys.executable, str(project_file("workspace.yaml"))
+def _servers(project: Project, ports: Ports) -> list[Server]:
+    """The code server first. There is no MLflow server of ours where tracking goes to another one."""
     home = project.home
-    return {
-        "Dagster webserver": [
-            python, "-m", "dagster_webserver", "-w", workspace, "-h", HOST, "-p", str(ports.dagster), "--log-level", "warning",
-        ],
-        "Dagster daemon": [python, "-m", "dagster._daemon", "run", "-w", workspace, "--log-level", "warning"],
-        "MLflow server": [
-            python, "-m", "mlflow", "server", "--host", HOST, "--port", str(ports.mlflow), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{home.mlflow_database}",
-            "--default-artifact-root", home.mlflow_artifacts.as_uri(),
-        ],
-    }  # fmt: skip
+    logs = home.root / "logs"
+    logs.mkdir(exist_ok=True)
+    folder = runtime_folder(home.dagster)
+    listens = folder / "code.sock"
+    listens.unlink(missing_ok=True)
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(
+        yaml.safe_dump({"load_from": [{"grpc_server": {"socket": str(listens), "location_name": LOCATION}}]})
+    )
+    servers = [
+        Server("Dagster code server", ["code", str(listens)], logs / "code-server.log"),
+        Server("Dagster daemon", ["daemon", str(workspace)], logs / "daemon.log"),
+        Server("Dagster web server", ["webserver", str(workspace), str(ports.dagster)], logs / "webserver.log"),
+    ]
+    if not _remote_tracking():
+        artifacts = home.mlflow_artifacts.as_uri()
+        store = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home.mlflow_database)
+        servers.append(Server("MLflow server", ["mlflow", store, artifacts, str(ports.mlflow)], logs / "mlflow.log"))
+    return servers
+
+
+def _remote_tracking() -> str | None:
+    """The address of the MLflow server that runs are tracked on, if it is not ours."""
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return address.rstrip("/") if address.startswith(("http://", "https://")) else None
+
+
+def _mlflow_url(ports: Ports) -> str:
+    return _remote_tracking() or f"http://{HOST}:{ports.mlflow}"
+
+
+def _addresses(project: Project, ports: Ports) -> str:
+    dagster = f"http://{HOST}:{ports.dagster}"
+    return "\n".join(
+        [
+            f"Dagster  {dagster}",
+            f"MLflow   {_mlflow_url(ports)}",
+            f"report   {dagster}/polar/report/{project.profile.name}/",
+            f"logs     {project.home.root / 'logs'}",
+            "Ctrl-C stops them.",
+        ]
+    )
+
+
+@contextmanager
+def _signals(asked: threading.Event) -> Iterator[None]:
+    """Let the signals by which a terminal or a service manager ends a process set `asked`."""
+
+    def ask(*_: object) -> None:
+        asked.set()
+
+    names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {name: signal.signal(name, ask) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _stop(servers: list[Server], asked: threading.Event) -> None:
+    """End all servers and their children: asked to at first, and after a while, or at a second signal, killed."""
+    asked.clear()
+    running = [server.process for server in servers if server.process]
+    everything = [process for server in servers for process in server.left]
+    everything += [member for process in running for member in _group(process.pid)]
+    _end(everything, signal.SIGTERM)
+    end = time.monotonic() + _GRACE
+    while time.monotonic() < end and not asked.is_set():
+        for process in running:
+            process.poll()  # a zombie would count as running
+        if not any(_runs(process) for process in everything):
+            return
+        asked.wait(0.1)
+    everything += [member for process in running for member in _group(process.pid)]
+    _end(everything, signal.SIGKILL)
+    for process in running:
+        process.wait()
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    """The processes of a group. psutil knows each from a later one with its pid."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader:
+                found.append(process)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _end(processes: list[psutil.Process], how: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(how)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free(port: int) -> bool:
@@ -100,11 +272,6 @@ def _free(port: int) -> bool:
         return probe.connect_ex((HOST, port)) != 0
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0

@@ -134,7 +134,7 @@ def confusion_png(decision: Decision, negative: str, positive: str) -> bytes:
         axes.set_yticks((1.5, 0.5), (negative, positive), parse_math=False, rotation=90, va="center")
         axes.grid(False)
 
-    return _drawn(_SMALL, [_FRAME], draw, format="png", dpi=110, metadata={"Software": None})
+    return Plot(_SMALL, [_FRAME], draw).png(dpi=110)
 
 
 def _draw_overview(

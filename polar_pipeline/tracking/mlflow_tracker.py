@@ -129,7 +129,7 @@ class MlflowTracker:
             try:
                 with self._lock():  # processes that create one database at once would collide
                     client = open_store(self._uri)
-                    files = None if self._remote else self._artifacts / "mlflow"
+                    files = None if self._remote else self._artifacts
                     experiment = find_experiment(client, self._experiment, files)
                     if files and self._database and self._database.parent == self._artifacts.parent:
                         follow_moved_home(self._database, experiment, files)

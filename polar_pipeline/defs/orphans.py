@@ -1,0 +1,132 @@
+"""Runs whose process is gone: who executes a run, and failing the runs that nobody executes any more.
+
+A run knows its process by tags: `polar run` sets them when it creates a run, and `owned_executor` when the daemon's run process starts
+with its steps. Nothing that is unfinished and dead blocks what comes after it.
+
+| state of the run | it is an orphan when |
+|---|---|
+| has tags of its own process | that process has ended; if it ran on another machine, nobody from there works in this home |
+| has none yet: queued, or just launched | no daemon serves this home |
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster._core.executor.in_process import InProcessExecutor
+
+from polar_pipeline.storage.home import Home
+from polar_pipeline.storage.lock import Worker, machine, process_start, ui_was_killed, who_works
+from polar_pipeline.tracking.base import Tracker
+
+OWNER_HOST, OWNER_PID, OWNER_PROCESS = "polar/host", "polar/pid", "polar/process"
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_HEARTBEAT = 90.0  # seconds; a daemon that lives writes one every 30
+
+
+def owner_tags() -> dict[str, str]:
+    """Tags that say which process executes a run."""
+    start = process_start(os.getpid())
+    return {OWNER_HOST: socket.gethostname(), OWNER_PID: str(os.getpid()), OWNER_PROCESS: f"{machine()} {start}"}
+
+
+class _OwnedExecutor(InProcessExecutor):
+    """Steps in the run's process, which tags the run as its own before the first one."""
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        plan_context.instance.add_run_tags(plan_context.run_id, owner_tags())
+        yield from super().execute(plan_context, execution_plan)
+
+
+def _make_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
+    plain: Any = _PLAIN.executor_creation_fn(context)
+    return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
+
+
+_PLAIN: Any = dg.in_process_executor
+# All steps in the process of their run: a process for each light step would cost more than the step.
+owned_executor = dg.executor(name="in_process", config_schema=_PLAIN.config_schema)(_make_executor)
+
+
+def close_orphans(
+    instance: dg.DagsterInstance, home: Home, tracker: Tracker, served: bool = False, launching: bool = False
+) -> list[str]:
+    """Fail orphaned runs, free the slots in pools that they held, and close what they left open in MLflow. Returns their ids.
+
+    `served`: the caller knows that a daemon lives. `launching`: the caller starts one, which will launch what is queued.
+    """
+    served = served or _is_served(instance, home)
+    workers = who_works(home)
+    orphans = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        run = record.dagster_run
+        waits = launching and run.status == dg.DagsterRunStatus.QUEUED
+        owner = _owner(instance, run)
+        if _lives(owner, record, workers) if owner else served or waits:
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.is_finished:  # it ended by itself while we looked
+            continue
+        instance.report_run_failed(
+            now, "The process that executed this run is gone: it was killed, or its machine went down."
+        )
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        tracker.close_killed(run.run_id)
+        orphans.append(run.run_id)
+    tracker.close_killed()
+    return orphans
+
+
+def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] | None:
+    """The tags of the run's own process. A run that was launched again has its parent's until its process starts."""
+    tags = {name: run.tags[name] for name in (OWNER_HOST, OWNER_PID, OWNER_PROCESS) if name in run.tags}
+    if not {OWNER_HOST, OWNER_PID} <= set(tags):
+        return None
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    if parent and all(parent.tags.get(name) == value for name, value in tags.items()):
+        return None
+    return tags
+
+
+def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -> bool:
+    """Whether the process that owns a run still exists. On another machine, whether anybody from there works in this home."""
+    host, pid = owner[OWNER_HOST], int(owner[OWNER_PID])
+    if (
+        OWNER_PROCESS not in owner
+    ):  # written by an earlier version: a process that is younger than the run is another one
+        if host != socket.gethostname():
+            return any(worker.host == host for worker in workers)
+        return process_start(pid) is not None and _is_older(pid, record)
+    where, _, start = owner[OWNER_PROCESS].rpartition(" ")
+    if where != machine():
+        return any(worker.machine == where for worker in workers)
+    return process_start(pid) == start
+
+
+def _is_older(pid: int, record: dg.RunRecord) -> bool:
+    import psutil
+
+    try:
+        started: float = psutil.Process(pid).create_time()
+        return started <= record.create_timestamp.timestamp()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_served(instance: dg.DagsterInstance, home: Home) -> bool:
+    """Whether a daemon launches runs in this home: that of `polar ui`, or one that was started without it, as by `dg dev`."""
+    if any(worker.command == "polar ui" for worker in who_works(home)):
+        return True
+    if ui_was_killed(home):
+        return False
+    beats = instance.get_daemon_heartbeats().values()
+    return any(time.time() - beat.timestamp < _HEARTBEAT for beat in beats)
