@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polar_pipeline.corpus.duplicates import normalise
+from polar_pipeline.corpus.text import normalise
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.curation.dedup import Duplicates, duplicates

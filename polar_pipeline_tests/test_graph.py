@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import regex
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
-from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.corpus.text import duplicate_groups
+from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.storage.record import Record

@@ -7,7 +7,7 @@ and is dealt by ids, so that the order of a file's rows changes nothing. What do
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.profile import FoldSettings

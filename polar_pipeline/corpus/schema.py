@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.rows import and_more
+from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-SPLITS = ("train", "dev", "test")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": None}
 VALUE_WIDTH = 60
 
@@ -98,7 +99,7 @@ def _not_blank() -> "pa.Check":
     import pandera.pandas as pa
 
     return pa.Check(
-        lambda texts: texts.str.strip() != "", error="which should hold a text: write one or remove the row"
+        lambda texts: ~texts.map(is_blank).astype(bool), error="which should hold a text: write one or remove the row"
     )
 
 

@@ -7,7 +7,7 @@ much. (Known as a classifier two-sample test: Lopez-Paz & Oquab 2017.) What does
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.corpus.folds import deal
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints, auc

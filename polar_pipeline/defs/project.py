@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polar_pipeline.corpus.release import release_folder
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
 from polar_pipeline.storage.fingerprint import fingerprint

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline_tests.conftest import polar
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds, deal
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.profile import FoldSettings

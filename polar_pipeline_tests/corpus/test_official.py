@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.audit import audit
-from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
 from polar_pipeline.corpus.shift import shift_auc

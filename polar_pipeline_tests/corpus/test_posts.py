@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polar_pipeline.corpus.posts import check_posts, read_posts, read_split, refuse_canaries
+from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.corpus.tables import CARD, posts_of, write_csv, write_release
 
@@ -95,6 +96,8 @@ WRONG: list[tuple[str, list[tuple[str, ...]], str]] = [
      ": row 2 (line 3): column `id` is 'eng_1', which an earlier row has too: give each post an id of its own."),
     ("dev", [HEADER, ("eng_1", "a\nb", "0"), ("eng_2", " \u3000\n", "0")],
      ": row 2 (line 4): column `text` is ' \\u3000\\n', which should hold a text: write one or remove the row."),
+    ("train", [HEADER, ("eng_1", "\u200b\ufeff", "0")],
+     ": row 1 (line 2): column `text` is '\\u200b\\ufeff', which should hold a text: write one or remove the row."),
     ("train", [HEADER, ("deu_1", "a", "0")],
      ": row 1 (line 2): column `id` is 'deu_1', which should start with `eng_` and go on: "
      "correct the id, or move the post to its language's file."),
@@ -122,7 +125,7 @@ def test_ids_may_stand_in_several_splits(tmp_path: Path) -> None:
     assert read_posts(folder, "eng", CARD)["id"].tolist() == ["eng_1", "eng_dev", "eng_1"]
 
 
-@given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=4))
+@given(texts=st.lists(st.text(min_size=1).filter(lambda text: not is_blank(text)), min_size=1, max_size=4))
 def test_texts_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     rows = [(f"eng_{number}", text, "1") for number, text in enumerate(texts)]
     path = write_csv(tmp_path_factory.mktemp("posts") / "eng.csv", [HEADER, *rows])

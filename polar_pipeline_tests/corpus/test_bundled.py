@@ -7,7 +7,7 @@ import pytest
 from polar_pipeline.corpus.audit import audit
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
-from polar_pipeline.corpus.sample import bundled_folder, bundled_languages
+from polar_pipeline.corpus.release import bundled_folder, bundled_languages
 from polar_pipeline.settings.profile import FoldSettings
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.corpus.tables import CARD
