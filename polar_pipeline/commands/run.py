@@ -12,8 +12,6 @@ from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.lora.early import check_early
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
@@ -79,7 +77,7 @@ def finished(project: Project, code: str) -> Decision | None:
         decision = read_record(path, Decision)
     except InputError:  # of another version: not finished, whatever it says
         return None
-    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
+    posts = project.posts(code)
     same = (project.profile.fingerprint, training_fingerprint(posts, project.card))
     if same != (decision.profile_fingerprint, decision.posts_fingerprint) or not _same_files(project, code):
         return None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from polar_pipeline.corpus.text import bare
 from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.rows import Rows, and_more, read_rows
 from polar_pipeline.corpus.schema import LABELS, enforce, file_schema, table_schema
+from polar_pipeline.corpus.text import bare
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
 

@@ -33,6 +33,8 @@ def _bar(unit: str, total: int) -> Iterator[Advance]:
         rich.TextColumn(f"{unit}, {{task.fields[rate]}}, left"),
         rich.TimeRemainingColumn(),
         console=Console(file=sys.stderr),
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
     def advance(count: int, _: str) -> None:

@@ -57,9 +57,11 @@ class CsvFile:
             raise
 
     def __enter__(self) -> "CsvFile":
+        """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the file."""
         self._file.close()
 
     def rows(self) -> Iterator[Row | BadRow]:
@@ -94,7 +96,8 @@ class CsvFile:
             remedy = "put quotes around texts that contain commas, quotes or line breaks"
             return BadRow(number, line, "", problem, remedy)
         if _undecodable("".join(record)):
-            column, byte = next((name, bad) for name, field in zip(self.header, record) if (bad := _undecodable(field)))
+            cells = zip(self.header, record, strict=True)
+            column, byte = next((name, bad) for name, field in cells if (bad := _undecodable(field)))
             return BadRow(number, line, column, f"is not UTF-8 (byte {byte})", "save the file as UTF-8")
         return Row(number, line, record)
 

@@ -135,7 +135,7 @@ def audit_checks(project: Project) -> dg.AssetChecksDefinition:
     descriptions = {
         "shift": "A classifier cannot tell train from test posts by their text.",
         "balance": "Neither class holds nearly all labelled posts.",
-        "twins": "No training post stands in dev or test too.",
+        "cross_split_duplicates": "No training post is in dev or test too.",
     }
 
     @dg.multi_asset_check(
@@ -145,7 +145,7 @@ def audit_checks(project: Project) -> dg.AssetChecksDefinition:
     )
     def checks(context: dg.AssetCheckExecutionContext, audit: Audit) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
         majority = max(audit.positive_train, 1 - audit.positive_train)
-        twins = audit.twins_dev + audit.twins_test
+        shared = audit.cross_split_dev + audit.cross_split_test
         yield _result(
             "corpus_audit",
             "shift",
@@ -160,8 +160,10 @@ def audit_checks(project: Project) -> dg.AssetChecksDefinition:
         )
         yield _result(
             "corpus_audit",
-            "twins",
-            f"{audit.twins_dev} twins in dev, {audit.twins_test} in test" if twins else "",
+            "cross_split_duplicates",
+            f"{audit.cross_split_dev} training posts are in dev too, {audit.cross_split_test} in test"
+            if shared
+            else "",
             warn=True,
         )
 

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from polar_pipeline.corpus.release import release_folder
-from polar_pipeline.corpus.release import bundled_folder
+import pandas as pd
+
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.release import bundled_folder, release_folder
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, FoldSettings, Profile, load_profile
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import TaskCard, load_card
@@ -35,6 +38,11 @@ class Project:
     def data(self) -> Path:
         """The folder with train/, dev/ and test/. Raises InputError with the remedy when there is none."""
         return bundled_folder() if self.profile.data == "bundled" else release_folder(self.home, os.environ)
+
+    def posts(self, language: str, folds: FoldSettings | None = None) -> pd.DataFrame:
+        """The posts of one language with their folds; `folds` are the profile's unless given. Raises InputError."""
+        posts = read_posts(self.data, language, self.card)
+        return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
 
     def code_version(self, stage: str, *settings: str) -> str:
         """Short fingerprint of a stage's version, the task card, and the settings that its assets depend on."""

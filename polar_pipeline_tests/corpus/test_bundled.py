@@ -31,4 +31,4 @@ def test_it_can_be_read_folded_and_audited(language: str) -> None:
     folded = assign_folds(posts, FoldSettings(), seed=0)
     assert (folded[folded["fold"] >= 0].groupby("fold")["label"].nunique() == 2).all()
     found = audit(posts, language, CARD, seed=0)
-    assert (found.twins_dev, found.twins_test, found.repeated_ids, found.foreign_script) == (0, 0, 0, 0)
+    assert (found.cross_split_dev, found.cross_split_test, found.repeated_ids, found.foreign_script) == (0, 0, 0, 0)

@@ -17,8 +17,8 @@ PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
 @dataclass(frozen=True)
 class Findings:
     shift_auc: float = 0.7
-    twins_dev: int = 1
-    twins_test: int = 2
+    cross_split_dev: int = 1
+    cross_split_test: int = 2
     conflicting_groups: int = 3
     types_train: dict[str, int] = field(default_factory=lambda: {"political": 5, "gender": 0})
 

@@ -7,8 +7,6 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.corpus.audit import Audit, audit
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_values, split_table
 from polar_pipeline.defs.owners import OWNERS
 from polar_pipeline.defs.partitions import language_partitions
@@ -32,7 +30,7 @@ def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
     def raw_posts(context: StepContext, run: TrackedRun) -> pd.DataFrame:
         """The posts of one language: train, dev and test, validated, with folds; labels of test are never read here."""
         language = context.partition_key
-        posts = assign_folds(read_posts(project.data, language, card), profile.folds, profile.seed)
+        posts = project.posts(language)
         digest = training_fingerprint(posts, card)
         run.log(params={"folds": profile.folds.count, "fit_on": profile.folds.fit_on}, metrics={"posts": len(posts)})
         run.log_data(f"posts-{language}", digest)
@@ -43,7 +41,7 @@ def corpus_assets(project: Project) -> list[dg.AssetsDefinition]:
         **shared, kinds={"json"}, io_manager_key="audits", code_version=project.code_version("corpus", "folds")
     )
     def corpus_audit(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> Audit:
-        """What to know about a language's posts before trusting a score: duplicates, twins across splits, scripts, shift."""
+        """What to know about a language's posts before trusting a score: duplicates within and across splits, scripts, shift."""
         findings = audit(raw_posts, context.partition_key, card, profile.seed)
         metadata = audit_metadata(findings)
         run.log(metrics=metric_values(metadata))
