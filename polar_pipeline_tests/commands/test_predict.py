@@ -1,17 +1,55 @@
-"""`polar predict`: new posts get what the same posts get in the graph, and every mistake is one sentence."""
+"""`polar predict`: new posts get what the same posts get in the graph, in little memory; every mistake is one sentence."""
 
 import csv
 import io
+import os
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+import polar_pipeline
+from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
 from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.corpus.rows import BadRow, CsvFile
 from polar_pipeline_tests.conftest import polar
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home in which German was decided with the linear backbone of the demo alone, and the profile."""
+    folder = tmp_path_factory.mktemp("linear")
+    settings = yaml.safe_load((Path(polar_pipeline.__file__).parent / "profiles" / "demo.yaml").read_text())
+    settings["name"] = "linear"
+    settings["backbones"] = [entry for entry in settings["backbones"] if entry["kind"] == "linear"]
+    (folder / "linear.yaml").write_text(yaml.safe_dump(settings))
+    profile = str(folder / "linear.yaml")
+    polar(folder / "home", "run", "--language", "deu", "--profile", profile, "--jobs", "1")
+    return folder / "home", profile
+
+
+def predict(
+    linear: tuple[Path, str], posts: Path, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    home, profile = linear
+    return polar(home, "predict", str(posts), "--language", "deu", "--profile", profile, *arguments, check=check)
+
+
+def made_up(path: Path, count: int) -> Path:
+    words = "die der das und nicht wir politik regierung wahl heute immer nie geld leute volk medien gut".split()
+    rng = random.Random(1)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "text"])
+        writer.writerows([f"p{row}", " ".join(rng.choices(words, k=rng.randint(6, 24)))] for row in range(count))
+    return path
 
 
 @slow
