@@ -43,7 +43,7 @@ def predict(
 
 
 def made_up(path: Path, count: int) -> Path:
-    words = "die der das und nicht wir politik regierung wahl heute immer nie geld leute volk medien gut".split()
+    words = ["die", "das", "und", "nicht", "wir", "politik", "wahl", "heute", "immer", "nie", "geld", "leute", "gut"]
     rng = random.Random(1)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
