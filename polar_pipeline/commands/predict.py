@@ -1,6 +1,6 @@
-"""`polar predict`: a language's decision applied to a file of new posts, in batches, so that memory does not grow with the file.
+"""`polar predict`: a language's decision applied to a file of new posts, in batches of bounded memory.
 
-The file is read twice: first all of it is checked, so that nothing is written for a file with a bad row; then it is scored.
+The file is read twice: first all of it is checked, so that nothing is written for a file with a bad row; then scored.
 """
 
 import csv
@@ -47,7 +47,7 @@ class Post(NamedTuple):
 def predict_file(
     project: Project, code: str, path: Path, output: Path | None, skip_bad: bool = False, bad: Path | None = None
 ) -> int:
-    """Write id, label, probability, margin and review of the posts in the CSV at `path`, to stdout unless `output` is given.
+    """Write id, label, probability, margin and review of the posts in the CSV at `path`, to `output` or else stdout.
 
     With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the
     exit code. Raises InputError for what keeps the posts from being scored, before anything is written.
@@ -162,7 +162,7 @@ def _judged(decision: Decision, score: Scorer, batch: list[Post], label: str) ->
 
 
 def _write(output: Path | None, content: Iterable[bytes]) -> bool:
-    """Write `content` as it comes; a file appears at `output` once it is complete. Returns False if stdout was closed."""
+    """Write `content` as it comes; a file is at `output` once it is complete. Returns False if stdout was closed."""
 
     def write(path: Path) -> None:
         with path.open("wb") as file:

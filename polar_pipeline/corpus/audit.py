@@ -1,7 +1,7 @@
 """The audit: what to know about a language's posts before trusting a score on them.
 
-It counts and never changes a post: folds and curation decide what to do. Problems that make a file unusable are errors of
-reading (posts.py), not findings.
+It counts and never changes a post: folds and curation decide what to do. Problems that make a file unusable are
+errors of reading (posts.py), not findings.
 """
 
 import unicodedata
@@ -60,7 +60,7 @@ class Audit(Record):
 
 
 def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
-    """The findings about a posts table. Raises InputError for an unknown language, or too few posts to measure shift."""
+    """The findings about a posts table. Raises InputError for an unknown language or too few posts to measure shift."""
     train, dev, test = (posts[posts["split"] == split] for split in ("train", "dev", "test"))
     types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
     return Audit.model_validate(

@@ -1,7 +1,7 @@
-"""Downloading files of which the sha256 is known, with pooch: several at a time, each in place only once it is verified.
+"""Downloading files with pooch: several at a time, each in place only once its sha256 is verified.
 
-A fetch that was stopped goes on with the files that are missing. pooch does not continue inside a file: what had arrived of one
-(they have at most 4 MB) is fetched again. What does not belong here: which files there are, and from where (release.py).
+A fetch that was stopped goes on with the files that are missing. pooch does not continue inside a file: what had
+arrived of one (they have at most 4 MB) is fetched again. What does not belong here: which files there are (release.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -38,10 +38,10 @@ class RetryPolicy:
 def download(
     base: str, files: Mapping[str, str], target: Path, policy: RetryPolicy, on_file: Callable[[str], None]
 ) -> None:
-    """Fetch `files` (sha256 by path under `base`) into `target`, and call `on_file` with the path of each that is complete.
+    """Fetch `files` (sha256 by path under `base`) into `target`, and call `on_file` with each path once it is complete.
 
-    What was fetched stays when a file fails. Raises InputError that names its address and the remedy: not found, wrong
-    content in each attempt, or no answer.
+    Files that are complete stay when another fails. Raises InputError that names the address and the remedy: not found,
+    wrong content in each attempt, or no answer.
     """
     import pooch
 
@@ -86,7 +86,7 @@ def _fetch(fetcher: Any, name: str, send: "_Downloader") -> None:
 
 
 class _Downloader:
-    """What pooch calls to send one request. Connections are shared, and failures that may pass are retried by urllib3."""
+    """What pooch calls to fetch one file. Connections are shared, and urllib3 retries failures that may pass."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         import requests
@@ -104,7 +104,7 @@ class _Downloader:
             raise_on_status=False,
         )
         self._session = requests.Session()
-        self._session.headers["Accept-Encoding"] = "identity"  # so that a connection that drops is always noticed
+        self._session.headers["Accept-Encoding"] = "identity"  # Content-Length then shows whether anything is missing
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE, max_retries=retry))
 

@@ -1,4 +1,4 @@
-"""The organisers' release: its terms and checksums, how to fetch it and where it is; and the made-up corpus of the package.
+"""The organisers' release: its terms and checksums, how to fetch it, where it is; and the package's made-up corpus.
 
 What does not belong here: what is in the files (posts.py).
 """
@@ -16,8 +16,8 @@ from polar_pipeline.storage.home import Home
 if TYPE_CHECKING:
     from polar_pipeline.corpus.download import RetryPolicy
 
-# The address of train/, dev/ and test/, at the commit to which the checksums in `release.sha256` belong. If the organisers
-# move these folders, $POLAR_RELEASE_URL names the new address; the checksums show whether it is still the same release.
+# The address of train/, dev/ and test/, at the commit to which the checksums in `release.sha256` belong. If the
+# organisers move them, $POLAR_RELEASE_URL names the new address; the checksums show whether it is the same release.
 RELEASE_URL = "https://raw.githubusercontent.com/Polar-SemEval/data-public/43789fdb3464199e7480752f2ce521c697ce722f"
 SPLITS = ("train", "dev", "test")
 
@@ -45,8 +45,8 @@ def fetch_release(
 ) -> list[Path]:
     """Download the missing files of the release into `target` and return the paths of all its files, each verified.
 
-    `base_url` is $POLAR_RELEASE_URL or `RELEASE_URL` unless given, `files` (sha256 by path) the release's table; progress
-    goes to stderr, or as lines to `say`. Raises InputError that names the file or address and the remedy.
+    `base_url` is $POLAR_RELEASE_URL or `RELEASE_URL` unless given, `files` (sha256 by path) the release's table.
+    Progress goes to stderr, or as lines to `say`. Raises InputError that names the file or address and the remedy.
     """
     from filelock import FileLock, Timeout
 
@@ -120,7 +120,7 @@ def release_sha256(folder: Path, language: str) -> dict[str, str]:
 
 
 def bundled_folder() -> Path:
-    """The folder with train/, dev/ and test/ of the made-up corpus that the package has for a first run and for tests."""
+    """The folder with train/, dev/ and test/ of the made-up corpus, for a first run and for tests."""
     return Path(str(resources.files("polar_pipeline.corpus") / "bundled"))
 
 

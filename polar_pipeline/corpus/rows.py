@@ -18,7 +18,7 @@ from polar_pipeline.errors import InputError
 
 
 class Row(NamedTuple):
-    """A row that can be read: its number from 1 after the header, the line on which it starts, and a text per column."""
+    """A row that can be read: its number from 1 after the header, the line where it starts, and a text per column."""
 
     number: int
     line: int
@@ -115,7 +115,7 @@ class Rows(NamedTuple):
 
 
 def read_rows(path: Path) -> Rows:
-    """Every row of the CSV file at `path`. Raises InputError as `CsvFile` does, and for a bad row or a file without rows."""
+    """Every row of the CSV file at `path`. Raises InputError as `CsvFile`, for a bad row, and if there are none."""
     rows: list[Row] = []
     bad: list[BadRow] = []
     with CsvFile(path) as file:

@@ -1,7 +1,7 @@
 """Covariate shift without labels: how well a classifier tells train posts from test posts by their text alone.
 
 An AUC of 0.5 means that it cannot; near 1 means that test comes from another source, so that out-of-fold scores are too
-optimistic. This is a classifier two-sample test (Lopez-Paz & Oquab 2017). What does not belong here: what to do about it.
+optimistic. (A classifier two-sample test: Lopez-Paz & Oquab 2017.) What does not belong here: what to do about it.
 """
 
 import numpy as np
@@ -21,7 +21,8 @@ FEATURES = 2**17
 def shift_auc(train_texts: list[str], test_texts: list[str], seed: int) -> float:
     """Cross-validated AUC of a train-or-test classifier on character n-grams, the mean over folds. Deterministic.
 
-    Duplicates share a fold, so that a post with a duplicate on the other side is judged by a classifier that saw neither. Raises InputError when a side has fewer than two distinct posts.
+    Duplicates share a fold, so that a post with a duplicate on the other side is scored by a model that saw neither.
+    Raises InputError when a side has fewer than two distinct posts.
     """
     texts = [*_sample(train_texts, seed), *_sample(test_texts, seed + 1)]
     sides = np.repeat([0, 1], [min(len(train_texts), POSTS_PER_SIDE), min(len(test_texts), POSTS_PER_SIDE)])

@@ -1,4 +1,4 @@
-"""What a text alone says: whether it is blank, the key under which it counts as a duplicate, and the script it is written in."""
+"""What a text alone shows: whether it is blank, the key under which it counts as a duplicate, and its script."""
 
 import unicodedata
 
@@ -77,12 +77,12 @@ def _fold(text: str) -> str:
 
 
 def _strip(text: str) -> str:
-    # NFKC again: case folding decomposes some letters, and removed characters may have separated a letter from its accent
+    # NFKC again: case folding decomposes some letters, and a removed character may have separated letter and accent
     return unicodedata.normalize("NFKC", _NO_CONTENT.sub("", text))
 
 
 def _script_numbers(text: str) -> Ints:
-    """By code point, for the characters of `text`: the number of the letter's script from 1, or 0 if it is not a letter."""
+    """By code point, for the characters of `text`: the number of a letter's script from 1, or 0 for no letter."""
     alphabet = "".join(set(text))
     table = np.zeros(0x110000, dtype=np.int64)
     for letter in regex.findall(r"(?V1)[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", alphabet):

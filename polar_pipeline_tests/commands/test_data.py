@@ -85,9 +85,8 @@ def test_the_other_languages_are_shown_beside_a_broken_one(tmp_path: Path) -> No
     for split in ("train", "dev", "test"):
         write_csv(folder / split / "deu.csv", posts)
         write_csv(folder / split / "eng.csv", posts)
-    done = polar(
-        tmp_path / "home", "data", "check", "--profile", "cpu", "--language", "deu", "--language", "eng", check=False, POLAR_DATA_DIR=str(folder)
-    )  # fmt: skip
+    command = ["data", "check", "--profile", "cpu", "--language", "deu", "--language", "eng"]
+    done = polar(tmp_path / "home", *command, check=False, POLAR_DATA_DIR=str(folder))
     assert done.returncode == 2 and list(rows_of(done.stdout)) == ["deu"]
     assert "eng.csv: row 1 (line 2): column `id` is 'deu_0'" in done.stderr and "Traceback" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""`polar predict`: new posts get what the same posts get in the graph, in little memory; every mistake is one sentence."""
+"""`polar predict`: new posts get the graph's predictions, in little memory; every mistake is one sentence."""
 
 import csv
 import io
@@ -117,7 +117,10 @@ def test_what_was_not_decided_or_has_changed_is_refused(finished_home: Path, tmp
     assert done.returncode == 2 and "is not the one that was decided with" in done.stderr
 
 
-BAD = b'id,text\n1,gut\n2,\n3,a,b\n1,noch einmal\n,ohne id\n4,\xff\n5,"\xe2\x80\x8b"\n6,"offen\n7,"zwei\nZeilen"\n2,jetzt mit Text\n'
+BAD = (
+    b"id,text\n1,gut\n2,\n3,a,b\n1,noch einmal\n,ohne id\n4,\xff\n"
+    b'5,"\xe2\x80\x8b"\n6,"offen\n7,"zwei\nZeilen"\n2,jetzt mit Text\n'
+)
 LEFT_OUT = [
     ["2", "3", "text", "is empty"],
     ["3", "4", "", "has 3 fields where the header has 2"],

@@ -23,9 +23,9 @@ def test_plain_posts_have_nothing_odd() -> None:
     found = findings()
     assert (found.posts_train, found.posts_dev, found.posts_test) == (2, 1, 2)
     assert (found.positive_train, found.positive_dev) == (0.5, 1.0)
-    odd = {"duplicate_groups", "duplicate_rows", "conflicting_groups", "cross_split_dev", "cross_split_test", "repeated_ids",
-           "foreign_script", "secondary_script", "replacement_characters", "double_question_marks", "not_nfc",
-           "control_characters", "length_outliers"}  # fmt: skip
+    odd = {"duplicate_groups", "duplicate_rows", "conflicting_groups", "cross_split_dev", "cross_split_test",
+           "repeated_ids", "foreign_script", "secondary_script", "replacement_characters", "double_question_marks",
+           "not_nfc", "control_characters", "length_outliers"}  # fmt: skip
     assert found.model_dump(include=odd) == dict.fromkeys(odd, 0)
     assert found.cross_split_ids == found.repeated_id_examples == ()
     assert (found.length_min, found.length_median, found.length_max) == (12, 13.0, 16)
@@ -36,7 +36,8 @@ def test_duplicates_inside_train_and_those_that_disagree() -> None:
     found = findings(
         ("eng_11", "same", 0, "train"), ("eng_12", "SAME!", 0, "train"), ("eng_13", "s a m e", 0, "train"),
         ("eng_14", "other", 0, "train"), ("eng_15", "Other.", 1, "train"), ("eng_16", "@USER", 0, "train"),
-        ("eng_17", "@USER", 1, "train"), ("eng_18", "twice in test", None, "test"), ("eng_19", "twice in test", None, "test"),
+        ("eng_17", "@USER", 1, "train"),
+        ("eng_18", "twice in test", None, "test"), ("eng_19", "twice in test", None, "test"),
     )  # fmt: skip
     assert (found.duplicate_groups, found.duplicate_rows, found.conflicting_groups) == (2, 5, 1)
     assert (found.cross_split_dev, found.cross_split_test, found.cross_split_ids) == (0, 0, ())

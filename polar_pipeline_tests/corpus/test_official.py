@@ -74,7 +74,8 @@ KNOWN = {
     "hin": {"positive_train": 0.855, "secondary_script": 496, "foreign_script": 0},
     "khm": {"positive_train": 0.908},
     "pan": {"secondary_script": 0, "foreign_script": 6},
-    "swa": {"duplicate_groups": 187, "duplicate_rows": 378, "conflicting_groups": 54, "cross_split_dev": 15, "cross_split_test": 147},
+    "swa": {"duplicate_groups": 187, "duplicate_rows": 378, "conflicting_groups": 54,
+            "cross_split_dev": 15, "cross_split_test": 147},
     "tur": {"repeated_ids": 3, "cross_split_test": 4},
     "zho": {"replacement_characters": 297, "duplicate_rows": 0},
 }  # fmt: skip

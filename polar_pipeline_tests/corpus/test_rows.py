@@ -98,7 +98,8 @@ def test_a_column_that_stands_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (HEADER + b"1,a\n2,b,c\n3,d\n4\n", r": row 2 \(line 3\) has 3 fields where the header has 2: .* \(1 more such problem\)\."),
+        (HEADER + b"1,a\n2,b,c\n3,d\n4\n",
+         r": row 2 \(line 3\) has 3 fields where the header has 2: .* \(1 more such problem\)\."),
         (HEADER + b'1,"a\nb"\n2\n', r": row 2 \(line 4\) has 1 fields where the header has 2: .*line breaks\."),
     ],
 )  # fmt: skip
