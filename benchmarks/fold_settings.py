@@ -18,8 +18,6 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.defs.project import Project
@@ -35,7 +33,7 @@ def predictions(code: str, fit_on: str, final: str) -> pd.DataFrame:
     project = Project.load("cpu")
     folds = project.profile.folds.model_copy(update={"fit_on": fit_on})
     settings = project.profile.backbones[0].model_copy(update={"final": final})
-    posts = assign_folds(read_posts(project.data, code, project.card), folds, project.profile.seed)
+    posts = project.posts(code, folds)
     backbone = make_backbone(settings, project.profile)
     with tempfile.TemporaryDirectory() as folder:
         ref = backbone.train(code, posts, project.card, Path(folder), Progress())

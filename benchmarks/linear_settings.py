@@ -15,8 +15,6 @@ import numpy as np
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.defs.project import Project
 
@@ -35,7 +33,7 @@ def measure(code: str) -> list[float]:
     """Nested macro-F1 of one language under each change."""
     project = Project.load("cpu")
     profile = project.profile
-    posts = assign_folds(read_posts(project.data, code, project.card), profile.folds, profile.seed)
+    posts = project.posts(code)
     found = []
     for change in CHANGES.values():
         backbone = make_backbone(profile.backbones[0].model_copy(update=change), profile)

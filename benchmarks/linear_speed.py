@@ -27,8 +27,6 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.linear.backbone import ngram_kinds
 from polar_pipeline.backbones.linear.features import surface_features
 from polar_pipeline.backbones.linear.model import expand, fit_scaling, ngram_scale, weigh
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import LinearSettings
@@ -92,7 +90,7 @@ def compare(code: str, project: Project, root: Path) -> tuple[float, float]:
     """Seconds of ours and of the peer on one language; prints both, and the AUC of both scores."""
     settings = project.profile.backbones[0]
     backbone = make_backbone(settings, project.profile)
-    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
+    posts = project.posts(code)
     start = time.perf_counter()
     ours = backbone.score(code, backbone.train(code, posts, project.card, root, Progress()), posts, project.card, root)
     middle = time.perf_counter()

@@ -34,8 +34,6 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
-    from polar_pipeline.corpus.folds import assign_folds
-    from polar_pipeline.corpus.posts import read_posts
     from polar_pipeline.decision.ensemble import decide
     from polar_pipeline.decision.predictions import predict
     from polar_pipeline.defs.project import Project
@@ -49,7 +47,7 @@ def plain(profile: str, codes: list[str]) -> float:
         backbone = make_backbone(settings.backbones[0], settings)
 
         def one(code: str) -> object:
-            posts = assign_folds(read_posts(project.data, code, card), settings.folds, settings.seed)
+            posts = project.posts(code)
             findings = audit(posts, code, card, settings.seed)
             ref = backbone.train(code, posts, card, root, Progress())
             scores = backbone.score(code, ref, posts, card, root)

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from polar_pipeline.corpus.duplicates import normalise
-from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.text import normalise
 from polar_pipeline.curation.dedup import Duplicates, duplicates
 from polar_pipeline.curation.overlap import share_of_words, word_indices
 from polar_pipeline.defs.project import Project
@@ -39,7 +38,7 @@ DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60
 def our_generation(url: str, folder: Path) -> tuple[float, float, float]:
     """Requests and posts a second, and CPU milliseconds a request."""
     project = Project.load("cpu")
-    posts = assign_folds(read_posts(project.data, "deu", project.card), project.profile.folds, 0)
+    posts = project.posts("deu")
     settings = SynthesisSettings(
         source="endpoint", posts=OURS, base_url=url, concurrency=CONCURRENCY, timeout=10, max_dollars=None
     )

@@ -87,14 +87,20 @@ def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | 
 @click.option("--language", required=True, metavar="CODE", help="The posts' language.")
 @PROFILE
 @click.option("--output", type=click.Path(path_type=Path), help="Where the CSV goes; default: the terminal.")
-def predict(posts: Path, language: str, profile: str, output: Path | None) -> None:
+@click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and list them.")
+@click.option("--bad", type=click.Path(path_type=Path), help="With --skip-bad: a CSV of all rows that were left out.")
+def predict(posts: Path, language: str, profile: str, output: Path | None, skip_bad: bool, bad: Path | None) -> None:
     """Label new posts: a CSV file with the columns id and text."""
     from polar_pipeline.commands.predict import predict_file
     from polar_pipeline.defs.project import Project
 
+    if bad and not skip_bad:
+        raise click.UsageError("--bad needs --skip-bad, without which no row is left out.")
+    if bad and output and bad.resolve() == output.resolve():
+        raise click.UsageError("--bad and --output name the same file.")
     project = Project.load(profile)
     project.check_languages((language,))
-    sys.exit(predict_file(project, language, posts, output))
+    sys.exit(predict_file(project, language, posts, output, skip_bad, bad))
 
 
 @polar.command()

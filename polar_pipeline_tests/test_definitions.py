@@ -95,7 +95,7 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
         "deduped_posts:folds_of_parents",
         *(f"{name}_dev_probabilities:{check}" for name in ("linear", "tiny_gemma")
           for check in ("complete", "finite", "not_constant", "sound")),
-        "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:twins",
+        "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:cross_split_duplicates",
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.settings.profile import load_profile
 from polar_pipeline.settings.yaml_files import commented
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar

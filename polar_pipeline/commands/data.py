@@ -1,13 +1,47 @@
-"""`polar data`: fetch the release, and say what is in it."""
+"""`polar data check`: what is in the posts, as tables of 80 columns."""
+
+from pathlib import Path
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.corpus.audit import Audit, audit, audit_table
+from polar_pipeline.corpus.audit import Audit, audit
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+
+WIDTH = 80
+# by title: the headings of a table's columns, and the field of the audit that each shows
+TABLES: dict[str, dict[str, str]] = {
+    "Posts, shares of positives, duplicates, and how train and test differ": {
+        "language": "language",
+        "train": "posts_train",
+        "dev": "posts_dev",
+        "test": "posts_test",
+        "pos\ntrain": "positive_train",
+        "pos\ndev": "positive_dev",
+        "dup\nrows": "duplicate_rows",
+        "con-\nflicts": "conflicting_groups",
+        "also\nin dev": "cross_split_dev",
+        "also\nin test": "cross_split_test",
+        "same\nids": "repeated_ids",
+        "shift\nAUC": "shift_auc",
+    },
+    "Texts of all splits: scripts, characters and lengths": {
+        "language": "language",
+        "foreign\nscript": "foreign_script",
+        "second\nscript": "secondary_script",
+        "U+FFFD": "replacement_characters",
+        "??": "double_question_marks",
+        "not\nNFC": "not_nfc",
+        "control": "control_characters",
+        "median\nlength": "length_median",
+        "max\nlength": "length_max",
+        "odd\nlength": "length_outliers",
+    },
+}
 
 
 def check_data(project: Project, codes: list[str]) -> int:
@@ -22,18 +56,27 @@ def check_data(project: Project, codes: list[str]) -> int:
         except InputError as error:  # the next language may be fine; every problem is shown, and the exit code is 2
             problems.append(str(error))
     if audits:
-        _print(audit_table(audits), str(folder))
+        _print(audits, folder)
     for problem in problems:
         click.echo(f"polar: {problem}", err=True)
     return 2 if problems else 0
 
 
-def _print(rows: list[dict[str, object]], title: str) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "language" else "right")
-    for row in rows:
-        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-    # as wide as it needs: a table that is cut in a pipe or a narrow terminal hides what it is there to show
-    console = Console()
-    Console(width=max(console.width, 20 + sum(len(str(column)) + 3 for column in rows[0]))).print(table)
+def _print(audits: list[Audit], folder: Path) -> None:
+    click.echo(folder)
+    for title, columns in TABLES.items():
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
+        for heading, field in columns.items():
+            table.add_column(heading, justify="left" if field == "language" else "right", no_wrap=True)
+        for found in audits:
+            table.add_row(*(_cell(found, field) for field in columns.values()))
+        click.echo()
+        # wider only where numbers are so large: a number that is cut is worse than a long line
+        Console(width=max(WIDTH, Console(width=10_000).measure(table).maximum)).print(table)
+
+
+def _cell(found: Audit, field: str) -> str:
+    value = getattr(found, field)
+    if field.startswith("length"):
+        return str(int(value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,97 +1,227 @@
-"""`polar predict`: a language's decision applied to a file of new posts, each judged on its own."""
+"""`polar predict`: a language's decision applied to a file of new posts, in batches of bounded memory.
 
+The file is read twice: first all of it is checked, so that nothing is written for a file with a bad row; then scored.
+"""
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import click
+import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.corpus.rows import Rows, read_rows
+from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.corpus.progress import Advance, progress, to_stderr
+from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
+from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.decision.predictions import csv_bytes, predict_new
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.storage.files import write_atomic
-from polar_pipeline.storage.record import read_record
+from polar_pipeline.storage.files import write_atomic, write_atomic_with
+
+BATCH = 2048  # posts: a linear backbone needs about 25 kB for each while it counts n-grams
+SHOWN = 20  # bad rows on stderr; the file of --bad has all
+SECONDS_BETWEEN_LINES = 5.0
+
+Scorer = Callable[[list[str]], dict[str, Floats]]
 
 
-def predict_file(project: Project, code: str, path: Path, output: Path | None) -> int:
-    """Write id, label, probability, margin and review of the posts in the CSV at `path`. Returns the exit code."""
+class Post(NamedTuple):
+    """A post that can be scored."""
+
+    id: str
+    text: str
+
+
+def predict_file(
+    project: Project, code: str, path: Path, output: Path | None, skip_bad: bool = False, bad: Path | None = None
+) -> int:
+    """Write id, label, probability, margin and review of the posts in the CSV at `path`, to `output` or else stdout.
+
+    With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the
+    exit code. Raises InputError for what keeps the posts from being scored, before anything is written.
+    """
     decision = _decision(project, code)
-    posts = _posts(path)
-    judged = predict_new(decision, _logits(project, decision, posts["text"].tolist()))
-    label = project.card.label.column
-    table = pd.concat([posts[["id"]], judged.rename(columns={"prediction": label})], axis=1)
-    content = csv_bytes(table[["id", label, "probability", "margin", "review"]])
-    if output:
-        write_atomic(output, content)
-    else:
-        click.echo(content, nl=False)
+    score = _scorer(project, decision)
+    if output is not None and output.is_dir():
+        raise InputError(f"output {output} is a folder: name a file.")
+    with _open_posts(path) as file:
+        total = _check(file, skip_bad, bad)
+        review = 0
+
+        def content(advance: Advance) -> Iterator[bytes]:
+            nonlocal review
+            posts = (post for post in read_new_posts(file) if isinstance(post, Post))
+            header = True
+            while batch := list(islice(posts, BATCH)):
+                table = _judged(decision, score, batch, project.card.label.column)
+                review += int(table["review"].sum())
+                yield csv_bytes(table, header=header)
+                header = False
+                advance(len(batch), "")
+
+        # a bar between the rows that scroll by would be unreadable
+        say = to_stderr if output is None and sys.stdout.isatty() else None
+        with progress("posts", total, every=SECONDS_BETWEEN_LINES, say=say) as advance:
+            whole = _write(output, content(advance))
+    if not whole:
+        return 1
     estimate = decision.out_of_fold
     click.echo(
-        f"{len(table)} posts, {int(table['review'].sum())} for review; "
+        f"{total} posts, {review} for review; "
         f"out of fold this decision scores macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}].",
         err=True,
     )
     return 0
 
 
-def _decision(project: Project, code: str) -> Decision:
-    path = project.home.artifacts / "thresholds" / f"{code}.json"
-    run = f"run `polar run --language {code} --profile {project.profile.name}` first"
-    if not path.exists():
-        raise InputError(f"{code} has not been decided in {project.home.root}: {run}.")
-    decision = read_record(path, Decision)
-    if decision.profile_fingerprint != project.profile.fingerprint:
-        raise InputError(
-            f"the decision of {code} was made with other settings than profile {project.profile.name!r} has now: "
-            f"give the profile that it was made with, or {run}."
-        )
-    return decision
+def read_new_posts(file: CsvFile) -> Iterator[Post | BadRow]:
+    """Every row of a file with the columns id and text: the post, or what is wrong with the row.
+
+    Ids are compared by their 64-bit hashes, which needs less memory than the ids: two of 10^6 different ids are taken
+    for one with a probability of 3e-8.
+    """
+    ids, texts = (file.header.index(name) for name in ("id", "text"))
+    seen: set[int] = set()
+    for row in file.rows():
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        post = Post(row.fields[ids], row.fields[texts])
+        if is_blank(post.id):
+            yield BadRow(row.number, row.line, "id", "is empty", "correct it")
+        elif hash(post.id) in seen:
+            yield BadRow(row.number, row.line, "id", "is doubled, an earlier row has the same", "correct it")
+        elif is_blank(post.text):
+            yield BadRow(row.number, row.line, "text", "is empty", "correct it")
+        else:
+            seen.add(hash(post.id))
+            yield post
 
 
-def _posts(path: Path) -> pd.DataFrame:
-    """The id and text of every row. Raises InputError that names file, row and column."""
+def _open_posts(path: Path) -> CsvFile:
     if not path.exists():
         raise InputError(f"{path} does not exist: give a CSV file with the columns id and text.")
-    rows = read_rows(path)
-    missing = [name for name in ("id", "text") if name not in rows.frame]
-    if missing:
+    file = CsvFile(path)
+    if missing := [name for name in ("id", "text") if name not in file.header]:
         raise InputError(f"{path} lacks the column {' and '.join(missing)}: it should have id and text.")
-    _refuse(rows, "id", rows.frame["id"].duplicated() | (rows.frame["id"] == ""), "is empty or doubled")
-    _refuse(rows, "text", rows.frame["text"].str.strip() == "", "is empty")
-    return rows.frame[["id", "text"]].reset_index(drop=True)
+    return file
 
 
-def _refuse(rows: Rows, column: str, bad: "pd.Series[bool]", problem: str) -> None:
-    if bad.any():
-        first = int(bad.to_numpy().argmax()) + 1
-        raise InputError(f"{rows.place(first)}: `{column}` {problem}: correct it.")
+def _check(file: CsvFile, skip_bad: bool, bad: Path | None) -> int:
+    """The number of posts to score. Raises InputError for the first bad row unless they are skipped."""
+    total, found = 0, list[BadRow]()
+    for post in read_new_posts(file):
+        if isinstance(post, Post):
+            total += 1
+        elif skip_bad:
+            found.append(post)
+        else:
+            raise InputError(f"{str(refusal(file, post)).removesuffix('.')}, or leave out bad rows with --skip-bad.")
+    if bad is not None:
+        write_atomic(bad, _bad_rows_csv(found))
+    if not total and not found:
+        raise no_rows(file)
+    _list_bad(found)
+    if not total:
+        raise InputError(f"{file.path}: all {len(found)} rows are bad, none is left to score: correct them.")
+    return total
 
 
-def _logits(project: Project, decision: Decision, texts: list[str]) -> dict[str, Floats]:
-    """Logits of every member; one without weight is not asked, so that an imported one need not be able to answer."""
-    import numpy as np
+def _list_bad(found: list[BadRow]) -> None:
+    for row in found[:SHOWN]:
+        click.echo(f"left out: {row}", err=True)
+    if len(found) > SHOWN:
+        click.echo(f"left out: {len(found) - SHOWN} more bad rows", err=True)
 
+
+def _bad_rows_csv(found: list[BadRow]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "line", "column", "problem"])
+    writer.writerows([row.number, row.line, row.column, row.problem] for row in found)
+    return text.getvalue().encode("utf-8")
+
+
+def _judged(decision: Decision, score: Scorer, batch: list[Post], label: str) -> pd.DataFrame:
+    """The rows of the output for these posts."""
+    judged = predict_new(decision, score([post.text for post in batch])).rename(columns={"prediction": label})
+    judged.insert(0, "id", pd.Series([post.id for post in batch], dtype="str"))
+    return judged[["id", label, "probability", "margin", "review"]]
+
+
+def _write(output: Path | None, content: Iterable[bytes]) -> bool:
+    """Write `content` as it comes; a file is at `output` once it is complete. Returns False if stdout was closed."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.writelines(content)
+
+    if output is not None and output.exists() and (not output.is_file() or Path("/dev") in output.parents):
+        write(output)  # a device or a pipe, which nothing may be renamed to
+    elif output is not None:
+        write_atomic_with(output, write)
+    else:
+        try:
+            for piece in content:
+                click.echo(piece, nl=False)
+        except BrokenPipeError:  # as by `| head`
+            with suppress(OSError):
+                sys.stdout.close()
+            return False
+    return True
+
+
+def _scorer(project: Project, decision: Decision) -> Scorer:
+    """A function that gives the logits (texts,) of every member; models stay loaded between its calls.
+
+    A member without weight is not asked, so that an imported one need not be able to answer.
+    """
     settings = {entry.name: entry for entry in project.profile.backbones}
-    logits: dict[str, Floats] = {}
-    for member in decision.members:
-        if member.weight == 0:
-            logits[member.backbone] = np.zeros(len(texts))
-            continue
-        backbone = make_backbone(settings[member.backbone], project.profile)
-        ref = _adapter(project, decision, member.backbone)
-        root = project.home.artifacts / "adapters"
-        logits[member.backbone] = backbone.logits(decision.language, ref, texts, root, member.seeds)
-    return logits
+    bases = Bases()
+    asked = [
+        (
+            member,
+            make_backbone(settings[member.backbone], project.profile, bases),
+            _adapter(project, decision, member.backbone),
+        )
+        for member in decision.members
+        if member.weight != 0
+    ]
+    root = project.home.adapters
+
+    def score(texts: list[str]) -> dict[str, Floats]:
+        logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
+        for member, backbone, ref in asked:
+            logits[member.backbone] = backbone.logits(decision.language, ref, texts, root, member.seeds)
+        return logits
+
+    return score
+
+
+def _decision(project: Project, code: str) -> Decision:
+    """The language's decision. Raises InputError when there is none, or it is not current: why, and the remedy."""
+    lineage = Lineage(project)
+    lineage.require_current("thresholds", code)
+    found: Decision = lineage.read("thresholds", code)
+    return found
 
 
 def _adapter(project: Project, decision: Decision, name: str) -> AdapterRef:
-    path = project.home.artifacts / f"{name}_adapter" / f"{decision.language}.json"
-    ref = read_record(path, AdapterRef) if path.exists() else None
-    if ref is None or ref.sha256 != decision.adapters[name]:
+    """The adapter that the decision was made with. Raises InputError when the home has another one or none."""
+    ref: AdapterRef = Lineage(project).read(f"{name}_adapter", decision.language)
+    if ref.sha256 != decision.adapters[name]:
         raise InputError(
             f"the adapter {name} of {decision.language} is not the one that was decided with: "
             f"materialize thresholds for {decision.language} again."

@@ -1,13 +1,10 @@
 """`polar synth evaluate`: whether synthetic posts help, on the path that the assets take; and `retry`: useless answers once more."""
 
 import click
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.curation.review import Review, review
 from polar_pipeline.decision.augmentation import ShareResult
 from polar_pipeline.decision.gate import Gate, gate
@@ -33,7 +30,7 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     table, closing, empty = _table(), list[str](), 0
     try:
         for code in codes:
-            posts = _posts(project, code)
+            posts = project.posts(code)
             settings = profile.synthesis.of(code)
             made = make_posts(posts, code, project.card, settings, profile.seed, project.home.ledgers, _say)
             found = review(posts, made.posts, code, project.card, profile, project.home, _say)
@@ -90,10 +87,6 @@ def _closing(project: Project, code: str, made: Made, found: Review, decided: Ga
         return f"{posts}; no share up to {most:.0%} helps beyond the error, so train without them."
     best = next(result for result in decided.results if result.share == decided.share)
     return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
-
-
-def _posts(project: Project, code: str) -> pd.DataFrame:
-    return assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
 
 
 def _say(line: str) -> None:

@@ -9,8 +9,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.corpus.folds import assign_folds
-from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.curation.embedding import LOT, CachedEmbedder, make_embedder
 from polar_pipeline.curation.endpoint_embedding import API
 from polar_pipeline.curation.second_look import second_look_requests
@@ -81,7 +79,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
 
 def _row(project: Project, code: str) -> Row:
     settings = project.profile.synthesis.of(code)
-    posts = assign_folds(read_posts(project.data, code, project.card), project.profile.folds, project.profile.seed)
+    posts = project.posts(code)
     requests = _requests(project, code, posts)
     answers = read_answers(project.home.ledgers / f"{code}.jsonl")
     to_send = [request for request in requests if not answers.finished(request.key)]

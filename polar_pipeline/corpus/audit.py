@@ -1,7 +1,7 @@
 """The audit: what to know about a language's posts before trusting a score on them.
 
-It counts and never changes a post: what folds and curation do about a finding is theirs. Problems that make a file
-unusable are errors of reading (posts.py), not findings.
+It counts and never changes a post: folds and curation decide what to do. Problems that make a file unusable are
+errors of reading (posts.py), not findings.
 """
 
 import unicodedata
@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import regex
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
-from polar_pipeline.corpus.scripts import dominant_scripts
 from polar_pipeline.corpus.shift import shift_auc
+from polar_pipeline.corpus.text import dominant_scripts, duplicate_groups
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 
 EXAMPLES = 5
-# a length is odd when its logarithm is this many median absolute deviations from the median ...
+# a length is an outlier when its logarithm is this many median absolute deviations from the median ...
 ODD_DEVIATIONS = 5.0
-# ... which are taken as at least this, or in a corpus of nearly equal lengths every other length would be odd
+# ... with at least this deviation, or every other length would be an outlier where lengths are nearly equal
 SMALLEST_DEVIATION = 0.1
 
 # line breaks and tabs are part of posts
@@ -38,13 +37,13 @@ class Audit(Record):
     positive_train: float
     positive_dev: float
     types_train: dict[str, int]  # train posts with each auxiliary type that the language's files have
-    duplicate_groups: int  # in train: texts that several posts share once normalised
+    duplicate_groups: int  # in train: normalised texts that several posts have
     duplicate_rows: int  # in train: the posts of those groups
     conflicting_groups: int  # in train: those groups whose posts differ in label
-    twins_dev: int  # train posts whose normalised text stands in dev too
-    twins_test: int
-    twin_ids: tuple[str, ...]  # a few of those train posts
-    repeated_ids: int  # ids that stand in several splits
+    cross_split_dev: int  # train posts whose normalised text is in dev too
+    cross_split_test: int
+    cross_split_ids: tuple[str, ...]  # a few of those train posts
+    repeated_ids: int  # ids that are in several splits
     repeated_id_examples: tuple[str, ...]
     foreign_script: int  # most letters are of a script that the registry does not have for the language
     secondary_script: int  # most letters are of a registered script that is not the main one
@@ -61,7 +60,7 @@ class Audit(Record):
 
 
 def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
-    """Look at a language's posts table. Raises InputError when the language is not registered or too small to measure shift."""
+    """The findings about a posts table. Raises InputError for an unknown language or too few posts to measure shift."""
     train, dev, test = (posts[posts["split"] == split] for split in ("train", "dev", "test"))
     types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
     return Audit.model_validate(
@@ -83,38 +82,8 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
     )
 
 
-def audit_table(audits: list[Audit]) -> list[dict[str, object]]:
-    """One row per audit with short column names, the same columns in the same order for every language."""
-    return [
-        {
-            "language": found.language,
-            "train": found.posts_train,
-            "dev": found.posts_dev,
-            "test": found.posts_test,
-            "pos train": found.positive_train,
-            "pos dev": found.positive_dev,
-            "dup rows": found.duplicate_rows,
-            "conflicts": found.conflicting_groups,
-            "twins dev": found.twins_dev,
-            "twins test": found.twins_test,
-            "same ids": found.repeated_ids,
-            "foreign": found.foreign_script,
-            "2nd script": found.secondary_script,
-            "U+FFFD": found.replacement_characters,
-            "??": found.double_question_marks,
-            "not NFC": found.not_nfc,
-            "control": found.control_characters,
-            "median": int(found.length_median),
-            "max": found.length_max,
-            "odd length": found.length_outliers,
-            "shift AUC": found.shift_auc,
-        }
-        for found in audits
-    ]
-
-
 def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
-    """Groups inside train, and train posts with twins in dev or test. Columns used: id, text, label, split."""
+    """Duplicates within train, and train posts that are in dev or test too. Columns used: id, text, label, split."""
     rows = posts.assign(group=duplicate_groups(posts))
     train = rows[rows["split"] == "train"]
     groups = train.groupby("group")["label"].agg(["size", "nunique"])
@@ -124,9 +93,9 @@ def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
         "duplicate_groups": len(shared),
         "duplicate_rows": int(shared["size"].sum()),
         "conflicting_groups": int((shared["nunique"] > 1).sum()),
-        "twins_dev": int(in_dev.sum()),
-        "twins_test": int(in_test.sum()),
-        "twin_ids": tuple(train.loc[in_dev | in_test, "id"].head(EXAMPLES)),
+        "cross_split_dev": int(in_dev.sum()),
+        "cross_split_test": int(in_test.sum()),
+        "cross_split_ids": tuple(train.loc[in_dev | in_test, "id"].head(EXAMPLES)),
     }
 
 

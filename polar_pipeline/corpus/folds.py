@@ -1,23 +1,23 @@
-"""Folds: every labelled post is held out once, and posts that are the same are held out together.
+"""Folds: every labelled post is held out once, and duplicates are held out together.
 
-scikit-learn's StratifiedGroupKFold does the same job but needs 0.9 s for 7,000 posts; this needs hundredths of one,
-and is dealt by ids, so that the order of a file's rows changes nothing. What does not belong here: training.
+scikit-learn's StratifiedGroupKFold does the same but needs 0.9 s for 7,000 posts and depends on the order of rows; this
+needs hundredths of a second and sorts by id first. What does not belong here: training.
 """
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.decision import FoldSettings
 
 
 def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.DataFrame:
-    """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere (everywhere, with 0 folds).
+    """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere.
 
-    Folds are stratified by label, and posts that are the same once normalised share one. The same posts and seed give
-    the same folds in whatever order the rows come. Raises InputError when a class is too small for so many folds.
+    Folds are stratified by label, and duplicates share a fold. The same posts and seed give the same folds in any order
+    of rows. With 0 folds all rows have -1. Raises InputError when a class is too small for so many folds.
     """
     posts = posts.reset_index(drop=True)
     if settings.count == 0:
@@ -32,16 +32,17 @@ def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.D
 
 
 def scored_posts(posts: pd.DataFrame) -> pd.DataFrame:
-    """The posts that need scores: all; where there are no folds, those outside train, whose scores nobody would look at."""
+    """The posts that need scores: all, or those outside train where there are no folds."""
     return posts if (posts["fold"] >= 0).any() else posts[posts["split"] != "train"]
 
 
 def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
-    """The fold of each row: groups whole, both classes spread evenly. `groups` are 0..g-1, `labels` 0/1, both (n,).
+    """The fold of each row, int64 (n,): groups whole, both classes spread evenly.
 
-    Groups are dealt in a random order, first those with both labels, then larger before smaller, each to the fold that
-    has least of its classes. When each class is in at least `count` groups, each fold gets both: mixed groups go to empty
-    folds while there are any, and a pure one goes to a fold without its class while there is any.
+    `groups` are 0..g-1 and `labels` 0/1, both int64 (n,). Groups with both labels come first, then larger before
+    smaller, else in random order; each goes to the fold that has least of its classes. When each class is in at least
+    `count` groups, each fold gets both: mixed groups go to empty folds, and others to a fold without their class, while
+    there are any.
     """
     cells = np.zeros((groups.max() + 1, 2))
     np.add.at(cells, (groups, labels), 1)

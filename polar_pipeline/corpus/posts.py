@@ -1,17 +1,18 @@
 """The posts table: read from the files of a release, checked, and the same for every stage that follows.
 
-Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds are
-assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here), then one
-Int8 column per auxiliary label of the task card. What does not belong here: labels of test, which `report.gold_labels` reads.
+Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds
+are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and
+one Int8 column per auxiliary label of the task card. What does not belong here: labels of test (report/gold_labels.py).
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import bare
+from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.rows import Rows, and_more, read_rows
-from polar_pipeline.corpus.schema import LABELS, SPLITS, enforce, file_schema, table_schema
+from polar_pipeline.corpus.schema import LABELS, enforce, file_schema, table_schema
+from polar_pipeline.corpus.text import bare
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
 
@@ -24,8 +25,8 @@ SHORTEST_CANARY = 8
 def read_posts(folder: Path, language: str, card: TaskCard) -> pd.DataFrame:
     """The posts of one language: train, dev and test, each in the order of its file.
 
-    Labels of test are never read, whatever its file holds. Raises InputError that names file, row and column when a file
-    is missing or wrong, and when a train or dev text holds a canary of the card or of the test file.
+    Labels of test are never read, whatever its file contains. Raises InputError that names file, row and column when a
+    file is missing or wrong, and when a train or dev text contains a canary of the card or of the test file.
     """
     files = {split: read_rows(folder / split / f"{language}.csv") for split in SPLITS}
     posts = pd.concat([_posts(rows, language, split, card) for split, rows in files.items()], ignore_index=True)
@@ -39,7 +40,7 @@ def read_split(path: Path, language: str, split: str, card: TaskCard) -> pd.Data
 
 
 def check_posts(frame: pd.DataFrame, card: TaskCard) -> None:
-    """Raise InputError if `frame` is not a posts table: columns, types, values, ids once per split, test without labels."""
+    """Raise InputError if `frame` is not a posts table: columns, types, values, ids once per split, no test labels."""
     rows = frame.reset_index(drop=True)
 
     def place(row: int) -> str:
@@ -49,7 +50,7 @@ def check_posts(frame: pd.DataFrame, card: TaskCard) -> None:
 
 
 def refuse_canaries(posts: pd.DataFrame, card: TaskCard) -> None:
-    """Raise InputError if a train or dev text holds one of the card's canaries, in whatever case, spacing or dashes."""
+    """Raise InputError if a train or dev text contains a canary of the card, in whatever case, spacing or dashes."""
     marks = [mark for mark in map(bare, card.canaries) if mark]
     fitted = posts[posts["split"] != "test"]
     found = [
@@ -60,7 +61,7 @@ def refuse_canaries(posts: pd.DataFrame, card: TaskCard) -> None:
     if found:
         post_id, split = found[0]
         raise InputError(
-            f"post {post_id} of {split} holds a canary, the mark of texts that must never be trained on: "
+            f"post {post_id} of {split} contains a canary, the mark of texts that must never be trained on: "
             f"remove the post{and_more(len(found) - 1)}."
         )
 

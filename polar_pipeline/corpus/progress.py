@@ -1,88 +1,78 @@
-"""How a download shows itself: a bar on a terminal, else a line per file; both with the rate and an estimate."""
+"""Progress of long steps on stderr: a bar in a terminal, lines elsewhere; both with the rate and the time left."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from polar_pipeline.corpus.download import Watch
-
-if TYPE_CHECKING:
-    from rich import progress
+Advance = Callable[[int, str], None]  # how many units were done, and which ("" for no name)
 
 
 @contextmanager
-def watching(total: int, report: Callable[[str], None]) -> Iterator[Watch]:
-    """A watch over `total` files: rich's bar when `report` is print on a terminal, else lines given to `report`."""
-    if report is not print or not sys.stdout.isatty():
-        yield Lines(total, report)
-        return
-    from rich import progress
+def progress(unit: str, total: int, every: float = 0.0, say: Callable[[str], None] | None = None) -> Iterator[Advance]:
+    """Give a function that counts towards `total` of `unit` (a plural noun).
 
-    bar = progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("files, {task.fields[rate]}, left"),
-        progress.TimeRemainingColumn(),
+    A bar if stderr is a terminal and `say` is not given; else lines to `say` or stderr, at least `every` seconds apart.
+    """
+    if say is None and sys.stderr.isatty():
+        with _bar(unit, total) as advance:
+            yield advance
+    else:
+        yield _Lines(unit, total, every, say or to_stderr)
+
+
+@contextmanager
+def _bar(unit: str, total: int) -> Iterator[Advance]:
+    from rich import progress as rich
+    from rich.console import Console
+
+    started, done = time.perf_counter(), 0
+    bar = rich.Progress(
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn(f"{unit}, {{task.fields[rate]}}, left"),
+        rich.TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
+
+    def advance(count: int, _: str) -> None:
+        nonlocal done
+        done += count
+        bar.update(task, advance=count, rate=_rate(done, time.perf_counter() - started, unit))
+
     with bar:
-        yield Bar(bar, bar.add_task("fetching", total=total, rate=""))
+        task = bar.add_task("", total=total, rate="")
+        yield advance
 
 
-class Meter:
-    """Bytes so far, and how fast they come."""
+class _Lines:
+    """Lines such as `train/amh.csv: 2 of 66 files, 5.1 files/s, about 13 s left`."""
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._bytes = 0
+    def __init__(self, unit: str, total: int, every: float, say: Callable[[str], None]) -> None:
+        self._unit, self._total, self._every, self._say = unit, total, every, say
+        self._started = self._said = time.perf_counter()
+        self._done = 0
 
-    def add(self, count: int) -> None:
-        """So many bytes more."""
-        self._bytes += count
-
-    @property
-    def seconds(self) -> float:
-        """Time since the beginning; above 0."""
-        return max(time.perf_counter() - self._started, 1e-9)
-
-    def __str__(self) -> str:
-        """Megabytes, and megabytes a second."""
-        return f"{self._bytes / 1e6:.1f} MB, {self._bytes / 1e6 / self.seconds:.1f} MB/s"
-
-
-class Lines:
-    """One line per file, for logs and pipes."""
-
-    def __init__(self, total: int, report: Callable[[str], None]) -> None:
-        self._total, self._report = total, report
-        self._meter, self._done = Meter(), 0
-
-    def on_bytes(self, count: int) -> None:
-        """Count them."""
-        self._meter.add(count)
-
-    def on_file(self, path: Path) -> None:
-        """Say which file it was, how many there are, the rate, and the time left if the others are like these."""
-        self._done += 1
-        left = self._meter.seconds / self._done * (self._total - self._done)
+    def __call__(self, count: int, name: str) -> None:
+        self._done += count
+        now = time.perf_counter()
+        if now - self._said < self._every:
+            return
+        self._said, seconds = now, now - self._started
+        left = seconds / self._done * (self._total - self._done)
         estimate = f", about {left:.0f} s left" if self._done < self._total else ""
-        self._report(f"[{self._done}/{self._total}] {path.parent.name}/{path.name}  ({self._meter}{estimate})")
+        place = f"{name}: " if name else ""
+        rate = _rate(self._done, seconds, self._unit)
+        self._say(f"{place}{self._done:,} of {self._total:,} {self._unit}, {rate}{estimate}")
 
 
-class Bar:
-    """A bar of files with the rate in bytes."""
+def _rate(done: int, seconds: float, unit: str) -> str:
+    rate = done / max(seconds, 1e-9)
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
 
-    def __init__(self, bar: "progress.Progress", task: "progress.TaskID") -> None:
-        self._bar, self._task, self._meter = bar, task, Meter()
 
-    def on_bytes(self, count: int) -> None:
-        """Show the rate."""
-        self._meter.add(count)
-        self._bar.update(self._task, rate=str(self._meter))
-
-    def on_file(self, path: Path) -> None:  # noqa: ARG002 - the bar shows how many, not which
-        """Move on by one."""
-        self._bar.advance(self._task)
+def to_stderr(line: str) -> None:
+    """A line for a person, whatever stdout is used for."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,109 +1,146 @@
-"""Reading a CSV file as it is: every field a text, every row with its number and line, or one sentence about what is broken.
+"""Reading a CSV file row by row: every field is a text, and every row is good or says what is wrong with it.
 
-What does not belong here: what the columns mean (schema.py) and what becomes of them (posts.py).
+Memory does not grow with the file. What does not belong here: what the columns mean (schema.py).
 """
 
 import csv
 import io
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, TextIO
 
 import pandas as pd
 
 from polar_pipeline.errors import InputError
 
 
+class Row(NamedTuple):
+    """A row that can be read: its number from 1 after the header, the line where it starts, and a text per column."""
+
+    number: int
+    line: int
+    fields: list[str]
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used. `column` is empty when the row as a whole is wrong."""
+
+    number: int
+    line: int
+    column: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Place and problem, without the remedy."""
+        return f"row {self.number} (line {self.line}){f': `{self.column}`' if self.column else ''} {self.problem}"
+
+
+class CsvFile:
+    """A CSV file in UTF-8, with or without a byte order mark; blank lines between rows are skipped.
+
+    Nothing is interpreted: "NA" stays a text, line breaks inside quotes stay as they are, an empty field is "".
+    A pipe is copied to a temporary file, so that rows can be read more than once. Close it, or use it in a `with`.
+    Raises InputError when the file does not exist, cannot be read, or has no usable header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = io.TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="")
+        try:
+            self.header = self._read_header()
+        except InputError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "CsvFile":
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """All rows, from the first on each time that it is called.
+
+        Where quotes do not match, one line is the bad row, and reading goes on with the next line.
+        """
+        self._file.seek(0)
+        records = _records(self._file)
+        next(records)
+        for number, (line, record) in enumerate(records, start=1):
+            yield self._checked(number, line, record)
+
+    def _read_header(self) -> list[str]:
+        _, header = next(_records(self._file), (1, []))
+        if isinstance(header, csv.Error):
+            raise InputError(f"{self.path}: the header is not properly quoted ({header}): close every quote.")
+        if not header:
+            raise InputError(f"{self.path} is empty: it should have a header line and one row per post.")
+        if bad := _undecodable("".join(header)):
+            raise InputError(f"{self.path}: the header is not UTF-8 (byte {bad}): save the file as UTF-8.")
+        if twice := sorted({column for column in header if header.count(column) > 1}):
+            raise InputError(f"{self.path}: column `{twice[0]}` is in the header twice: remove or rename one of them.")
+        return header
+
+    def _checked(self, number: int, line: int, record: list[str] | csv.Error) -> Row | BadRow:
+        if isinstance(record, csv.Error):
+            remedy = "close every quote, and double the quotes inside a quoted field"
+            return BadRow(number, line, "", f"is not properly quoted ({record})", remedy)
+        if len(record) != len(self.header):
+            problem = f"has {len(record)} fields where the header has {len(self.header)}"
+            remedy = "put quotes around texts that contain commas, quotes or line breaks"
+            return BadRow(number, line, "", problem, remedy)
+        if _undecodable("".join(record)):
+            cells = zip(self.header, record, strict=True)
+            column, byte = next((name, bad) for name, field in cells if (bad := _undecodable(field)))
+            return BadRow(number, line, column, f"is not UTF-8 (byte {byte})", "save the file as UTF-8")
+        return Row(number, line, record)
+
+
 class Rows(NamedTuple):
-    """A CSV file. `frame` holds texts, indexed by row number from 1 after the header; `lines` where each row starts."""
+    """A CSV file as a whole. `frame` holds texts, indexed by row number from 1; `lines` has the line of each row."""
 
     path: Path
     frame: pd.DataFrame
     lines: list[int]
 
     def place(self, row: int) -> str:
-        """Where a row stands, for messages: file, row, and the physical line, which line breaks in quotes move apart."""
-        return _place(self.path, row, self.lines[row - 1])
+        """Where a row is, for messages: file, row, and line, which differ where there are line breaks in quotes."""
+        return f"{self.path}: row {row} (line {self.lines[row - 1]})"
 
 
 def read_rows(path: Path) -> Rows:
-    """Every row of the CSV file at `path`: UTF-8, with or without a BOM; blank lines between rows are passed over.
-
-    Nothing is interpreted: "NA" stays a text, line breaks inside quotes stay as they are, an empty field is "".
-    Raises InputError when there is no such file, no row in it, or a row that cannot be read.
-    """
-    header, records, lines = _parse(path, _decode(path, _content(path)))
-    if not header:
-        raise InputError(f"{path} is empty: it should hold a header line and one row per post.")
-    if twice := sorted({column for column in header if header.count(column) > 1}):
-        raise InputError(f"{path}: column `{twice[0]}` stands twice in the header: remove or rename one of them.")
-    if not records:
-        raise InputError(f"{path} holds a header and no row: it should hold one row per post.")
-    index = pd.RangeIndex(1, len(records) + 1)
-    return Rows(path, pd.DataFrame(records, columns=header, index=index, dtype="str"), lines)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist: run `polar data fetch`, or set POLAR_DATA_DIR to a folder with train/, dev/ and test/."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give a readable CSV file.") from None
+    """Every row of the CSV file at `path`. Raises InputError as `CsvFile`, for a bad row, and if there are none."""
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    with CsvFile(path) as file:
+        for row in file.rows():
+            if isinstance(row, BadRow):
+                bad.append(row)
+            else:
+                rows.append(row)
+        if bad:
+            raise refusal(file, bad[0], len(bad) - 1)
+        if not rows:
+            raise no_rows(file)
+        index = pd.RangeIndex(1, len(rows) + 1)
+        frame = pd.DataFrame([row.fields for row in rows], columns=file.header, index=index, dtype="str")
+    return Rows(path, frame, [row.line for row in rows])
 
 
-def _decode(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        # with something in the byte's place, so that a byte that opens a row counts as that row's
-        readable = content[: error.start].decode("utf-8").removeprefix("\ufeff") + "?"
-        before = io.StringIO(readable, newline="")
-        row = max(sum(1 for record in csv.reader(before) if record) - 1, 0)
-        line = content.count(b"\n", 0, error.start) + 1
-        place = f"row {row} (line {line})" if row else "the header"
-        raise InputError(
-            f"{path}: {place} is not UTF-8 at byte {error.start} of the file (0x{content[error.start]:02x}): save the file as UTF-8."
-        ) from None
+def refusal(file: CsvFile, bad: BadRow, more: int = 0) -> InputError:
+    """The error about a bad row, which mentions how many more there are."""
+    return InputError(f"{file.path}: {bad}: {bad.remedy}{and_more(more)}.")
 
 
-def _parse(path: Path, text: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows, and the line on which each row starts; rows of another length than the header's are an error."""
-    # strict: without it a quote that is never closed would swallow the rest of the file as one text
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    records: list[list[str]] = []
-    lines: list[int] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{_place(path, len(records) + 1, line)} is not properly quoted ({error}): "
-                "close every quote, and double the quotes inside a quoted field."
-            ) from None
-        if record is None:
-            break
-        if not header:
-            header = record
-        elif record:
-            records.append(record)
-            lines.append(line)
-    _refuse_ragged(path, header, records, lines)
-    return header, records, lines
-
-
-def _refuse_ragged(path: Path, header: list[str], records: list[list[str]], lines: list[int]) -> None:
-    ragged = [number for number, record in enumerate(records, start=1) if len(record) != len(header)]
-    if not ragged:
-        return
-    first = ragged[0]
-    raise InputError(
-        f"{_place(path, first, lines[first - 1])} has {len(records[first - 1])} fields where the header has {len(header)}: "
-        f"put quotes around texts that contain commas, quotes or line breaks{and_more(len(ragged) - 1)}."
-    )
+def no_rows(file: CsvFile) -> InputError:
+    """The error about a file that ends after its header."""
+    return InputError(f"{file.path} has a header and no row: it should have one row per post.")
 
 
 def and_more(count: int) -> str:
@@ -111,5 +148,74 @@ def and_more(count: int) -> str:
     return f" ({count} more such problem{'s' if count > 1 else ''})" if count else ""
 
 
-def _place(path: Path, row: int, line: int) -> str:
-    return f"{path}: row {row} (line {line})"
+def _opened(path: Path) -> BinaryIO:
+    try:
+        file: BinaryIO = path.open("rb")
+    except FileNotFoundError:
+        remedy = "run `polar data fetch`, or set POLAR_DATA_DIR to a folder with train/, dev/ and test/"
+        raise InputError(f"{path} does not exist: {remedy}.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give a readable CSV file.") from None
+    if file.seekable():
+        return file
+    copy: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the CsvFile
+    with file:
+        shutil.copyfileobj(file, copy)
+    copy.seek(0)
+    return copy
+
+
+class _Lines:
+    """The lines of a file, counted; the lines after the first of an unreadable record can be given back."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._ahead: deque[str] = deque()
+        self._taken: list[str] = []
+        self.count = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._ahead.popleft() if self._ahead else next(self._file)
+        self._taken.append(line)
+        self.count += 1
+        return line
+
+    def start_record(self) -> None:
+        self._taken.clear()
+
+    def keep_first_only(self) -> None:
+        given_back = self._taken[1:]
+        self._ahead.extendleft(reversed(given_back))
+        self.count -= len(given_back)
+
+
+def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Each record that is not blank, or what is wrong with its quotes, and the line on which it starts."""
+    lines = _Lines(file)
+    # strict: without it a quote that is never closed would make one text of the rest of the file
+    reader = csv.reader(lines, strict=True)
+    while True:
+        lines.start_record()
+        line = lines.count + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines.keep_first_only()
+            yield line, error
+            continue
+        if record:
+            yield line, record
+
+
+def _undecodable(text: str) -> str:
+    """The first byte of `text` that was not UTF-8 (as 0xff), or "". Such bytes were decoded as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"0x{ord(text[error.start]) - 0xDC00:02x}"
+    return ""

@@ -1,4 +1,4 @@
-"""The two schemas of posts, as files have them and as a table in memory, and how a breach becomes one sentence.
+"""The two schemas of posts, in files and as a table in memory, and how a violation becomes one sentence.
 
 What does not belong here: reading files (rows.py) and making the table (posts.py).
 """
@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.rows import and_more
+from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
-SPLITS = ("train", "dev", "test")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "": None}
 VALUE_WIDTH = 60
 
 
 def file_schema(language: str, card: TaskCard, labels: bool, required: bool) -> "pa.DataFrameSchema":
-    """What a file of one language should hold, all columns as texts; columns that are not named here are ignored.
+    """What a file of one language should contain, all columns as texts; columns that are not named here are ignored.
 
-    `labels` says whether label columns are looked at, `required` whether each post needs its label; auxiliary labels
-    may always be empty, and their columns may be absent.
+    `labels` says whether label columns are checked, `required` whether each post needs its label; auxiliary labels may
+    always be empty, and their columns may be absent.
     """
     import pandera.pandas as pa
 
@@ -32,7 +33,8 @@ def file_schema(language: str, card: TaskCard, labels: bool, required: bool) -> 
     given = pa.Check(lambda cells: cells.str.strip() != "", error="which should be 0 or 1: label the post or remove it")
     own = pa.Check(
         lambda ids: ids.str.startswith(f"{language}_") & (ids.str.len() > len(language) + 1),
-        error=f"which should start with `{language}_` and go on: correct the id, or move the post to its language's file",
+        error=f"which should start with `{language}_` and go on: "
+        "correct the id, or move the post to its language's file",
     )
     once = pa.Check(
         lambda ids: ~ids.duplicated(), error="which an earlier row has too: give each post an id of its own"
@@ -45,7 +47,7 @@ def file_schema(language: str, card: TaskCard, labels: bool, required: bool) -> 
 
 
 def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
-    """What the posts table should hold; later stages may add columns."""
+    """What the posts table should contain; later stages may add columns."""
     import pandera.pandas as pa
 
     label = pa.Column("Int8", pa.Check.isin([0, 1], error="which should be 0 or 1"), nullable=True)
@@ -61,7 +63,7 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
     }
     rules = [
         pa.Check(
-            lambda posts: ~posts.duplicated(["split", "id"]), error="its id stands in an earlier row of its split"
+            lambda posts: ~posts.duplicated(["split", "id"]), error="its id is in an earlier row of its split too"
         ),
         pa.Check(
             lambda posts: posts["split"].eq("test") | posts["label"].notna(),
@@ -82,7 +84,7 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
 def enforce(schema: "pa.DataFrameSchema", frame: pd.DataFrame, what: str, place: Callable[[int], str]) -> None:
     """Raise InputError about the first row of `frame` that breaks `schema`, with the number of further problems.
 
-    `what` names the whole (a file, a table), `place` says where the row with a given index stands.
+    `what` names the whole (a file, a table), `place` says where the row with a given index is.
     """
     import pandera.pandas as pa
 
@@ -98,12 +100,12 @@ def _not_blank() -> "pa.Check":
     import pandera.pandas as pa
 
     return pa.Check(
-        lambda texts: texts.str.strip() != "", error="which should hold a text: write one or remove the row"
+        lambda texts: ~texts.map(is_blank).astype(bool), error="which should be a text: write one or remove the row"
     )
 
 
 def _problems(cases: pd.DataFrame) -> pd.DataFrame:
-    """Breaches in the order in which a reader meets them: whole columns first, then row by row; each once."""
+    """Violations in the order of the file: whole columns first, then row by row; each once."""
     # a rule about rows that cannot be computed without a missing column is no problem of its own
     stuck = (
         cases["schema_context"].eq("DataFrameSchema") & cases["index"].isna() & cases["check"].ne("column_in_dataframe")

@@ -1,19 +1,19 @@
 """Covariate shift without labels: how well a classifier tells train posts from test posts by their text alone.
 
-An AUC of 0.5 means that it cannot; near 1 means that test comes from elsewhere, so that out-of-fold scores promise too
-much. (Known as a classifier two-sample test: Lopez-Paz & Oquab 2017.) What does not belong here: what to do about it.
+An AUC of 0.5 means that it cannot; near 1 means that test comes from another source, so that out-of-fold scores are too
+optimistic. (A classifier two-sample test: Lopez-Paz & Oquab 2017.) What does not belong here: what to do about it.
 """
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import deal
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints, auc
 
 FOLDS = 5
-# posts of each side that are looked at: enough for a standard error of about 0.01, and a second on one core
+# posts of each side that are used: enough for a standard error of about 0.01, and a second on one core
 POSTS_PER_SIDE = 1500
 FEATURES = 2**17
 
@@ -21,8 +21,8 @@ FEATURES = 2**17
 def shift_auc(train_texts: list[str], test_texts: list[str], seed: int) -> float:
     """Cross-validated AUC of a train-or-test classifier on character n-grams, the mean over folds. Deterministic.
 
-    Texts that are the same once normalised share a fold, so that a post with a twin on the other side is judged by
-    others. Raises InputError when a side has fewer than two distinct posts.
+    Duplicates share a fold, so that a post with a duplicate on the other side is scored by a model that saw neither.
+    Raises InputError when a side has fewer than two distinct posts.
     """
     texts = [*_sample(train_texts, seed), *_sample(test_texts, seed + 1)]
     sides = np.repeat([0, 1], [min(len(train_texts), POSTS_PER_SIDE), min(len(test_texts), POSTS_PER_SIDE)])
@@ -30,7 +30,8 @@ def shift_auc(train_texts: list[str], test_texts: list[str], seed: int) -> float
     distinct = [len(np.unique(groups[sides == side])) for side in (0, 1)]
     if min(distinct) < 2:
         raise InputError(
-            f"shift is measured between two sides of at least 2 distinct posts, not {distinct[0]} in train and {distinct[1]} in test: add posts."
+            "shift is measured between two sides of at least 2 distinct posts, "
+            f"not {distinct[0]} in train and {distinct[1]} in test: add posts."
         )
     folds = deal(groups, sides, min(FOLDS, *distinct), seed)
     return _cross_validated_auc(texts, sides, folds)
@@ -40,7 +41,7 @@ def _cross_validated_auc(texts: list[str], sides: Ints, folds: Ints) -> float:
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.linear_model import LogisticRegression
 
-    # counted with both sides' document frequencies: unlabelled text is all there is to know, and it is known
+    # document frequencies of both sides: unlabelled text may be used
     counts = HashingVectorizer(
         analyzer="char_wb", ngram_range=(2, 4), n_features=FEATURES, alternate_sign=False, norm=None
     ).transform(texts)
@@ -48,7 +49,7 @@ def _cross_validated_auc(texts: list[str], sides: Ints, folds: Ints) -> float:
     values = []
     for fold in np.unique(folds):
         held_out = folds == fold
-        # a loose tolerance moves no third decimal of the AUC and saves a third of the time
+        # a loose tolerance changes the AUC by less than 0.001 and saves a third of the time
         model = LogisticRegression(solver="liblinear", random_state=0, tol=1e-2).fit(
             features[~held_out], sides[~held_out]
         )

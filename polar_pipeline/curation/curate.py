@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polar_pipeline.corpus.duplicates import duplicate_groups, normalise
 from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.corpus.text import duplicate_groups, normalise
 from polar_pipeline.curation.cleaning import clean_replies
 from polar_pipeline.curation.dedup import COSINE, TEXT, WORDS, duplicates
 from polar_pipeline.curation.embedding import Embedder

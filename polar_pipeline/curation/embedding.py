@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from polar_pipeline.corpus.duplicates import normalise
+from polar_pipeline.corpus.text import normalise
 from polar_pipeline.curation.endpoint_embedding import API, EndpointEmbedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats

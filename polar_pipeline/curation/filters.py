@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.cleaning import has_markup
 from polar_pipeline.curation.labels import told_label
 from polar_pipeline.curation.language import Accepted, accepted, foreign, surplus

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.letters import Letters
 from polar_pipeline.curation.words import Words
 from polar_pipeline.task.languages import Language

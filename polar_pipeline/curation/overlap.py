@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import regex
 
-from polar_pipeline.corpus.scripts import UNSPACED
+from polar_pipeline.corpus.text import UNSPACED
 
 _UNSPACED = "".join(rf"\p{{Script={name}}}" for name in UNSPACED)
 _RUN = regex.compile(rf"[{_UNSPACED}]+")

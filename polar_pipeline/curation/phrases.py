@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import regex
 import yaml
 
-from polar_pipeline.corpus.scripts import UNSPACED
+from polar_pipeline.corpus.text import UNSPACED
 
 EVERYWHERE = "eng"  # models fall back to English in whatever language they are asked to write
 _LETTER = r"[\p{L}\p{M}\p{N}]"

@@ -7,8 +7,8 @@ What does not belong here: applying a decision, which is `predictions`.
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import deal, scored_posts
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.decision.contributions import each_rule, without_each
 from polar_pipeline.decision.members import MemberScores, gather, scores_sha256
 from polar_pipeline.decision.record import Decision, Estimate, Member

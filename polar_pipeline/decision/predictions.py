@@ -73,9 +73,9 @@ def write_review(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
     return write_atomic(path, csv_bytes(ordered[["split", "id", card.label.column, "probability", "margin"]]))
 
 
-def csv_bytes(frame: pd.DataFrame) -> bytes:
+def csv_bytes(frame: pd.DataFrame, header: bool = True) -> bytes:
     """A table as UTF-8 CSV with six decimals."""
-    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n").encode("utf-8")
+    return frame.to_csv(index=False, header=header, float_format="%.6f", lineterminator="\n").encode("utf-8")
 
 
 def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:

@@ -126,7 +126,8 @@ class Lineage:
             yield "not made yet"
             return
         yield from _settings_changed(found.settings, node.settings(language))
-        yield from _changed("file", found.sources, node.sources(language))
+        if (sources := self._sources(node, language)) is not None:
+            yield from _changed("file", found.sources, sources)
         if damage := self.outputs.damage(found, node.kind):
             yield damage
         yield from (f"it fails the check {check.name}: {check.complaint}" for check in found.checks if check.refused)
@@ -136,6 +137,13 @@ class Lineage:
             yield from self._inputs_changed(node, language, found)
         else:
             yield from _changed("output", found.inputs, self.inputs(node.name, None))
+
+    def _sources(self, node: Node, language: str | None) -> dict[str, str] | None:
+        """Hashes of the files from outside as they are now; None where a machine has no release to compare with."""
+        try:
+            return node.sources(language)
+        except InputError:
+            return None
 
     def _inputs_changed(self, node: Node, language: str | None, found: Provenance) -> Iterator[str]:
         now = self.inputs(node.name, language)

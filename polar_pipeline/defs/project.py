@@ -12,10 +12,10 @@ import pandas as pd
 
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.release import release_folder, release_sha256
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder, release_folder, release_sha256
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
 from polar_pipeline.storage.home import Home, Results
 from polar_pipeline.task.card import TaskCard, load_card
@@ -62,9 +62,10 @@ class Project:
         """sha256 of a language's files, by their path in the release."""
         return release_sha256(self.data, code)
 
-    def posts(self, code: str) -> pd.DataFrame:
-        """The posts of a language with their folds. Raises InputError that names file and row."""
-        return assign_folds(read_posts(self.data, code, self.card), self.profile.folds, self.profile.seed)
+    def posts(self, language: str, folds: FoldSettings | None = None) -> pd.DataFrame:
+        """The posts of one language with their folds; `folds` are the profile's unless given. Raises InputError."""
+        posts = read_posts(self.data, language, self.card)
+        return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""

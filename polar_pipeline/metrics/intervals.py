@@ -64,7 +64,7 @@ def paired_interval(
 
 
 def mean_interval(values: list[float], draws: list[Floats], level: float = 0.95) -> Interval:
-    """The mean over languages with its interval: languages are independent, so their resamples are averaged draw by draw."""
+    """The mean over languages with its interval: languages are independent, so resamples are averaged draw by draw."""
     return Interval(float(np.mean(values)), *_percentiles(np.mean(np.stack(draws), axis=0), level))
 
 

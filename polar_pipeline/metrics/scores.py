@@ -21,7 +21,7 @@ class Curve(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """A reliability diagram: per non-empty bin the mean probability, the share of positives, and the number of posts."""
+    """A reliability diagram: mean probability, share of positives and number of posts of each bin that has posts."""
 
     mean_probability: Floats
     share_positive: Floats

@@ -59,8 +59,8 @@ class LanguageEvidence:
     diagram: Reliability  # of the same
     decision: Decision
     shift_auc: float
-    twins_dev: int
-    twins_test: int
+    cross_split_dev: int
+    cross_split_test: int
     conflicts: int
     score_distance: float | None  # between probabilities out of fold and on test
     types_unseen: tuple[str, ...]  # auxiliary types without a positive train post
@@ -118,8 +118,8 @@ def language_evidence(
         diagram=reliability(labels, probabilities),
         decision=decision,
         shift_auc=audit.shift_auc,
-        twins_dev=audit.twins_dev,
-        twins_test=audit.twins_test,
+        cross_split_dev=audit.cross_split_dev,
+        cross_split_test=audit.cross_split_test,
         conflicts=audit.conflicting_groups,
         score_distance=score_distance(probabilities, test["probability"].to_numpy(dtype=float)),
         types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),

@@ -1,19 +1,58 @@
-"""`polar predict`: new posts get what the same posts get in the graph, and every mistake is one sentence."""
+"""`polar predict`: new posts get the graph's predictions, in little memory; every mistake is one sentence."""
 
 import csv
 import io
+import os
+import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from polar_pipeline.corpus.sample import bundled_folder
+import polar_pipeline
+from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
+from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.corpus.rows import BadRow, CsvFile
 from polar_pipeline_tests.conftest import polar
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
+@pytest.fixture(scope="session")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home in which German was decided with the linear backbone of the demo alone, and the profile."""
+    folder = tmp_path_factory.mktemp("linear")
+    settings = yaml.safe_load((Path(polar_pipeline.__file__).parent / "profiles" / "demo.yaml").read_text())
+    settings["name"] = "linear"
+    settings["backbones"] = [entry for entry in settings["backbones"] if entry["kind"] == "linear"]
+    (folder / "linear.yaml").write_text(yaml.safe_dump(settings))
+    profile = str(folder / "linear.yaml")
+    polar(folder / "home", "run", "--language", "deu", "--profile", profile, "--jobs", "1")
+    return folder / "home", profile
+
+
+def predict(
+    linear: tuple[Path, str], posts: Path, *arguments: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    home, profile = linear
+    return polar(home, "predict", str(posts), "--language", "deu", "--profile", profile, *arguments, check=check)
+
+
+def made_up(path: Path, count: int) -> Path:
+    words = ["die", "das", "und", "nicht", "wir", "politik", "wahl", "heute", "immer", "nie", "geld", "leute", "gut"]
+    rng = random.Random(1)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "text"])
+        writer.writerows([f"p{row}", " ".join(rng.choices(words, k=rng.randint(6, 24)))] for row in range(count))
+    return path
+
+
+@slow
 def test_posts_of_test_get_the_predictions_that_the_graph_made(finished_home: Path, tmp_path: Path) -> None:
     posts = bundled_folder() / "test" / "deu.csv"
     done = polar(finished_home, "predict", str(posts), "--language", "deu", "--profile", "demo")
@@ -31,25 +70,34 @@ def test_posts_of_test_get_the_predictions_that_the_graph_made(finished_home: Pa
     assert output.read_text() == done.stdout
 
 
+@slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("id,words\n1,x\n", "posts.csv lacks the column text: it should have id and text."),
-        ("id,text\n1,x\n1,y\n", "row 2 (line 3): `id` is empty or doubled: correct it."),
-        ("id,text\n1,x\n2,  \n", "row 2 (line 3): `text` is empty: correct it."),
-        ("id,text\n", "holds a header and no row"),
+        (
+            "id,text\n1,x\n1,y\n",
+            "row 2 (line 3): `id` is doubled, an earlier row has the same: correct it, or leave out",
+        ),
+        ("id,text\n1,x\n,y\n", "row 2 (line 3): `id` is empty: correct it, or leave out bad rows with --skip-bad."),
+        ("id,text\n1,x\n2,  \n", "row 2 (line 3): `text` is empty: correct it, or leave out bad rows with --skip-bad."),
+        ("id,text\n1,x\n2,\u200b\n", "row 2 (line 3): `text` is empty: correct it"),
+        ("id,text\n1,x\n2,y,z\n", "row 2 (line 3) has 3 fields where the header has 2: put quotes around texts"),
+        ("id,text\n", "has a header and no row"),
         (None, "does not exist: give a CSV file with the columns id and text."),
     ],
 )
-def test_bad_files(finished_home: Path, tmp_path: Path, content: str | None, sentence: str) -> None:
+def test_bad_files(linear: tuple[Path, str], tmp_path: Path, content: str | None, sentence: str) -> None:
     path = tmp_path / "posts.csv"
     if content is not None:
         path.write_text(content)
-    done = polar(finished_home, "predict", str(path), "--language", "deu", "--profile", "demo", check=False)
-    assert (done.returncode, done.stdout) == (2, "")
+    output = tmp_path / "labels.csv"
+    done = predict(linear, path, "--output", str(output), check=False)
+    assert (done.returncode, done.stdout, output.exists()) == (2, "", False)
     assert sentence in done.stderr and "Traceback" not in done.stderr
 
 
+@slow
 def test_what_was_not_decided_or_has_changed_is_refused(finished_home: Path, tmp_path: Path) -> None:
     posts = str(bundled_folder() / "test" / "deu.csv")
     done = polar(tmp_path / "empty", "predict", posts, "--language", "deu", "--profile", "demo", check=False)
@@ -67,3 +115,112 @@ def test_what_was_not_decided_or_has_changed_is_refused(finished_home: Path, tmp
     adapter.write_text((adapter.parent / "eng.json").read_text())
     done = polar(home, "predict", posts, "--language", "deu", "--profile", "demo", check=False)
     assert done.returncode == 2 and "is not the one that was decided with" in done.stderr
+
+
+BAD = (
+    b"id,text\n1,gut\n2,\n3,a,b\n1,noch einmal\n,ohne id\n4,\xff\n"
+    b'5,"\xe2\x80\x8b"\n6,"offen\n7,"zwei\nZeilen"\n2,jetzt mit Text\n'
+)
+LEFT_OUT = [
+    ["2", "3", "text", "is empty"],
+    ["3", "4", "", "has 3 fields where the header has 2"],
+    ["4", "5", "id", "is doubled, an earlier row has the same"],
+    ["5", "6", "id", "is empty"],
+    ["6", "7", "text", "is not UTF-8 (byte 0xff)"],
+    ["7", "8", "text", "is empty"],
+]
+
+
+def test_rows_are_posts_or_say_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_bytes(BAD)
+    with CsvFile(tmp_path / "posts.csv") as file:
+        first, second = list(read_new_posts(file)), list(read_new_posts(file))
+    assert first == second
+    assert [row.id for row in first if isinstance(row, Post)] == ["1", "7", "2"]
+    bad = [[str(row.number), str(row.line), row.column, row.problem] for row in first if isinstance(row, BadRow)]
+    assert bad[:-1] == LEFT_OUT and bad[-1][:3] == ["8", "9", ""] and bad[-1][3].startswith("is not properly quoted")
+
+
+@slow
+def test_bad_rows_are_left_out_and_listed(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts, good, bad = tmp_path / "posts.csv", tmp_path / "good.csv", tmp_path / "bad.csv"
+    posts.write_bytes(BAD)
+    good.write_text('id,text\n1,gut\n7,"zwei\nZeilen"\n2,jetzt mit Text\n')
+    done = predict(linear, posts, "--skip-bad", "--bad", str(bad))
+    assert done.stdout == predict(linear, good).stdout
+    listed = list(csv.reader(io.StringIO(bad.read_text())))
+    assert listed[0] == ["row", "line", "column", "problem"] and listed[1:-1] == LEFT_OUT and len(listed) == 8
+    assert "left out: row 2 (line 3): `text` is empty\n" in done.stderr
+    assert done.stderr.count("left out: row ") == 7 and "\n3 posts, " in done.stderr
+    assert predict(linear, good, "--skip-bad", "--bad", str(bad)).stdout == done.stdout
+    assert bad.read_text() == "row,line,column,problem\n"
+    assert predict(linear, good, "--bad", str(bad), check=False).returncode == 2
+
+
+@slow
+def test_many_bad_rows_are_counted(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts = tmp_path / "posts.csv"
+    posts.write_text("id,text\n" + "".join(f"{row},\n" for row in range(SHOWN + 13)))
+    done = predict(linear, posts, "--skip-bad", "--output", str(tmp_path / "out.csv"), check=False)
+    assert done.returncode == 2 and "all 33 rows are bad" in done.stderr and not (tmp_path / "out.csv").exists()
+    posts.write_text(posts.read_text() + "last,gut\n")
+    done = predict(linear, posts, "--skip-bad")
+    assert done.stdout.count("\n") == 2 and done.stdout.splitlines()[1].startswith("last,")
+    assert done.stderr.count("left out: row ") == SHOWN and "left out: 13 more bad rows\n" in done.stderr
+
+
+@slow
+def test_a_bad_row_at_the_end_is_found_before_anything_is_written(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts = made_up(tmp_path / "posts.csv", 2 * BATCH)
+    with posts.open("a") as file:
+        file.write("p7,the id of row 8\n")
+    output = tmp_path / "out" / "labels.csv"
+    for arguments in ([], ["--output", str(output)]):
+        done = predict(linear, posts, *arguments, check=False)
+        assert (done.returncode, done.stdout, output.parent.exists()) == (2, "", False)
+        assert f"row {2 * BATCH + 1} (line {2 * BATCH + 2}): `id` is doubled" in done.stderr
+
+
+@slow
+def test_batches_make_no_difference(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts = made_up(tmp_path / "posts.csv", BATCH + 5)
+    lines = posts.read_text().splitlines(keepends=True)
+    (tmp_path / "end.csv").write_text("".join([lines[0], *lines[-5:]]))
+    whole, end = (predict(linear, path).stdout.splitlines() for path in (posts, tmp_path / "end.csv"))
+    assert len(whole) == BATCH + 6 and whole[-5:] == end[1:]
+
+
+@slow
+def test_a_reader_that_goes_away_is_no_traceback(linear: tuple[Path, str], tmp_path: Path) -> None:
+    home, profile = linear
+    posts = made_up(tmp_path / "posts.csv", 3 * BATCH)
+    command = [sys.executable, "-m", "polar_pipeline", "predict", str(posts), "--language", "deu", "--profile", profile]
+    with subprocess.Popen(
+        command, env={**os.environ, "POLAR_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "id,polarization,probability,margin,review\n"
+        process.stdout.close()
+        assert process.wait(timeout=120) == 1 and process.stderr.read() == ""
+
+
+@slow
+def test_a_hundred_thousand_posts_need_little_memory_and_show_progress(
+    linear: tuple[Path, str], tmp_path: Path
+) -> None:
+    home, profile = linear
+    posts, output = made_up(tmp_path / "posts.csv", 100_000), tmp_path / "labels.csv"
+    # of the children of a process of its own, so that no other test's processes count
+    program = (
+        "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(done)"
+    )
+    command = ["predict", str(posts), "--language", "deu", "--profile", profile, "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, sys.executable, "-m", "polar_pipeline", *command],
+        env={**os.environ, "POLAR_HOME": str(home)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 700_000, f"peak of {done.stdout} kB"
+    assert sum(1 for _ in output.open()) == 100_001
+    line = done.stderr.splitlines()[0]
+    assert " of 100,000 posts, " in line and " posts/s, about " in line and line.endswith(" s left")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polar_pipeline.corpus.audit import Audit, audit, audit_table
+from polar_pipeline.corpus.audit import Audit, audit
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.corpus.tables import CARD, Row, posts_of
 
@@ -23,11 +23,11 @@ def test_plain_posts_have_nothing_odd() -> None:
     found = findings()
     assert (found.posts_train, found.posts_dev, found.posts_test) == (2, 1, 2)
     assert (found.positive_train, found.positive_dev) == (0.5, 1.0)
-    odd = {"duplicate_groups", "duplicate_rows", "conflicting_groups", "twins_dev", "twins_test", "repeated_ids",
-           "foreign_script", "secondary_script", "replacement_characters", "double_question_marks", "not_nfc",
-           "control_characters", "length_outliers"}  # fmt: skip
+    odd = {"duplicate_groups", "duplicate_rows", "conflicting_groups", "cross_split_dev", "cross_split_test",
+           "repeated_ids", "foreign_script", "secondary_script", "replacement_characters", "double_question_marks",
+           "not_nfc", "control_characters", "length_outliers"}  # fmt: skip
     assert found.model_dump(include=odd) == dict.fromkeys(odd, 0)
-    assert found.twin_ids == found.repeated_id_examples == ()
+    assert found.cross_split_ids == found.repeated_id_examples == ()
     assert (found.length_min, found.length_median, found.length_max) == (12, 13.0, 16)
     assert 0 <= found.shift_auc <= 1
 
@@ -36,19 +36,20 @@ def test_duplicates_inside_train_and_those_that_disagree() -> None:
     found = findings(
         ("eng_11", "same", 0, "train"), ("eng_12", "SAME!", 0, "train"), ("eng_13", "s a m e", 0, "train"),
         ("eng_14", "other", 0, "train"), ("eng_15", "Other.", 1, "train"), ("eng_16", "@USER", 0, "train"),
-        ("eng_17", "@USER", 1, "train"), ("eng_18", "twice in test", None, "test"), ("eng_19", "twice in test", None, "test"),
+        ("eng_17", "@USER", 1, "train"),
+        ("eng_18", "twice in test", None, "test"), ("eng_19", "twice in test", None, "test"),
     )  # fmt: skip
     assert (found.duplicate_groups, found.duplicate_rows, found.conflicting_groups) == (2, 5, 1)
-    assert (found.twins_dev, found.twins_test, found.twin_ids) == (0, 0, ())
+    assert (found.cross_split_dev, found.cross_split_test, found.cross_split_ids) == (0, 0, ())
 
 
-def test_twins_across_splits_are_train_posts() -> None:
+def test_cross_split_duplicates_are_train_posts() -> None:
     more: list[Row] = [(f"eng_1{n}", f"copy {n}", 0, "train") for n in range(7)]
     more += [(f"eng_2{n}", f"Copy {n}!", None, "test") for n in range(7)]
     more += [("eng_30", "COPY 0", 1, "dev"), ("eng_31", "copy 6", None, "test")]
     found = findings(*more)
-    assert (found.twins_dev, found.twins_test) == (1, 7)
-    assert found.twin_ids == ("eng_10", "eng_11", "eng_12", "eng_13", "eng_14")
+    assert (found.cross_split_dev, found.cross_split_test) == (1, 7)
+    assert found.cross_split_ids == ("eng_10", "eng_11", "eng_12", "eng_13", "eng_14")
 
 
 def test_ids_in_several_splits() -> None:
@@ -101,17 +102,3 @@ def test_an_unknown_language() -> None:
 def test_the_same_json_every_time() -> None:
     found = findings()
     assert Audit.model_validate_json(found.model_dump_json()) == found == findings()
-
-
-def test_the_table_has_a_row_per_audit_in_order() -> None:
-    first, second = findings(), findings(("eng_11", "привет", 1, "train"), language="deu")
-    rows = audit_table([first, second])
-    assert [row["language"] for row in rows] == ["eng", "deu"]
-    assert list(rows[0]) == list(rows[1]) and list(rows[0])[:5] == ["language", "train", "dev", "test", "pos train"]
-    assert (rows[1]["train"], rows[1]["foreign"], rows[1]["pos dev"], rows[1]["shift AUC"]) == (
-        3,
-        1,
-        1.0,
-        second.shift_auc,
-    )
-    assert audit_table([]) == []

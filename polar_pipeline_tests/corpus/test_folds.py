@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds, deal
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline_tests.corpus.tables import posts_of
@@ -20,7 +20,7 @@ rows = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1), st.sampled_from
 
 
 def table(drawn: list[tuple[int, int, str]]) -> pd.DataFrame:
-    """Drawn posts, three sure ones of each class in train, and two test posts, one a twin of a train post."""
+    """Drawn posts, three sure ones of each class in train, and two test posts, one a duplicate of a train post."""
     sure = [(100 + number, number % 2, "train") for number in range(6)]
     fitted = [(f"eng_{row}", f"text {text}", label, split) for row, (text, label, split) in enumerate(sure + drawn)]
     return posts_of([*fitted, ("eng_t1", "text 100!", None, "test"), ("eng_t2", "other", None, "test")])

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.audit import audit
-from polar_pipeline.corpus.duplicates import duplicate_groups
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
 from polar_pipeline.corpus.shift import shift_auc
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
@@ -74,8 +74,9 @@ KNOWN = {
     "hin": {"positive_train": 0.855, "secondary_script": 496, "foreign_script": 0},
     "khm": {"positive_train": 0.908},
     "pan": {"secondary_script": 0, "foreign_script": 6},
-    "swa": {"duplicate_groups": 187, "duplicate_rows": 378, "conflicting_groups": 54, "twins_dev": 15, "twins_test": 147},
-    "tur": {"repeated_ids": 3, "twins_test": 4},
+    "swa": {"duplicate_groups": 187, "duplicate_rows": 378, "conflicting_groups": 54,
+            "cross_split_dev": 15, "cross_split_test": 147},
+    "tur": {"repeated_ids": 3, "cross_split_test": 4},
     "zho": {"replacement_characters": 297, "duplicate_rows": 0},
 }  # fmt: skip
 
@@ -93,7 +94,7 @@ def test_italian_train_lacks_two_types() -> None:
     assert table["political"].sum() == table["other"].sum() == 0
 
 
-def test_chinese_mentions_are_not_twins() -> None:
+def test_chinese_mentions_are_not_duplicates() -> None:
     test = posts("zho").query("split == 'test'")
     alone = test[test["text"] == "@USER"]
     assert len(alone) == 2

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polar_pipeline.corpus.posts import check_posts, read_posts, read_split, refuse_canaries
+from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.corpus.tables import CARD, posts_of, write_csv, write_release
 
@@ -86,7 +87,8 @@ WRONG: list[tuple[str, list[tuple[str, ...]], str]] = [
     ("dev", [HEADER, ("eng_1", "a", "yes")],
      ": row 1 (line 2): column `polarization` is 'yes', which should be 0 or 1: correct it."),
     ("train", [HEADER, ("eng_1", "a", ""), ("eng_2", "b", " ")],
-     ": row 1 (line 2): column `polarization` is '', which should be 0 or 1: label the post or remove it (1 more such problem)."),
+     ": row 1 (line 2): column `polarization` is '', which should be 0 or 1: "
+     "label the post or remove it (1 more such problem)."),
     ("train", [(*HEADER, "political"), ("eng_1", "a", "0", "3")],
      ": row 1 (line 2): column `political` is '3', which should be 0 or 1: correct it."),
     ("train", [HEADER, ("eng_1", "a", "0"), ("eng_1", "b", "0")],
@@ -94,7 +96,9 @@ WRONG: list[tuple[str, list[tuple[str, ...]], str]] = [
     ("test", [("id", "text"), ("eng_1", "a"), ("eng_1", "a")],
      ": row 2 (line 3): column `id` is 'eng_1', which an earlier row has too: give each post an id of its own."),
     ("dev", [HEADER, ("eng_1", "a\nb", "0"), ("eng_2", " \u3000\n", "0")],
-     ": row 2 (line 4): column `text` is ' \\u3000\\n', which should hold a text: write one or remove the row."),
+     ": row 2 (line 4): column `text` is ' \\u3000\\n', which should be a text: write one or remove the row."),
+    ("train", [HEADER, ("eng_1", "\u200b\ufeff", "0")],
+     ": row 1 (line 2): column `text` is '\\u200b\\ufeff', which should be a text: write one or remove the row."),
     ("train", [HEADER, ("deu_1", "a", "0")],
      ": row 1 (line 2): column `id` is 'deu_1', which should start with `eng_` and go on: "
      "correct the id, or move the post to its language's file."),
@@ -122,7 +126,7 @@ def test_ids_may_stand_in_several_splits(tmp_path: Path) -> None:
     assert read_posts(folder, "eng", CARD)["id"].tolist() == ["eng_1", "eng_dev", "eng_1"]
 
 
-@given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=4))
+@given(texts=st.lists(st.text(min_size=1).filter(lambda text: not is_blank(text)), min_size=1, max_size=4))
 def test_texts_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     rows = [(f"eng_{number}", text, "1") for number, text in enumerate(texts)]
     path = write_csv(tmp_path_factory.mktemp("posts") / "eng.csv", [HEADER, *rows])
@@ -131,8 +135,8 @@ def test_texts_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, texts
 
 @pytest.mark.parametrize(
     "text",
-    [CANARY, f"before {CANARY.upper()} after", CANARY.replace("-", " "), CANARY.replace("-", "\u2013"), CANARY.replace("-", ""),
-     CANARY.replace("-", "\u00a0\n"), f"https://example.org/{CANARY}", f"@{CANARY}"],
+    [CANARY, f"before {CANARY.upper()} after", CANARY.replace("-", " "), CANARY.replace("-", "\u2013"),
+     CANARY.replace("-", ""), CANARY.replace("-", "\u00a0\n"), f"https://example.org/{CANARY}", f"@{CANARY}"],
 )  # fmt: skip
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_a_canary_is_refused_in_any_form(tmp_path: Path, text: str, split: str) -> None:
@@ -140,7 +144,7 @@ def test_a_canary_is_refused_in_any_form(tmp_path: Path, text: str, split: str) 
         tmp_path, **{split: [HEADER, ("eng_1", "a", "0"), ("eng_2", text, "0"), ("eng_3", text, "1")]}
     )
     assert refusal(folder) == (
-        f"post eng_2 of {split} holds a canary, the mark of texts that must never be trained on: "
+        f"post eng_2 of {split} contains a canary, the mark of texts that must never be trained on: "
         "remove the post (1 more such problem)."
     )
 
@@ -152,7 +156,7 @@ def test_a_canary_in_test_is_where_it_belongs() -> None:
 def test_canaries_of_the_test_file_count_too(tmp_path: Path) -> None:
     marked = [("id", "text", "canary"), ("eng_8", "x", "zz11-22yy"), ("eng_9", "y", "")]
     folder = write_release(tmp_path, train=[HEADER, ("eng_1", "see ZZ1122YY", "0")], test=marked)
-    assert refusal(folder).startswith("post eng_1 of train holds a canary")
+    assert refusal(folder).startswith("post eng_1 of train contains a canary")
 
 
 def test_a_short_value_in_the_canary_column_marks_nothing(tmp_path: Path) -> None:
@@ -194,7 +198,7 @@ def with_value(column: str, row: int, value: object) -> pd.DataFrame:
         (with_value("label", 2, 1), "posts table, row 3 (id eng_1): it is a test post with a label"),
         (with_value("political", 2, 0), "posts table, row 3 (id eng_1): it is a test post with a label"),
         (with_value("fold", 2, 0), "posts table, row 3 (id eng_1): it is a test post in a fold"),
-        (with_value("split", 2, "train").fillna({"label": 0}), "posts table, row 3 (id eng_1): its id stands in an earlier"),
+        (with_value("split", 2, "train").fillna({"label": 0}), "posts table, row 3 (id eng_1): its id is in an"),
     ],
 )  # fmt: skip
 def test_a_bad_table_is_refused(posts: pd.DataFrame, expected: str) -> None:

@@ -1,6 +1,7 @@
 """Fetching the release from a server that misbehaves, and finding the data."""
 
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -11,14 +12,22 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from polar_pipeline.corpus.download import Patience
-from polar_pipeline.corpus.release import LICENCE_NOTICE, RELEASE_URL, fetch_release, release_files, release_folder
+from polar_pipeline.corpus.download import RetryPolicy
+from polar_pipeline.corpus.release import (
+    LICENCE_NOTICE,
+    RELEASE_URL,
+    fetch_release,
+    files_of,
+    release_files,
+    release_folder,
+    release_sha256,
+)
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.home import Home
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.corpus.server import Answer, Server, serving
 
-QUICK = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
 CONTENT = {f"{split}/eng.csv": f"{split} ".encode() * 5000 for split in ("train", "dev", "test")}
 TABLE = {path: hashlib.sha256(content).hexdigest() for path, content in CONTENT.items()}
 NAME = "train/eng.csv"
@@ -31,10 +40,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, patience: Patience = QUICK) -> list[str]:
+def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, policy: RetryPolicy = QUICK) -> list[str]:
     """Fetch, check that everything is there and nothing else, and return what was reported."""
     lines: list[str] = []
-    paths = fetch_release(target, server.url, lines.append, patience=patience, files=table)
+    paths = fetch_release(target, server.url, lines.append, policy=policy, files=table)
     assert paths == [target / name for name in table]
     assert {name: (target / name).read_bytes() for name in table} == {name: CONTENT[name] for name in table}
     assert left_over(target) == []
@@ -47,18 +56,18 @@ def left_over(target: Path) -> list[str]:
     return sorted(there - set(TABLE) - {".fetch.lock"})
 
 
-def refusal(server: Server, target: Path, patience: Patience = QUICK) -> str:
+def refusal(server: Server, target: Path, policy: RetryPolicy = QUICK) -> str:
     with pytest.raises(InputError) as caught:
-        fetch_release(target, server.url, lambda _: None, patience=patience, files={NAME: TABLE[NAME]})
+        fetch_release(target, server.url, lambda _: None, policy=policy, files={NAME: TABLE[NAME]})
     return str(caught.value)
 
 
 def test_everything_is_fetched_once_and_reported(server: Server, tmp_path: Path) -> None:
     lines = fetch(server, tmp_path / "data" / "release")
     assert sorted(server.asked) == sorted((name, None) for name in TABLE)
-    assert [line.split()[0] for line in lines] == ["[1/3]", "[2/3]", "[3/3]"]
-    assert {line.split()[1] for line in lines} == set(TABLE)
-    assert all("MB/s" in line for line in lines) and "s left" in lines[0] and "left" not in lines[-1]
+    assert {line.partition(":")[0] for line in lines} == set(TABLE)
+    assert [line.split()[1:5] for line in lines] == [[str(number), "of", "3", "files,"] for number in (1, 2, 3)]
+    assert all("files/s" in line for line in lines) and "s left" in lines[0] and "left" not in lines[-1]
 
 
 def test_what_is_there_is_verified_and_not_asked_for(server: Server, tmp_path: Path) -> None:
@@ -76,61 +85,10 @@ def test_a_file_that_was_changed_is_fetched_again(server: Server, tmp_path: Path
     assert server.asked == [(NAME, None)]
 
 
-@pytest.mark.parametrize("already", [1, 700, SIZE - 1])
-def test_a_part_is_continued(server: Server, tmp_path: Path, already: int) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(CONTENT[NAME][:already])
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == [f"bytes={already}-"]
-
-
-def test_a_complete_part_needs_no_request(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(CONTENT[NAME])
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == []
-
-
-def test_a_part_of_something_else_is_thrown_away(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(b"x" * 700)
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == ["bytes=700-", None]
-
-
-def test_a_part_that_is_too_long_is_thrown_away(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(b"x" * (SIZE + 5))
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == [f"bytes={SIZE + 5}-", None]
-
-
-def test_a_server_that_ignores_ranges(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(CONTENT[NAME][:700])
-    server.plans[NAME] = [Answer(ranges=False)]
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == ["bytes=700-"]
-
-
-def test_a_server_that_sends_another_range(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "eng.csv.part").write_bytes(CONTENT[NAME][:700])
-    server.plans[NAME] = [Answer(headers={"Content-Range": f"bytes 0-{SIZE - 1}/{SIZE}"})]
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == ["bytes=700-", None]
-
-
-def test_a_connection_that_drops_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_connection_that_drops_is_tried_again(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(stop_after=1000), Answer(stop_after=500)]
     fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == [None, "bytes=1000-", "bytes=1500-"]
-
-
-def test_progress_resets_patience(server: Server, tmp_path: Path) -> None:
-    server.plans[NAME] = [Answer(stop_after=1000)] * 6  # more drops than QUICK has attempts, each after new bytes
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME)[-1] == "bytes=6000-"
+    assert server.ranges_of(NAME) == [None, None, None]
 
 
 def test_a_body_that_ends_early_without_a_length_is_fetched_again(server: Server, tmp_path: Path) -> None:
@@ -145,13 +103,13 @@ def test_wrong_bytes_once(server: Server, tmp_path: Path) -> None:
     assert server.ranges_of(NAME) == [None, None]
 
 
-def test_wrong_bytes_twice_name_both_checksums(server: Server, tmp_path: Path) -> None:
+def test_wrong_bytes_each_time_name_both_checksums(server: Server, tmp_path: Path) -> None:
     wrong = b"an error page"
-    server.plans[NAME] = [Answer(body=wrong)] * 3
+    server.plans[NAME] = [Answer(body=wrong)] * 9
     message = refusal(server, tmp_path)
     assert f"{server.url}/{NAME}" in message
     assert hashlib.sha256(wrong).hexdigest() in message and f"expected {TABLE[NAME]}" in message
-    assert len(server.asked) == 2
+    assert len(server.asked) == QUICK.attempts
     assert not (tmp_path / NAME).exists() and left_over(tmp_path) == []
 
 
@@ -173,14 +131,14 @@ def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path, status
 @pytest.mark.parametrize(("header", "least"), [("1", 1.0), ("0", 0.0)])
 def test_retry_after_is_honoured(server: Server, tmp_path: Path, header: str, least: float) -> None:
     server.plans[NAME] = [Answer(status=429, headers={"Retry-After": header})]
-    slow = Patience(attempts=3, first_wait=30.0, timeout=5.0)
+    slow = RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0)
     fetch(server, tmp_path, {NAME: TABLE[NAME]}, slow)
     assert least <= server.times[1] - server.times[0] < least + 1.0
 
 
 def test_retry_after_may_be_a_date(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})]
-    fetch(server, tmp_path, {NAME: TABLE[NAME]}, Patience(attempts=3, first_wait=30.0, timeout=5.0))
+    fetch(server, tmp_path, {NAME: TABLE[NAME]}, RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0))
     assert server.times[1] - server.times[0] < 1.0
 
 
@@ -189,22 +147,24 @@ def test_retry_after_that_is_nonsense_is_passed_over(server: Server, tmp_path: P
     fetch(server, tmp_path)
 
 
-def test_a_failure_that_does_not_pass_keeps_the_part(server: Server, tmp_path: Path) -> None:
-    server.plans[NAME] = [Answer(stop_after=1000), *[Answer(status=503)] * 9]
+def test_a_failure_that_does_not_pass_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    server.plans[NAME] = [Answer(status=503)] * 9
     message = refusal(server, tmp_path)
-    assert "HTTP 503" in message and "goes on where it stopped" in message
-    assert len(server.asked) == 1 + QUICK.attempts
-    assert left_over(tmp_path) == [f"{NAME}.part"]
-    server.plans.clear()
-    server.asked.clear()
-    fetch(server, tmp_path)
-    assert server.ranges_of(NAME) == ["bytes=1000-"]
+    assert "HTTP 503" in message and "fetches only what is missing" in message
+    assert len(server.asked) == QUICK.attempts and left_over(tmp_path) == []
+
+
+def test_a_connection_that_always_drops_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    server.plans[NAME] = [Answer(stop_after=1000)] * 9
+    message = refusal(server, tmp_path)
+    assert message.startswith(f"{server.url}/{NAME} could not be fetched (") and message.endswith("missing.")
+    assert len(server.asked) == QUICK.attempts and left_over(tmp_path) == []
 
 
 def test_one_failure_does_not_undo_the_others(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503)] * 9
     with pytest.raises(InputError):
-        fetch_release(tmp_path, server.url, lambda _: None, patience=QUICK, files=TABLE)
+        fetch_release(tmp_path, server.url, lambda _: None, policy=QUICK, files=TABLE)
     assert {path.name for path in tmp_path.rglob("*.csv")} == {"eng.csv"} and not (tmp_path / NAME).exists()
     assert (tmp_path / "dev/eng.csv").read_bytes() == CONTENT["dev/eng.csv"]
 
@@ -220,32 +180,33 @@ def test_several_at_once_but_not_too_many(tmp_path: Path) -> None:
     contents = {f"train/{number}.csv": b"x" * number for number in range(24)}
     table = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     with serving(Server(contents, slow=0.05)) as server:
-        fetch_release(tmp_path, server.url, lambda _: None, patience=QUICK, files=table)
+        fetch_release(tmp_path, server.url, lambda _: None, policy=QUICK, files=table)
     assert 1 < server.most_at_once <= 8
 
 
 @pytest.mark.slow
-def test_an_interrupted_fetch_can_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_fetch_that_was_killed_goes_on_with_the_missing_files(tmp_path: Path, kill: signal.Signals) -> None:
     program = (
-        "import sys; from pathlib import Path; from polar_pipeline.corpus.release import fetch_release\n"
-        "fetch_release(Path(sys.argv[1]), sys.argv[2], files={'train/eng.csv': sys.argv[3]})"
+        "import json, sys; from pathlib import Path; from polar_pipeline.corpus.release import fetch_release\n"
+        "fetch_release(Path(sys.argv[1]), sys.argv[2], files=json.loads(sys.argv[3]))"
     )
     with serving(Server(dict(CONTENT))) as server:
-        # half the file comes, then the server wants to be left alone for long
+        # the others come, this one half, then the server wants to be left alone for long
         server.plans[NAME] = [Answer(stop_after=1000), Answer(status=503, headers={"Retry-After": "600"})]
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path), server.url, TABLE[NAME]], stderr=subprocess.PIPE
-        )
-        until = time.monotonic() + 30
-        while len(server.asked) < 2 and time.monotonic() < until:
+        command = [sys.executable, "-c", program, str(tmp_path), server.url, json.dumps(TABLE)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        until = time.monotonic() + 60
+        while len(server.asked) < 4 and time.monotonic() < until:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(kill)
         _, errors = process.communicate(timeout=10)
-        assert process.returncode != 0 and b"KeyboardInterrupt" in errors
-        assert left_over(tmp_path) == [f"{NAME}.part"] and not (tmp_path / NAME).exists()
+        assert process.returncode != 0 and (kill == signal.SIGKILL or b"KeyboardInterrupt" in errors)
+        assert not (tmp_path / NAME).exists()
+        server.plans.clear()
         server.asked.clear()
         fetch(server, tmp_path)
-        assert server.ranges_of(NAME) == ["bytes=1000-"]
+        assert server.asked == [(NAME, None)]
 
 
 def test_two_fetches_of_one_folder(server: Server, tmp_path: Path) -> None:
@@ -258,7 +219,7 @@ def test_the_address_comes_from_the_environment(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLAR_RELEASE_URL", server.url + "/")
-    fetch_release(tmp_path, report=lambda _: None, patience=QUICK, files=TABLE)
+    fetch_release(tmp_path, say=lambda _: None, policy=QUICK, files=TABLE)
     assert len(server.asked) == 3
 
 
@@ -301,7 +262,7 @@ def test_a_data_dir_without_train(tmp_path: Path) -> None:
 
 def test_no_release_names_the_ways_out(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"holds no release yet: run `polar data fetch`, .*POLAR_DATA_DIR.*--profile demo"
+        InputError, match=r"has no release yet: run `polar data fetch`, .*POLAR_DATA_DIR.*--profile demo"
     ):
         release_folder(Home(tmp_path), {})
 
@@ -310,5 +271,18 @@ def test_half_a_release_is_none(tmp_path: Path) -> None:
     home = Home(tmp_path)
     complete(home)
     (home.release / "test" / "zho.csv").unlink()
-    with pytest.raises(InputError, match="holds 65 of the release's 66 files"):
+    with pytest.raises(InputError, match="has 65 of the release's 66 files"):
         release_folder(home, {})
+
+
+def test_the_files_of_a_language_and_their_hashes(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "eng.csv").write_bytes(CONTENT[f"{split}/eng.csv"])
+        (tmp_path / split / "deu.csv").write_bytes(b"other")
+    assert files_of(tmp_path, "eng") == [tmp_path / "train" / "eng.csv", tmp_path / "test" / "eng.csv"]
+    expected = {name: TABLE[name] for name in ("train/eng.csv", "test/eng.csv")}
+    assert release_sha256(tmp_path, "eng") == expected and list(expected) == list(release_sha256(tmp_path, "eng"))
+    (tmp_path / "test" / "eng.csv").write_bytes(b"a label more")
+    assert release_sha256(tmp_path, "eng") != expected
+    assert release_sha256(tmp_path, "fra") == {}

@@ -1,13 +1,15 @@
 """Reading CSV files: exact round trips, and one sentence with file, row and line for each thing that breaks a file."""
 
+import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.corpus.rows import read_rows
+from polar_pipeline.corpus.rows import BadRow, CsvFile, Row, read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.corpus.tables import write_csv
 
@@ -86,17 +88,18 @@ def test_an_empty_file(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_header_without_rows(tmp_path: Path) -> None:
-    assert refusal(written(tmp_path, HEADER)).startswith(" holds a header and no row")
+    assert refusal(written(tmp_path, HEADER)).startswith(" has a header and no row")
 
 
 def test_a_column_that_stands_twice(tmp_path: Path) -> None:
-    assert "column `text` stands twice" in refusal(written(tmp_path, b"id,text,text\n1,a,b\n"))
+    assert "column `text` is in the header twice" in refusal(written(tmp_path, b"id,text,text\n1,a,b\n"))
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (HEADER + b"1,a\n2,b,c\n3,d\n4\n", r": row 2 \(line 3\) has 3 fields where the header has 2: .* \(1 more such problem\)\."),
+        (HEADER + b"1,a\n2,b,c\n3,d\n4\n",
+         r": row 2 \(line 3\) has 3 fields where the header has 2: .* \(1 more such problem\)\."),
         (HEADER + b'1,"a\nb"\n2\n', r": row 2 \(line 4\) has 1 fields where the header has 2: .*line breaks\."),
     ],
 )  # fmt: skip
@@ -115,13 +118,43 @@ def test_quotes_that_do_not_match(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (HEADER + b"1,a\n2,b\xffc\n", ": row 2 (line 3) is not UTF-8 at byte 16 of the file (0xff)"),
-        (HEADER + b'1,"a\nb"\n2,"c\n\xe9"\n', ": row 2 (line 5) is not UTF-8 at byte 22 of the file (0xe9)"),
-        (b"\xef\xbb\xbf" + HEADER + b"1,\xff\n", ": row 1 (line 2) is not UTF-8 at byte 14 of the file (0xff)"),
-        (HEADER + b"1,a\n\xff,b\n", ": row 2 (line 3) is not UTF-8 at byte 13 of the file (0xff)"),
-        (b"\xff\xfei\x00", ": the header is not UTF-8 at byte 0 of the file (0xff)"),
+        (HEADER + b"1,a\n2,b\xffc\n", ": row 2 (line 3): `text` is not UTF-8 (byte 0xff): save the file as UTF-8."),
+        (HEADER + b'1,"a\nb"\n2,"c\n\xe9"\n', ": row 2 (line 4): `text` is not UTF-8 (byte 0xe9): "),
+        (b"\xef\xbb\xbf" + HEADER + b"1,\xff\n", ": row 1 (line 2): `text` is not UTF-8 (byte 0xff): "),
+        (HEADER + b"1,a\n\xff,b\n", ": row 2 (line 3): `id` is not UTF-8 (byte 0xff): "),
+        (HEADER + b"1,\xed\xa0\x80\n", ": row 1 (line 2): `text` is not UTF-8 (byte 0xed): "),
+        (b"\xff\xfei\x00", ": the header is not UTF-8 (byte 0xff): save the file as UTF-8."),
     ],
 )
 def test_bytes_that_are_not_utf8(tmp_path: Path, content: bytes, expected: str) -> None:
-    message = refusal(written(tmp_path, content))
-    assert message.startswith(expected) and "save the file as UTF-8" in message
+    assert refusal(written(tmp_path, content)).startswith(expected)
+
+
+def test_good_rows_between_bad_ones_keep_their_numbers_and_lines(tmp_path: Path) -> None:
+    content = b'1,a\n2,b,c\n3,"d\ne"\n4,"f\n5,g\n6,\xff\n7,"h" i\n8,j\n9,"k\n'
+    with CsvFile(written(tmp_path, HEADER + content)) as file:
+        for _ in range(2):  # each time from the beginning
+            rows = list(file.rows())
+            good = [(row.number, row.line, row.fields) for row in rows if isinstance(row, Row)]
+            bad = [(row.number, row.line, row.column) for row in rows if isinstance(row, BadRow)]
+            # a quote that is never closed costs its own line and no other
+            assert good == [(1, 2, ["1", "a"]), (3, 4, ["3", "d\ne"]), (5, 7, ["5", "g"]), (8, 10, ["8", "j"])]
+            assert bad == [(2, 3, ""), (4, 6, ""), (6, 8, "text"), (7, 9, ""), (9, 11, "")]
+
+
+def test_a_pipe_can_be_read_twice(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "posts")
+    writer = threading.Thread(target=(tmp_path / "posts").write_bytes, args=(HEADER + b"1,a\n" * 50_000,))
+    writer.start()
+    with CsvFile(tmp_path / "posts") as file:
+        assert [sum(1 for _ in file.rows()) for _ in range(2)] == [50_000, 50_000]
+    writer.join()
+
+
+@given(lines=st.lists(st.text(alphabet='a,"\n\r', max_size=6), max_size=8))
+def test_no_line_is_lost_whatever_the_quotes(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
+    marked = "".join(f"{number},x{line}\n" for number, line in enumerate(lines, start=1)) + "last,z\n"
+    with CsvFile(written(tmp_path_factory.mktemp("rows"), HEADER + marked.encode())) as file:
+        rows = list(file.rows())
+    assert isinstance(rows[-1], Row) and rows[-1].fields == ["last", "z"]
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))

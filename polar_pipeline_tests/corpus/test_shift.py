@@ -1,4 +1,4 @@
-"""The train-or-test classifier: half when it cannot know, one when it can, and not fooled by twins."""
+"""The train-or-test classifier: half when it cannot know, one when it can, and not fooled by duplicates."""
 
 import pytest
 
@@ -30,8 +30,8 @@ def test_half_shifted_lies_between() -> None:
     assert 0.65 < shift_auc(posts(300), half, seed=0) < 0.9
 
 
-def test_twins_on_both_sides_do_not_fool_it() -> None:
-    # every post stands on both sides; were twins in different folds, the classifier would learn to name the wrong side
+def test_duplicates_on_both_sides_do_not_fool_it() -> None:
+    # every post is on both sides; with duplicates in different folds the classifier would learn the wrong side
     texts = posts(200)
     assert shift_auc(texts, texts, seed=0) == pytest.approx(0.5, abs=0.01)
 

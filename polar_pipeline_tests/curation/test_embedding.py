@@ -36,7 +36,7 @@ def test_unit_vectors_and_nothing_for_nothing() -> None:
 
 
 def test_the_cosine_is_that_of_the_whole_counts_but_for_the_hashing() -> None:
-    from polar_pipeline.corpus.duplicates import normalise
+    from polar_pipeline.corpus.text import normalise
 
     counts = CountVectorizer(analyzer="char", ngram_range=(3, 5)).fit_transform([normalise(text) for text in TEXTS[:4]])
     counts.data = np.log1p(counts.data)

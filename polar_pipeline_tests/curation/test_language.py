@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.sample import bundled_folder
-from polar_pipeline.corpus.scripts import dominant_scripts
+from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.language import Accepted, accepted, foreign, surplus
 from polar_pipeline.curation.letters import Letters
 from polar_pipeline.curation.words import Words, little_words

@@ -7,7 +7,7 @@ import pytest
 
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.curation.review import review
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home

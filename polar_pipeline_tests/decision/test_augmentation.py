@@ -6,7 +6,7 @@ import pandas as pd
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.curation.curate import VERDICT
 from polar_pipeline.curation.share import capped
 from polar_pipeline.decision.augmentation import SHARES, ShareResult, compared, evaluate_shares, helpful_share

@@ -5,12 +5,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from polar_pipeline.defs.step import StepContext
+from polar_pipeline.defs.tracked import tracked_asset
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import MlflowResource, make_tracker, mlflow_resource
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.tracking.base import NullTracker, TrackedRun
 from polar_pipeline.tracking.store import sqlite_url
 from polar_pipeline_tests.tracking.stores import parents, steps

@@ -19,8 +19,8 @@ class Findings:
     """What the report reads of a corpus audit."""
 
     shift_auc: float = 0.7
-    twins_dev: int = 1
-    twins_test: int = 2
+    cross_split_dev: int = 1
+    cross_split_test: int = 2
     conflicting_groups: int = 3
     types_train: dict[str, int] = field(default_factory=lambda: {"political": 5, "gender": 0})
 

@@ -46,6 +46,7 @@ class LinearBackbone:
         self._kinds = ngram_kinds(settings)
         self._shares = tuple(self._kinds.values())
         self._config = fingerprint(self.parameters)
+        self._loaded: tuple[AdapterRef, Tensors, int] | None = None  # the adapter that `logits` used last
 
     def speaks(self, language: str) -> bool:  # noqa: ARG002
         """n-grams need no vocabulary that somebody made."""
@@ -106,13 +107,16 @@ class LinearBackbone:
         return no_scores(posts, self.name, ref.language)
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Forget the adapter that `logits` used last."""
+        self._loaded = None
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
-        check_provenance(ref, backbone=self.name, language=language, config=self._config)
-        tensors, meta = load_adapter(root, ref)
-        return self._final(tensors, meta["models"], texts)
+        if self._loaded is None or self._loaded[0] != ref:
+            check_provenance(ref, backbone=self.name, language=language, config=self._config)
+            tensors, meta = load_adapter(root, ref)
+            self._loaded = ref, tensors, meta["models"]
+        return self._final(*self._loaded[1:], texts)
 
     def _final(self, tensors: Tensors, models: int, texts: list[str]) -> Floats:
         scores: Floats = np.mean(

@@ -80,13 +80,17 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
 
     def check_audit(context: StepContext, audit: Audit, **posts: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
         limits = profile.report
-        majority, twins = max(audit.positive_train, 1 - audit.positive_train), audit.twins_dev + audit.twins_test
+        majority = max(audit.positive_train, 1 - audit.positive_train)
+        shared = audit.cross_split_dev + audit.cross_split_test
         shifted = audit.shift_auc > limits.shift_auc_warning
         unbalanced = majority > limits.imbalance_warning
         found = {
             "shift": f"train-or-test AUC {audit.shift_auc:.3f}" if shifted else "",
             "balance": f"{majority:.1%} of the posts are of one class" if unbalanced else "",
-            "twins": f"{audit.twins_dev} twins in dev, {audit.twins_test} in test" if twins else "",
+            "cross_split_duplicates": f"{audit.cross_split_dev} training posts are in dev too, "
+            f"{audit.cross_split_test} in test"
+            if shared
+            else "",
         }
         yield from (Check(name=name, complaint=text, warning=True) for name, text in found.items())
 
@@ -99,11 +103,11 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         check_names={
             "shift": "A classifier cannot tell train from test posts by their text.",
             "balance": "Neither class holds nearly all labelled posts.",
-            "twins": "No training post stands in dev or test too.",
+            "cross_split_duplicates": "No training post is in dev or test too.",
         },
     )
     def corpus_audit(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> Audit:
-        """What to know about a language's posts before trusting a score: duplicates, twins across splits, scripts, shift."""
+        """What to know about a language's posts before trusting a score: duplicates within and across splits, scripts, shift."""
         findings = audit(raw_posts, context.partition_key, card, profile.seed)
         metadata = audit_metadata(findings)
         run.log(metrics=metric_values(metadata))

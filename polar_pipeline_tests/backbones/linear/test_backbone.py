@@ -10,7 +10,7 @@ from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import LinearSettings

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.rows import Fit, Rows
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.task.card import load_card
 

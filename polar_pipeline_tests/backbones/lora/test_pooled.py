@@ -12,7 +12,7 @@ from polar_pipeline.backbones.lora.language import seen_fingerprint
 from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.sample import bundled_folder
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.decision import FoldSettings

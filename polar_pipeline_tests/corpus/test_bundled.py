@@ -7,7 +7,7 @@ import pytest
 from polar_pipeline.corpus.audit import audit
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
-from polar_pipeline.corpus.sample import bundled_folder, bundled_languages
+from polar_pipeline.corpus.release import bundled_folder, bundled_languages
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.corpus.tables import CARD
@@ -31,4 +31,4 @@ def test_it_can_be_read_folded_and_audited(language: str) -> None:
     folded = assign_folds(posts, FoldSettings(), seed=0)
     assert (folded[folded["fold"] >= 0].groupby("fold")["label"].nunique() == 2).all()
     found = audit(posts, language, CARD, seed=0)
-    assert (found.twins_dev, found.twins_test, found.repeated_ids, found.foreign_script) == (0, 0, 0, 0)
+    assert (found.cross_split_dev, found.cross_split_test, found.repeated_ids, found.foreign_script) == (0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The key under which posts count as the same, and the groups it makes."""
+"""Blank texts, the key under which posts count as duplicates with its groups, and the dominant script."""
 
 import unicodedata
 
@@ -8,7 +8,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.corpus.duplicates import bare, duplicate_groups, normalise
+from polar_pipeline.corpus.text import OTHER, SCRIPTS, bare, dominant_scripts, duplicate_groups, is_blank, normalise
+from polar_pipeline.task.languages import LANGUAGES
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,52 @@ def test_same_group_exactly_when_same_key(texts: list[str]) -> None:
     keys = [normalise(text) or position for position, text in enumerate(texts)]
     assert len(set(groups)) == len(set(keys)) == len(set(zip(groups, keys, strict=True)))
     assert list(dict.fromkeys(groups)) == list(range(len(set(keys))))
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("hello", "Latin"),
+        ("नमस्ते", "Devanagari"),
+        ("yah bahut accha hai नमस्ते", "Latin"),
+        ("नमस्ते दुनिया ok", "Devanagari"),
+        ("پنجابی", "Arabic"),
+        ("ሰላም", "Ethiopic"),
+        ("中文A", "Han"),
+        ("ひらがなの中", "Hiragana"),
+        ("ଓଡ଼ିଆ", "Oriya"),
+        ("ᚠᚢᚦ", OTHER),
+        ("é ß ﬁ", "Latin"),
+        ("12345 !? 😀", ""),
+        ("", ""),
+        # a long vowel sign is a letter of several scripts, so of none
+        ("ーーーー ab", "Latin"),
+        # marks and digits do not outvote letters
+        ("a १२३४५", "Latin"),
+        ("क़\u094d\u0940\u0941 ab", "Latin"),
+    ],
+)
+def test_the_script_of_most_letters(text: str, script: str) -> None:
+    assert dominant_scripts([text]) == [script]
+
+
+@given(st.lists(st.text(alphabet="abक中🙂 .ᚠ"), max_size=6))
+def test_each_text_is_judged_by_itself(texts: list[str]) -> None:
+    assert dominant_scripts(texts) == [dominant_scripts([text])[0] for text in texts]
+
+
+def test_every_registered_script_is_known() -> None:
+    assert {script for language in LANGUAGES.values() for script in language.scripts} <= set(SCRIPTS)
+    assert len(set(SCRIPTS)) == len(SCRIPTS)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u3000\n\t", "\u200b", "\ufeff \u2060\u00ad", "\ufe0f", "\u3164\u115f", "\u2800", "\x00\x1f\x85"]
+)
+def test_texts_without_a_visible_character_are_blank(text: str) -> None:
+    assert is_blank(text)
+
+
+@pytest.mark.parametrize("text", ["a", " .", "\u200b1", "👍\ufe0f", "ି", "@"])
+def test_anything_visible_is_not_blank(text: str) -> None:
+    assert not is_blank(text)

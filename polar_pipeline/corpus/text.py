@@ -1,0 +1,93 @@
+"""What a text alone shows: whether it is blank, the key under which it counts as a duplicate, and its script."""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import regex
+
+from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.task.languages import LANGUAGES
+
+# ASCII only: in scripts without spaces, `\S+` or `\w+` would take the text that follows an address or a mention with it
+_ADDRESSES = regex.compile(r"\[url\]|https?://[!-~]+|www\.[!-~]+|@[a-z0-9_]+")
+_NO_CONTENT = regex.compile(r"[\p{P}\p{Z}\p{Cc}\p{Cf}]+")
+# U+2800 is the braille pattern without dots
+_INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
+
+# scripts of the registry, and others that social media posts are likely to contain; all the rest count as `OTHER`
+SCRIPTS = tuple(
+    dict.fromkeys(
+        [
+            *(script for language in LANGUAGES.values() for script in language.scripts),
+            *("Cyrillic", "Greek", "Hebrew", "Armenian", "Georgian", "Hangul", "Hiragana", "Katakana", "Bopomofo"),
+            *("Thai", "Lao", "Tibetan", "Tamil", "Kannada", "Malayalam", "Gujarati", "Gurmukhi", "Sinhala", "Thaana"),
+        ]
+    )
+)
+OTHER = "other"
+UNSPACED = ("Han", "Khmer", "Myanmar", "Thai", "Lao")  # scripts that put no spaces between words
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text has no visible character: only spaces, line breaks, control and zero-width characters."""
+    return _INVISIBLE.fullmatch(text) is not None
+
+
+def normalise(text: str) -> str:
+    """The key under which posts count as duplicates: without case, addresses, mentions, punctuation and spaces.
+
+    Empty for a post that has nothing else.
+    """
+    return _strip(_ADDRESSES.sub(" ", _fold(text)))
+
+
+def bare(text: str) -> str:
+    """`text` without case, punctuation and spaces, but with its addresses: canaries are searched in this form."""
+    return _strip(_fold(text))
+
+
+def duplicate_groups(posts: pd.DataFrame) -> Ints:
+    """The number of each row's duplicate group, int64 (rows,), from 0 in order of first appearance; uses column `text`.
+
+    Posts with an empty key are groups of their own: two posts that are only `@USER` are not duplicates.
+    """
+    numbers: dict[str | int, int] = {}
+    keys = (normalise(text) or row for row, text in enumerate(posts["text"]))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def dominant_scripts(texts: list[str]) -> list[str]:
+    """The script of most letters of each text; `OTHER` for one that is not in `SCRIPTS`, "" for a text without letters.
+
+    Digits, emoji, punctuation and combining marks are not counted, because they do not show the language.
+    """
+    names = ("", *SCRIPTS, OTHER)
+    table = _script_numbers("".join(texts))
+    characters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
+    rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+    cells = rows * len(names) + table[characters]
+    counts = np.bincount(cells, minlength=len(texts) * len(names)).reshape(len(texts), len(names))
+    counts[:, 0] = 0
+    return [names[number] for number in counts.argmax(axis=1)]
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _strip(text: str) -> str:
+    # NFKC again: case folding decomposes some letters, and a removed character may have separated letter and accent
+    return unicodedata.normalize("NFKC", _NO_CONTENT.sub("", text))
+
+
+def _script_numbers(text: str) -> Ints:
+    """By code point, for the characters of `text`: the number of a letter's script from 1, or 0 for no letter."""
+    alphabet = "".join(set(text))
+    table = np.zeros(0x110000, dtype=np.int64)
+    for letter in regex.findall(r"(?V1)[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", alphabet):
+        table[ord(letter)] = len(SCRIPTS) + 1
+    for number, name in enumerate(SCRIPTS, start=1):
+        for letter in regex.findall(rf"(?V1)[\p{{L}}&&\p{{Script={name}}}]", alphabet):
+            table[ord(letter)] = number
+    return table
