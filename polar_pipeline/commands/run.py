@@ -11,7 +11,7 @@ from rich.table import Table
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.backbones.imported import ImportedBackbone
-from polar_pipeline.backbones.lora.early import check_early
+from polar_pipeline.backbones.lora.model_files import check_model_settings
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.decision.record import Decision
@@ -30,7 +30,7 @@ def run_pipeline(project: Project, profile: str, codes: list[str], processes: in
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
-            check_early(settings)
+            check_model_settings(settings)
     started = time.perf_counter()
     done = {code: decision for code in codes if resume and (decision := finished(project, code))}
     wanted = [code for code in codes if code not in done]

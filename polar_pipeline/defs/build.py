@@ -8,7 +8,7 @@ from upath import UPath
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
@@ -35,8 +35,8 @@ def build_defs(
 
     `keep_bases`: base models stay loaded from step to step, for a process that has the GPU to itself.
     """
-    profile, bases = project.profile, Bases()
-    backbones = [make_backbone(settings, profile, bases) for settings in profile.backbones]
+    profile, models = project.profile, ModelCache()
+    backbones = [make_backbone(settings, profile, models) for settings in profile.backbones]
     language_job, report_job, *others = jobs(profile)
     return dg.Definitions(
         assets=[

@@ -5,14 +5,12 @@ in work alone. What does not belong here: a run of one language (`tracked`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from typing import Any, Protocol
 
 import dagster as dg
 
 from polar_pipeline.defs.step import StepContext, links, step_of
 from polar_pipeline.errors import InputError
-from polar_pipeline.tracking.base import TrackedRun
 
 CODE_VERSION = (
     "dagster/code_version"  # what Dagster tags its own materializations with, to tell those that are out of date
@@ -34,57 +32,30 @@ def each_language(
     keys: list[str],
     inputs: Mapping[str, Mapping[str, Any]],
     store: Store,
-    before: Callable[..., None] | None,
 ) -> Iterator[dg.AssetMaterialization]:
     """A materialization for each of `keys`, after its value was stored. `inputs` are upstream values by name and language.
 
-    `before`, where given, is called once with all tracked runs, by language. Raises dg.Failure that names every language that failed.
+    Raises dg.Failure that names every language that failed.
     """
     absent = {key: [name for name, values in inputs.items() if key not in values] for key in keys}
     failed = {key: f"{', '.join(names)} is not there: materialize it first." for key, names in absent.items() if names}
     ready, unexpected = [key for key in keys if key not in failed], False
-    with ExitStack() as opened:
-        early = _before(before, context, {key: opened.enter_context(ExitStack()) for key in ready}, inputs)
-        for key in ready:
-            try:
-                with early[key][0] if key in early else ExitStack() as mine:
-                    run = early[key][1] if key in early else _run(context, key, mine)
-                    step = StepContext(context, key, last=key == ready[-1])
-                    value = body(step, **{name: values[key] for name, values in inputs.items()}, run=run)
-                    store.store(context.asset_key.to_user_string(), key, value)
-                    yield _materialization(context, key, step.metadata | links(run.links))
-            except InputError as error:
-                failed[key] = str(error)
-                context.log.error(f"{key}: {error}")
-            except Exception as error:  # whatever it is, it is this language's: the step fails below
-                failed[key], unexpected = f"{type(error).__name__}: {error}", True
-                context.log.exception(f"{key}: {error}")
+    for key in ready:
+        try:
+            with context.resources.tracker.step(step_of(context, key)) as run:
+                step = StepContext(context, key, last=key == ready[-1])
+                value = body(step, **{name: values[key] for name, values in inputs.items()}, run=run)
+                store.store(context.asset_key.to_user_string(), key, value)
+                yield _materialization(context, key, step.metadata | links(run.links))
+        except InputError as error:
+            failed[key] = str(error)
+            context.log.error(f"{key}: {error}")
+        except Exception as error:  # whatever it is, it is this language's: the step fails below
+            failed[key], unexpected = f"{type(error).__name__}: {error}", True
+            context.log.exception(f"{key}: {error}")
     if failed:
         named = "; ".join(f"{key}: {text}" for key, text in failed.items())
         raise dg.Failure(f"{len(failed)} of {len(keys)} languages failed ({named})", allow_retries=unexpected)
-
-
-def _before(
-    before: Callable[..., None] | None,
-    context: dg.AssetExecutionContext,
-    stacks: dict[str, ExitStack],
-    inputs: Mapping[str, Mapping[str, Any]],
-) -> dict[str, tuple[ExitStack, TrackedRun]]:
-    """Open the runs of all languages and do what is done for them at once. What fails here each language tries again by itself."""
-    if before is None:
-        return {}
-    early = {key: (stack, _run(context, key, stack)) for key, stack in stacks.items()}
-    try:
-        ready = {name: {key: values[key] for key in early} for name, values in inputs.items()}
-        before(context.log, {key: run for key, (_, run) in early.items()}, **ready)
-    except Exception as error:
-        context.log.exception(f"not together: {error}")
-    return early
-
-
-def _run(context: dg.AssetExecutionContext, key: str, stack: ExitStack) -> TrackedRun:
-    run: TrackedRun = stack.enter_context(context.resources.tracker.step(step_of(context, key)))
-    return run
 
 
 def _materialization(context: dg.AssetExecutionContext, key: str, metadata: dict[str, Any]) -> dg.AssetMaterialization:

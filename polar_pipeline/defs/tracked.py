@@ -18,13 +18,11 @@ from polar_pipeline.defs.step import StepContext, links, step_of
 from polar_pipeline.errors import InputError
 
 
-def tracked_asset(
-    before: Callable[..., None] | None = None, **settings: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+def tracked_asset(**settings: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`@dg.asset(**settings)` for a body `(context, <upstream>..., run) -> value`.
 
-    `before` is called `(log, <runs by language>, <upstream by language>...)` once in a run over several languages, before the body
-    is. Such a run needs a `backfill_policy`: its languages are materialized one by one, and the step gives no output at its end.
+    A run over several languages needs a `backfill_policy`: its languages are materialized one by one, and the step gives no
+    output at its end.
     """
     key_of_store = settings.get("io_manager_key", "io_manager")
     needed = {"tracker"}
@@ -38,7 +36,7 @@ def tracked_asset(
             partitioned = context.has_partition_key or context.has_partition_key_range
             keys = list(context.partition_keys) if partitioned else []
             if len(keys) > 1:
-                yield from each_language(body, context, keys, inputs, getattr(context.resources, key_of_store), before)
+                yield from each_language(body, context, keys, inputs, getattr(context.resources, key_of_store))
                 return
             key = keys[0] if keys else None
             with context.resources.tracker.step(step_of(context, key)) as run:

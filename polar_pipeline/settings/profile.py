@@ -183,9 +183,7 @@ class Profile(Settings):
     def trains_in_turn(self) -> bool:
         """Whether adapters of all languages should be trained before anything else, one base after the other: those that need a GPU."""
         return any(
-            isinstance(entry, LoraSettings)
-            and entry.scope == "language"
-            and (entry.device != "cpu" or entry.together > 1)
+            isinstance(entry, LoraSettings) and entry.scope == "language" and entry.device != "cpu"
             for entry in self.backbones
         )
 

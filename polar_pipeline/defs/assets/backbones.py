@@ -1,15 +1,13 @@
 """Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone, Progress
-from polar_pipeline.backbones.lora.backbone import LoraBackbone
+from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.assets.training import note_training
@@ -39,19 +37,7 @@ def backbone_assets(
         "code_version": project.code_version("backbones", "folds", "backbones"),
     }
 
-    def together(
-        log: dg.DagsterLogManager, runs: Mapping[str, TrackedRun], deduped_posts: dict[str, pd.DataFrame]
-    ) -> None:
-        """Models of several languages in one step; each language's run gets its own curve."""
-        if isinstance(backbone, LoraBackbone):
-            posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
-            progress = {code: Progress(log.info, run.measure) for code, run in runs.items()}
-            backbone.train_together(posts, card, root, progress)
-
-    joint = isinstance(backbone, LoraBackbone) and isinstance(settings, LoraSettings) and settings.together > 1
-
     @tracked_asset(
-        before=together if joint else None,
         **shared,
         **_training_needs(settings),
         name=f"{name}_adapter",
@@ -72,7 +58,7 @@ def backbone_assets(
         finally:
             if not keep and context.last:
                 backbone.release()
-        rows = int((deduped_posts["keep"] & (deduped_posts["fold"] >= 0)).sum())
+        rows = int(fitted_rows(posts).sum())
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         return ref
 

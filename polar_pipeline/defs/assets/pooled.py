@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.base import Progress, fitted_rows
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.defs.assets.backbones import RETRY, pool_of
@@ -48,7 +48,7 @@ def pooled_asset(
         finally:
             if not keep:
                 backbone.release()
-        rows = sum(int((table["keep"] & (table["fold"] >= 0)).sum()) for table in deduped_posts.values())
+        rows = sum(int(fitted_rows(table).sum()) for code, table in posts.items() if backbone.speaks(code))
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         return ref
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import settings
 
@@ -31,10 +31,10 @@ def base(request: pytest.FixtureRequest, bases_root: Path) -> BaseModel:
 
 
 @pytest.fixture
-def slot(bases_root: Path) -> Slot:
+def slot(bases_root: Path) -> AdaptedModel:
     """A place for an adapter in a tiny Gemma 3 of the test's own."""
     chosen = settings()
-    return Slot(load_base(chosen, bases_root), chosen)
+    return AdaptedModel(load_base(chosen, bases_root), chosen)
 
 
 @pytest.fixture(scope="session")

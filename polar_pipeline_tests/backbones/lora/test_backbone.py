@@ -12,22 +12,21 @@ from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
-from polar_pipeline.backbones.lora import models as module
+from polar_pipeline.backbones.lora import backbone as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.language import seen_fingerprint
-from polar_pipeline.backbones.lora.scoring import score_tokens
+from polar_pipeline.backbones.lora.base_model import score_tokens
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
-from polar_pipeline.backbones.lora.work import Work
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
-from polar_pipeline.storage.fingerprint import fingerprint, folder_sha256
+from polar_pipeline.storage.fingerprint import folder_sha256
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
 
 
-def backbone(bases: Bases | None = None, **changes: object) -> LoraBackbone:
-    return LoraBackbone(settings(**changes), seed=1, folds=2, bases=bases or Bases())
+def backbone(bases: ModelCache | None = None, **changes: object) -> LoraBackbone:
+    return LoraBackbone(settings(**changes), seed=1, folds=2, models=bases or ModelCache())
 
 
 def trained(
@@ -125,12 +124,12 @@ def test_an_adapter_does_not_depend_on_what_was_trained_before(
 
 
 def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases)
     first, _ = trained(model, posts(), tmp_path)
     trained(model, posts(), tmp_path, "eng")
     assert bases.loads == 1
-    monkeypatch.setattr(module, "train_adapter", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "train_model", lambda *given: pytest.fail("trained again"))
     again, said = trained(backbone(), posts(), tmp_path)
     assert again == first and said == ["deu: trained before, nothing to do"]
     # how it is computed is no reason to train again
@@ -139,18 +138,17 @@ def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, mon
 
 def test_a_finished_language_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
     """Neither to train it, which is nothing, nor to score what was scored in training."""
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases)
     assert trained(model, posts(), finished[0])[0] == finished[1]
     model.score("deu", finished[1], posts(), CARD, finished[0])
-    model.train_together({"deu": posts()}, CARD, finished[0], {"deu": Progress()})
     assert bases.loads == 0
 
 
 def test_two_bases_that_do_not_fit_together_are_loaded_for_what_is_not_finished_alone(
     finished: tuple[Path, AdapterRef], copy: tuple[Path, AdapterRef]
 ) -> None:
-    bases = Bases()
+    bases = ModelCache()
     one, other = backbone(bases), backbone(bases, name="other", model="tiny:qwen3")
     for _ in range(2):
         for language in ("deu", "eng"):
@@ -225,7 +223,7 @@ def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, Ad
     root, ref = copy
     before = backbone().score("deu", ref, posts(), CARD, root)
     forget_scores(root)
-    bases = Bases()
+    bases = ModelCache()
     after = backbone(bases).score("deu", ref, posts(), CARD, root)
     assert bases.loads == 1
     pd.testing.assert_frame_equal(before, after)
@@ -241,7 +239,7 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
         with pytest.raises(InputError, match="config_fingerprint"):
             backbone(**changes).score("deu", ref, given, CARD, root)
     with pytest.raises(InputError, match="config_fingerprint"):
-        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score("deu", ref, given, CARD, root)
+        LoraBackbone(settings(), seed=2, folds=2, models=ModelCache()).score("deu", ref, given, CARD, root)
 
 
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
@@ -320,9 +318,9 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
     finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hash is right, because it was wrong when it was written; the next run does not make it of the same models again."""
-    files = module.Slot.files
+    files = AdaptedModel.files
 
-    def wrong(slot: module.Slot) -> dict[str, bytes]:
+    def wrong(slot: AdaptedModel) -> dict[str, bytes]:
         from safetensors.torch import load, save
 
         found = files(slot)
@@ -331,7 +329,7 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
         return found | {"adapter_model.safetensors": save(state, metadata={"format": "pt"})}
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Slot, "files", wrong)
+        patch.setattr(AdaptedModel, "files", wrong)
         with pytest.raises(
             InputError, match=r"gives logits that differ by .* from those in training: it was not saved"
         ):
@@ -382,47 +380,13 @@ def test_a_damaged_note_that_a_language_is_done_is_made_again(copy: tuple[Path, 
     assert again == ref and "is damaged, so its adapter is made again" in said[0]
 
 
-def test_a_language_that_cannot_be_prepared_is_left_out_of_joint_training(tmp_path: Path) -> None:
-    """Each language hears of its own models alone, under the names that they have when they are trained alone."""
-    heard: dict[str, dict[str, float]] = {"deu": {}, "eng": {}, "hin": {}}
-    said: dict[str, list[str]] = {code: [] for code in heard}
-    progress = {
-        code: Progress(said[code].append, lambda step, values, code=code: heard[code].update(values)) for code in heard
-    }
-    bases = Bases()
-    model = LoraBackbone(settings(together=8), seed=1, folds=2, bases=bases)
-    given = {"deu": posts(), "hin": posts(), "eng": posts(train=20)}
-    work = Work(tmp_path, "tiny", "hin", key_of(model, bases, given["hin"], tmp_path))
-    ref = AdapterRef(
-        path="tiny/hin/x", sha256="s", backbone="tiny", language="hin", config_fingerprint="c", posts_fingerprint="p"
-    )
-    work.close(ref)
-    (tmp_path / "tiny" / "hin" / "x").mkdir(parents=True)  # finished, but changed since: which is an error
-    model.train_together(given, CARD, tmp_path, progress)
-    assert said["hin"][0].startswith("hin is left out: adapter ") and "was changed after" in said["hin"][0]
-    for code in ("deu", "eng"):
-        assert {name for name in heard[code] if name.endswith("/loss")} == {
-            "fold-0-seed-0/loss", "fold-1-seed-0/loss", "final-seed-0/loss",
-        }  # fmt: skip
-    assert heard["deu"] != heard["eng"] and not heard["hin"]
-    _, lines = trained(model, given["deu"], tmp_path)
-    assert lines[0].endswith(": trained before")
-    found = Progress()
-    model.train("eng", given["eng"], CARD, tmp_path, found)
-    assert found.figures["final-seed-0/loss"] == heard["eng"]["final-seed-0/loss"]
-
-
-def key_of(model: LoraBackbone, bases: Bases, given: pd.DataFrame, root: Path) -> str:
-    return fingerprint([model.config, seen_fingerprint(given, CARD), bases.identity(settings(), root)])
-
-
 def test_logits_that_are_not_numbers_are_refused_too(
     copy: tuple[Path, AdapterRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, ref = copy
     forget_scores(root)
     monkeypatch.setattr(
-        "polar_pipeline.backbones.lora.final.score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan)
+        "polar_pipeline.backbones.lora.final_models.score_tokens", lambda base, rows, *_: np.full(len(rows), np.nan)
     )
     with pytest.raises(InputError, match="differ by nan"):
         backbone().score("deu", ref, posts(), CARD, root)
@@ -466,7 +430,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     _, meta = load_adapter(tmp_path, averaged_ref)
     assert meta["final"] == {"0": ["fold-0-seed-0", "fold-1-seed-0"]}
     # each fold's model by itself, from disk: fold 0's gives what it gave the rows that it held out
-    slot = Bases().slot(settings(), tmp_path)
+    slot = ModelCache().get(settings(), tmp_path)
     singles = []
     for fold in (0, 1):
         slot.load(tmp_path / averaged_ref.path / f"fold-{fold}-seed-0")
@@ -478,7 +442,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
 
 
 def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: Path) -> None:
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases, languages=("eng",))
     assert model.speaks("eng") and not model.speaks("deu")
     ref, _ = trained(model, posts(), tmp_path)
