@@ -160,15 +160,16 @@ class LoraBackbone:
     ) -> None:
         """Train the models that are not finished, and keep each when it is done."""
         tokens = {model.key: model.task.tokens(self._settings) for model in models}
-        total, before = sum(tokens.values()), 0
-        progress.advance(0, total, "tokens")
+        finished = {model.key for model in models if store.logits(model.key) is not None}
+        total, done = sum(tokens.values()), sum(tokens[key] for key in finished)
+        progress.advance(done, total, "tokens")
         for model in models:
-            if store.logits(model.key) is not None:
+            if model.key in finished:
                 progress(f"{model.task.title}: trained before")
-            else:
-                self._train_one(tunable, model, store, progress, progress.advancing(before, total, "tokens"))
-            before += tokens[model.key]
-            progress.advance(before, total, "tokens")
+                continue
+            self._train_one(tunable, model, store, progress, progress.advancing(done, total, "tokens"))
+            done += tokens[model.key]
+            progress.advance(done, total, "tokens")
 
     def _train_one(
         self,
