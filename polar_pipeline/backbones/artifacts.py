@@ -46,7 +46,7 @@ def save_adapter(
     posts: str,
     parts: Mapping[str, bytes] | None = None,
 ) -> AdapterRef:
-    """Write an adapter under `root`, atomically; the same content is stored once, and replaces a damaged copy of itself.
+    """Write an adapter under `root`, atomically. The same content is stored once; a damaged copy is replaced.
 
     `meta` must be JSON. `parts` are further files by their path in the adapter's folder, such as
     `final-seed-0/adapter_config.json`.
@@ -101,7 +101,10 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
 
 
 def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
-    """Refuse a stale or foreign adapter; without `posts`, these are not compared. Raises InputError that names every mismatch."""
+    """Refuse a stale or foreign adapter; without `posts`, these are not compared.
+
+    Raises InputError that names every mismatch.
+    """
     expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
     expected |= {"posts_fingerprint": posts} if posts is not None else {}
     _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)

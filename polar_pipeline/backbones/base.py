@@ -53,7 +53,9 @@ class Progress:
             self._measure(step, values)
 
     def advance(self, done: float, total: float, unit: str) -> None:
-        """`done` of `total` units are done, such as tokens or folds of a whole training. Another unit begins another phase.
+        """`done` of `total` units are done, such as tokens or folds of a whole training.
+
+        Another unit begins another phase.
 
         May be called often: the first and the last call of a phase and about one per second are passed on.
         """
@@ -65,7 +67,7 @@ class Progress:
             self._advance(done, total, unit)
 
     def advancing(self, before: float, total: float, unit: str) -> Callable[[float], None]:
-        """A callback for one part of a phase: it advances by what the part has done, after the `before` of earlier parts."""
+        """A callback for one part of a phase, which has done what it is given after the `before` of earlier parts."""
         return lambda done: self.advance(before + done, total, unit)
 
     def note(self, values: dict[str, float]) -> None:
@@ -93,7 +95,8 @@ class Backbone(Protocol):
     ) -> AdapterRef:
         """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`.
 
-        A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains again.
+        A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains
+        again.
         """
 
     def score(
@@ -111,7 +114,10 @@ class Backbone(Protocol):
         """A scores table of rows that the final models were probed with after training; empty if there are none."""
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts by the final models of `seeds`. Raises InputError if it cannot score any."""
+        """Mean logits (texts,) of new texts by the final models of `seeds`.
+
+        Raises InputError if the backbone cannot score new texts.
+        """
 
     def release(self) -> None:
         """Give back the memory that is held between languages, if any is."""

@@ -11,7 +11,10 @@ from polar_pipeline.settings.profile import Profile
 
 
 def make_backbone(settings: BackboneSettings, profile: Profile, models: ModelCache | None = None) -> Backbone:
-    """The backbone of this entry. Making it trains nothing and imports nothing heavy; `models` is shared between backbones."""
+    """The backbone of this entry.
+
+    Making it trains nothing and imports nothing heavy; `models` is shared between backbones.
+    """
     if isinstance(settings, ImportedSettings):
         return ImportedBackbone(settings)
     if isinstance(settings, LoraSettings):

@@ -1,7 +1,7 @@
-"""Scores that were made elsewhere: read from a file, compared with the posts, and from then on a backbone like any other.
+"""Scores that were made elsewhere: read from a file and compared with the posts, then a backbone like any other.
 
-"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when the
-file has changed or gone. Broken models are not found here but by the decision.
+"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when
+the file has changed or gone. Broken models are not found here but by the decision.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,10 @@ class ImportedBackbone:
         progress: Progress,
         force: bool = False,  # noqa: ARG002 - it always copies
     ) -> AdapterRef:
-        """Copy the language's logits. Raises InputError for a file that does not fit the posts: which rows, and what to do."""
+        """Copy the language's logits.
+
+        Raises InputError for a file that does not fit the posts: which rows, and what to do.
+        """
         path, whole = Path(self._settings.path), training_fingerprint(posts, card)
         posts = scored_posts(real_posts(posts))
         seeds: list[int] = []

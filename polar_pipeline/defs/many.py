@@ -1,7 +1,7 @@
-"""A run over several languages: one after the other, each in a tracked run of its own, stored and materialized as soon as it is done.
+"""A run over several languages: one after the other, each in a tracked run, stored and materialized when it is done.
 
-What one language does wrong is told at the end, by name; until then the others go on, and a process that is killed loses the language
-in work alone. What does not belong here: a run of one language (`tracked`).
+What one language does wrong is told at the end, by name; until then the others go on, and a process that is killed
+loses the language in work alone. What does not belong here: a run of one language (`tracked`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +33,9 @@ def each_language(
     inputs: Mapping[str, Mapping[str, Any]],
     store: Store,
 ) -> Iterator[dg.AssetMaterialization]:
-    """A materialization for each of `keys`, after its value was stored. `inputs` are upstream values by name and language.
+    """A materialization for each of `keys`, after its value was stored.
+
+    `inputs` are upstream values by name and language.
 
     Raises dg.Failure that names every language that failed.
     """

@@ -70,7 +70,7 @@ class LoraBackbone:
         force: bool = False,
         notes: dict[str, Any] | None = None,
     ) -> AdapterRef:
-        """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds while it is there.
+        """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds.
 
         `force` trains all models again; `notes` are kept with the adapter. Raises InputError for a model that cannot be
         loaded or trained, and for an adapter that gives other logits once it is read back.
@@ -104,7 +104,7 @@ class LoraBackbone:
         return score_tables(posts, models.tensors, rest, self.name, language)
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-        """What the final models gave the rows that they were probed with; they were trained on those if dev is in folds."""
+        """What the final models gave the probed rows; they were trained on those if dev is in folds."""
         return probe_tables(posts, load_adapter(root, ref)[0], self.name, ref.language)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
@@ -113,7 +113,7 @@ class LoraBackbone:
         return FinalModels(ref, root, self._settings, self._models).mean(texts, seeds)
 
     def _finished(self, root: Path, language: str, data: str, progress: Progress) -> AdapterRef | None:
-        """The adapter of an earlier run, if it is still what was written; one that was changed or removed is forgotten."""
+        """The adapter of an earlier run, if it is still what was written; otherwise it is forgotten."""
         store = self._store(root, language, data, progress)
         ref = store.finished()
         if ref is None:
@@ -185,7 +185,8 @@ class LoraBackbone:
         logits = score_tokens(tunable.base, model.judged.tokens, self._settings.token_budget)
         if not np.isfinite(logits).all():
             raise InputError(
-                f"{model.task.title} of backbone {self.name!r} gives logits that are no numbers: lower its learning_rate."
+                f"{model.task.title} of backbone {self.name!r} gives logits that are no numbers: "
+                f"lower its learning_rate."
             )
         mark = f"{model.key}/"
         latest = {name.removeprefix(mark): value for name, value in progress.latest.items() if name.startswith(mark)}
@@ -210,7 +211,7 @@ class LoraBackbone:
         data: str,
         notes: dict[str, Any],
     ) -> AdapterRef:
-        """Save one folder with the language's final models, and with what the folds' models gave the rows that they held out."""
+        """Save one folder with the final models, and with what the folds' models gave the rows that they held out."""
         seeds, average = self._settings.seeds, self._settings.final == "fold_average"
         out_of_fold = np.zeros((len(seeds), len(dataset.rows.labels)))
         probe: Tensors = {}

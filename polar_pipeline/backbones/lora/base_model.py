@@ -39,7 +39,10 @@ class BaseModel:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it. The last token then stands for the post; an encoder's first one does."""
+        """Whether a token sees only those before it.
+
+        The last token then stands for the post; an encoder's first one does.
+        """
         return self.head == "score"
 
     @property
@@ -75,7 +78,8 @@ class BaseModel:
         padded = np.full((len(rows), longest), self.tokenizer.pad_token_id or 0, dtype=np.int64)
         for place, row in enumerate(rows):
             padded[place, : len(row)] = row
-        # all copies come before the trunk: one behind it would wait until it is done, and the GPU then waits for the host
+        # all copies come before the trunk: one behind it would wait until it is done, and the GPU then waits for the
+        # host
         ids = self.to_device(padded)
         head = getattr(self.model, self.head)
         if not self.causal:

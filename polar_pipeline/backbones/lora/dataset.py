@@ -1,4 +1,4 @@
-"""The posts of one language as tokens, and the models to train on them: one per fold and seed, and a final one per seed."""
+"""The posts of one language as tokens, and the models to train on them: per seed, one per fold and a final one."""
 
 from typing import NamedTuple
 
@@ -51,7 +51,10 @@ class TrainingTask(NamedTuple):
 
 
 class PlannedModel(NamedTuple):
-    """One model of a language. It scores the rows `judged` right after training: those that its fold holds out, or the probe."""
+    """One model of a language.
+
+    It scores the rows `judged` right after training: those that its fold holds out, or the probe.
+    """
 
     seed: int
     fold: int  # -1: the final one
@@ -95,7 +98,10 @@ class LanguageDataset:
         return inside
 
     def models(self) -> list[PlannedModel]:
-        """All of them, folds first. A synthetic post has the fold of the posts that it was made from, so it leaves with them."""
+        """All of them, folds first.
+
+        A synthetic post has the fold of the posts that it was made from, so it leaves with them.
+        """
         folds = sorted(set(self.folds.tolist()))
         numbers = [*folds] if folds and self._settings.final == "fold_average" else [*folds, -1]
         return [self._model(fold, seed, len(folds)) for seed in self._settings.seeds for fold in numbers]
@@ -116,7 +122,7 @@ class LanguageDataset:
         )
 
     def _watched(self, fold: int) -> Rows | None:
-        """Rows that the model has not seen: dev, if it is outside the folds; else what its fold holds out, to look at only.
+        """Rows that the model has not seen: dev if it is outside the folds, else what its fold holds out, to look at.
 
         The profile allows early stopping in the first case alone, so that nothing is judged on what stopped it.
         """
@@ -127,7 +133,7 @@ class LanguageDataset:
 
 
 def probe_rows(posts: pd.DataFrame) -> Ints:
-    """Numbers of the rows that every final model scores before and after it is saved: of dev, else of the fitted rows."""
+    """Numbers of the rows that final models score before and after they are saved: of dev, else of the fitted rows."""
     real = (posts["source"] == "real").to_numpy(dtype=bool)
     rows = np.flatnonzero(_labelled_dev(posts) & real)
     return (rows if len(rows) else np.flatnonzero(real & fitted_rows(posts).to_numpy(dtype=bool)))[:_PROBE]
@@ -139,7 +145,10 @@ def _labelled_dev(posts: pd.DataFrame) -> Mask:
 
 
 def dataset_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
-    """sha256 of all posts that make an adapter: the fitted ones, and dev outside the folds, which stops training and is its probe."""
+    """sha256 of all posts that make an adapter: the fitted ones, and dev outside the folds.
+
+    Dev may stop the training, and is its probe.
+    """
     watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == "real")
     fitted = training_fingerprint(posts, card)
     return fingerprint([fitted, frame_fingerprint(posts[watched], ["id", "text", "label"])])

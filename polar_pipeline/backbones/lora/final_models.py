@@ -28,8 +28,9 @@ from polar_pipeline.storage.fingerprint import fingerprint
 Tensors = dict[str, np.typing.NDArray[Any]]
 
 _EXACT = 1e-4  # in float32, the largest difference
-# In bfloat16 another shape of batch or another GPU rounds otherwise. Measured on tiny models: rounding moves logits by at most
-# 0.01 of their spread and keeps 0.99 of their order; another seed's adapter moves them by 0.02 to 1.8 and keeps at most 0.95.
+# In bfloat16 another shape of batch or another GPU rounds otherwise. Measured on tiny models: rounding moves logits
+# by at most 0.01 of their spread and keeps 0.99 of their order; another seed's adapter moves them by 0.02 to 1.8 and
+# keeps at most 0.95.
 _SHARE = 0.1  # the typical difference, in shares of the spread
 _FLOOR = 0.02  # the same where there is next to no spread: some units in the last place of a logit of 1
 _ORDER = 0.97  # rank correlation
@@ -57,8 +58,9 @@ class FinalModels:
     ) -> Floats:
         """Logits float64 (seeds, texts), kept for the next time; `again` computes them whatever is kept.
 
-        With `prepare`, the models are probed with the language's posts before they are trusted. Raises InputError if the
-        base has other weights than the one that was trained on, AdapterMismatch if a model is not what it was in training.
+        With `prepare`, the models are probed with the language's posts before they are trusted. Raises InputError if
+        the base has other weights than the one that was trained on, AdapterMismatch if a model is not what it was in
+        training.
         """
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
@@ -77,7 +79,7 @@ class FinalModels:
         return found
 
     def mean(self, texts: list[str], seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts over the final models of `seeds`; not kept, or all texts ever scored would be."""
+        """Mean logits (texts,) of new texts over the final models of `seeds`, which are not kept."""
         if not texts:
             return np.zeros(0)
         found, _ = self._score(self.model(), texts, Progress())
@@ -96,7 +98,10 @@ class FinalModels:
         return tunable
 
     def _score(self, tunable: TunableModel, texts: list[str], progress: Progress) -> tuple[Floats, Figures]:
-        """Logits (seeds, texts), and how fast they were computed. A seed without a final model is the mean of its folds' models."""
+        """Logits (seeds, texts), and how fast they were computed.
+
+        A seed without a final model is the mean of its folds' models.
+        """
         rows = tunable.base.tokens(texts)
         keys = {seed: self.meta["final"][str(seed)] for seed in self.seeds}
         done, total = 0, len(texts) * sum(map(len, keys.values()))
@@ -131,9 +136,9 @@ class FinalModels:
             now = self._score_one(tunable, model.key, model.judged.tokens)
             if not same_logits(now, then, self.meta["dtype"]):
                 raise AdapterMismatch(
-                    f"{model.key} of adapter {self._ref.path} gives logits that differ by {np.abs(now - then).max():.2g} "
-                    f"from those in training: it was not saved as it was; remove it and materialize "
-                    f"{self._ref.backbone}_adapter for {self._ref.language} again."
+                    f"{model.key} of adapter {self._ref.path} gives logits that differ by "
+                    f"{np.abs(now - then).max():.2g} from those in training: it was not saved as it was; "
+                    f"remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."
                 )
 
     def _kept_path(self, texts: list[str]) -> Path:
@@ -153,10 +158,10 @@ class FinalModels:
 
 
 def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
-    """Whether two logits float (posts,) of one adapter are the same up to rounding; `dtype` is the base's, such as `torch.bfloat16`.
+    """Whether logits float (posts,) are the same up to rounding; `dtype` is the base's, such as `torch.bfloat16`.
 
-    In bfloat16 another adapter of the same posts can come near in value if it separates the labels well, but it puts posts
-    of one label into another order. NaN is never the same.
+    In bfloat16 another adapter of the same posts can come near in value if it separates the labels well, but it puts
+    posts of one label into another order. NaN is never the same.
     """
     gaps = np.abs(now - then)
     if dtype == "torch.float32":

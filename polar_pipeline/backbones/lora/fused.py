@@ -74,7 +74,8 @@ class _FusedLayer:
         self._a, self._b = layer.lora_A[name], layer.lora_B[name]
 
     def __call__(self, inputs: "Tensor") -> "Tensor":
-        # as a matrix, so that the frozen layer's result is no view: in place on a view costs copies in the backward pass
+        # as a matrix, so that the frozen layer's result is no view: in place on a view costs copies in the backward
+        # pass
         rows = inputs.reshape(-1, inputs.shape[-1])
         results = self._base(rows)
         results.addmm_(self._a(rows), self._b.weight.t(), alpha=self._scale)

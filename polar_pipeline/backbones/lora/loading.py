@@ -1,8 +1,8 @@
 """Loading a pretrained model, so that no weights but the head's are left random.
 
-`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class silently takes none
-of a multimodal checkpoint's weights. So the class is chosen here, keys are mapped, and what is missing is an error. No code
-from a checkpoint is ever run.
+`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class silently
+takes none of a multimodal checkpoint's weights. So the class is chosen here, keys are mapped, and what is missing is
+an error. No code from a checkpoint is ever run.
 """
 
 import re
@@ -150,8 +150,8 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     if config.model_type not in FAMILIES:
         *most, last = FAMILIES.values()
         raise InputError(
-            f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, which is not supported: "
-            f"use one of the families {', '.join(most)} or {last}."
+            f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, "
+            f"which is not supported: use one of the families {', '.join(most)} or {last}."
         )
     return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
 
@@ -181,8 +181,9 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
     if missing or unexpected:
         named = ", ".join((missing + unexpected)[:3])
         raise InputError(
-            f"the weights of model {settings.model!r} do not fit its configuration: {len(missing)} are missing and {len(unexpected)} "
-            f"have no place, such as {named}: fetch the model again, or name one whose architecture transformers knows."
+            f"the weights of model {settings.model!r} do not fit its configuration: {len(missing)} are missing "
+            f"and {len(unexpected)} have no place, such as {named}: fetch the model again, "
+            f"or name one whose architecture transformers knows."
         )
     return model
 

@@ -1,7 +1,7 @@
-"""Memory: what a model needs before it is loaded, what a token needs in training, and what to do when memory runs out.
+"""Memory: what a model needs, what a token needs in training, and what to do when memory runs out.
 
-When memory runs out, the failed attempt is let go of before anything else is tried. Cleaning up in the exception handler
-would free nothing: the traceback holds the frames of the failed call, and they hold its tensors.
+When memory runs out, the failed attempt is let go of before anything else is tried. Cleaning up in the exception
+handler would free nothing: the traceback holds the frames of the failed call, and they hold its tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class TooLarge(InputError):
 
 
 def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> int:
-    """Bytes of the weights, counted on a model without storage. 4-bit shrinks linear layers, not embeddings and norms."""
+    """Bytes of the weights, counted on a model without storage. 4-bit shrinks linear layers alone."""
     import torch
 
     with torch.device("meta"):
@@ -61,8 +61,8 @@ def refuse_too_large(
     needed = max(_NEEDED[settings.tuning], at_least)
     if weights * needed > free:
         raise TooLarge(
-            f"model {settings.model!r} of backbone {settings.name!r} needs {weights / 2**30:.1f} GiB for its weights and "
-            f"{weights * (needed - 1) / 2**30:.1f} GiB beside them, and {device} has {free / 2**30:.1f} GiB free: "
+            f"model {settings.model!r} of backbone {settings.name!r} needs {weights / 2**30:.1f} GiB for its weights "
+            f"and {weights * (needed - 1) / 2**30:.1f} GiB beside them, and {device} has {free / 2**30:.1f} GiB free: "
             f"{smaller_model_advice(settings)}"
         )
 
@@ -76,7 +76,8 @@ def smaller_model_advice(settings: LoraSettings) -> str:
 def activation_bytes(base: Any) -> float:
     """Bytes per token that the backward pass keeps, with the adapter in place.
 
-    Measured on two short rows, one twice as long as the other: weights that are kept for their inputs' gradients cancel.
+    Measured on two short rows, one twice as long as the other: weights that are kept for their inputs' gradients
+    cancel.
     """
     return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
 
@@ -121,7 +122,7 @@ def none_if_out_of_memory(work: Callable[[], Result]) -> Result | None:
 
 @contextmanager
 def refusing_out_of_memory(settings: LoraSettings) -> Iterator[None]:
-    """Raises InputError if memory runs out where no batch can be split: while measuring, or in the first optimizer step."""
+    """Raises InputError if memory runs out where no batch can be split, as in the first optimizer step."""
     import torch
 
     try:

@@ -25,7 +25,10 @@ class ModelCache:
         self.loads = 0  # how often a base was loaded
 
     def get(self, settings: LoraSettings, root: Path) -> TunableModel:
-        """The base of `settings`, to be adapted or fine-tuned. Tiny ones are built under `root`. Raises InputError as `load_base`."""
+        """The base of `settings`, to be adapted or fine-tuned. Tiny ones are built under `root`.
+
+        Raises InputError as `load_base`.
+        """
         key = settings.model_dump_json(include=_LOADED_BY)
         if key not in self._models:
             self._models[key] = self._load(settings, root / "bases")
@@ -34,7 +37,10 @@ class ModelCache:
         return self._models[key]
 
     def identity(self, settings: LoraSettings, root: Path) -> str:
-        """Which weights the base of `settings` has. One that is not loaded is not loaded for it. Raises InputError as `load_base`."""
+        """Which weights the base of `settings` has. One that is not loaded is not loaded for it.
+
+        Raises InputError as `load_base`.
+        """
         from polar_pipeline.backbones.lora.model_files import base_identity
 
         key = settings.model_dump_json(include=_LOADED_BY)

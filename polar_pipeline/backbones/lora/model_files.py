@@ -62,7 +62,7 @@ def _is_path(model: str) -> bool:
 
 
 def _linear_layer_names(folder: Path) -> set[str]:
-    """Last parts of the names of two-dimensional weights, which linear layers have; empty if a header cannot be read."""
+    """Last parts of the names of two-dimensional weights, as of linear layers; empty if a header cannot be read."""
     found = set()
     try:
         for file in folder.glob("*.safetensors"):

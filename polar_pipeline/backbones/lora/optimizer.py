@@ -1,7 +1,7 @@
 """The loss of a row and the optimizer: AdamW over float32 copies, gradient clipping, a learning-rate schedule.
 
-In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back. A step whose
-gradients are not finite is skipped.
+In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back. A step
+whose gradients are not finite is skipped.
 """
 
 import math
@@ -44,7 +44,7 @@ def row_weights(labels: Ints, synthetic: "np.typing.NDArray[np.bool_]", settings
 
 
 def learning_rate_share(number: int, total: int, settings: LoraSettings) -> float:
-    """The share of the learning rate at step `number` of `total`: it rises over the warm-up, then follows the schedule."""
+    """The share of the learning rate at step `number` of `total`: rising over the warm-up, then by the schedule."""
     rising = math.ceil(settings.warm_up * total)
     if number < rising:
         return (number + 1) / (rising + 1)
@@ -79,7 +79,10 @@ class Optimizer:
             live.grad = None
 
     def step(self, number: int) -> "Tensor":
-        """Make step `number` (from 0) with the gradients that are there. Returns their norm; if it is not finite, nothing changes."""
+        """Make step `number` (from 0) with the gradients that are there.
+
+        Returns their norm; if it is not finite, nothing changes.
+        """
         import torch
 
         self._widen()

@@ -93,7 +93,7 @@ class PooledBackbone:
 
     def train(
         self,
-        language: str,
+        language: str,  # noqa: ARG002
         posts: pd.DataFrame,  # noqa: ARG002
         card: TaskCard,  # noqa: ARG002
         root: Path,  # noqa: ARG002

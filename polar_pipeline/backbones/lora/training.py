@@ -93,7 +93,7 @@ class Throughput:
 
 @contextmanager
 def dropout_of(model: Any, settings: LoraSettings) -> Iterator[None]:
-    """Give every dropout layer of a frozen `model` the setting's share meanwhile, so that 0 means none, in encoders too.
+    """Give every dropout layer of a frozen `model` the setting's share meanwhile; 0 means none, in encoders too.
 
     A model that is fine-tuned whole keeps its own.
     """
@@ -160,11 +160,17 @@ class _Training:
 
     @property
     def _stopped_early(self) -> bool:
-        """Whether dev did not improve for too long. Asked before each step, so that a resumed training does not go on past it."""
+        """Whether dev did not improve for too long.
+
+        Asked before each step, so that a resumed training does not go on past it.
+        """
         return self._settings.patience is not None and self._without >= self._settings.patience
 
     def _step(self) -> None:
-        """One step, and what follows it. A loss is read from the device only to be logged: reading it waits for the step."""
+        """One step, and what follows it.
+
+        A loss is read from the device only to be logged: reading it waits for the step.
+        """
         step, number = self._steps[self._position], self._position
         loss = self._splitter.compute(self._task.title, lambda: self._gradients(step, self._divisors[number]))
         self._optimizer.step(number)
@@ -268,7 +274,10 @@ class _Training:
 def evaluate(
     base: BaseModel, task: TrainingTask, settings: LoraSettings, step: int, progress: Progress
 ) -> float | None:
-    """The loss of what is in `base` on the watched rows; it and macro-F1 go to `progress`. None if no rows are watched."""
+    """The loss of what is in `base` on the watched rows; it and macro-F1 go to `progress`.
+
+    None if no rows are watched.
+    """
     watch = task.watch
     if watch is None or not len(watch.labels):
         return None

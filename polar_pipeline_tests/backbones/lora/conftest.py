@@ -41,7 +41,8 @@ def slot(bases_root: Path) -> AdaptedModel:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests that another process found, with another order of its sets."""
     root = tmp_path_factory.mktemp("elsewhere")
-    script = f"import json, pathlib; from {processes.__name__} import digests; print(json.dumps(digests(pathlib.Path({str(root)!r}))))"
+    script = f"import json, pathlib; from {processes.__name__} import digests; "
+    script += f"print(json.dumps(digests(pathlib.Path({str(root)!r}))))"
     variables = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

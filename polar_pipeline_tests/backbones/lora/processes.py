@@ -44,7 +44,10 @@ def die() -> None:
 
 
 def train_files(root: Path, out: Path, moment: str, changes: dict[str, Any]) -> None:
-    """Train one adapter and write its files to `out`; die at `moment`: `step N`, `checkpoint N`, `writing N`, or never."""
+    """Train one adapter and write its files to `out`; die at `moment`:
+
+    `step N`, `checkpoint N`, `writing N`, or never.
+    """
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
     chosen = settings(checkpoint_seconds=0, **({"token_budget": 64, "epochs": 2} | changes))
@@ -105,7 +108,7 @@ def train_language(root: Path, out: Path, moment: str) -> None:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Of everything that should be the same bytes on every day, in every process: checkpoints, adapters, a reference."""
+    """Of everything that should be the same bytes in every process: checkpoints, adapters, a reference."""
     found = {}
     for shape in SHAPES:
         chosen = settings(model=f"tiny:{shape}")

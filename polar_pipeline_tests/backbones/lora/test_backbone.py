@@ -263,7 +263,7 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
     copy: tuple[Path, AdapterRef],
 ) -> None:
-    """Early stopping looks at dev, and its logits are held against those from disk: other dev posts, another adapter."""
+    """Early stopping looks at dev, and its logits are compared with those from disk: other dev posts, other adapter."""
     root, ref = copy
     given = posts()
     dev = given["split"] == "dev"
@@ -441,7 +441,7 @@ COMPUTED: dict[str, object] = {
 
 
 def test_the_fingerprint_is_of_the_settings_that_change_numbers() -> None:
-    """And of nothing else of a profile: a backbone is given its own settings, the seed and the number of folds alone."""
+    """And of nothing else of a profile: a backbone is given its own settings, the seed and the number of folds."""
     assert {*CHANGED, *COMPUTED, "kind"} == set(LoraSettings.model_fields)
     plain = backbone().config
     for name, value in CHANGED.items():
@@ -455,7 +455,7 @@ def test_the_fingerprint_is_of_the_settings_that_change_numbers() -> None:
 def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
     finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its hash is right, because it was wrong when it was written; the next run does not make it of the same models again."""
+    """Its hash is right, because it was written wrong; the next run does not assemble it of the same models."""
     files = AdaptedModel.files
 
     def wrong(slot: AdaptedModel) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Families of models: those that are supported give what transformers gives and are trained, all others are refused by name."""
+"""Families of models: supported ones give what transformers gives and are trained, others are refused by name."""
 
 import json
 import shutil

@@ -59,7 +59,7 @@ def test_every_weight_is_the_checkpoints_and_only_the_head_is_not(base: BaseMode
 
 
 def test_the_old_multimodal_names_are_known_too(bases_root: Path, tmp_path: Path) -> None:
-    """Google's checkpoints were published with `language_model.model.`, before transformers wrote `model.language_model.`."""
+    """Google published checkpoints with `language_model.model.`; transformers writes `model.language_model.` now."""
     folder = copied(bases_root, tmp_path, "gemma3_multimodal")
     old = "language_model.model."
 

@@ -60,7 +60,7 @@ def test_activations_are_counted_with_the_adapter_in_place_and_leave_nothing(slo
 
 
 def test_activations_are_no_weights(slot: AdaptedModel) -> None:
-    """Of one layer by hand, in float32: what grows with the row is counted, the same per token at any length and rank."""
+    """Of one layer by hand, in float32: what grows with the row is counted, the same per token at any rank."""
     slot.fresh(1)
     small = activation_bytes(slot.base)
     slot.configure(settings(rank=64))

@@ -114,7 +114,7 @@ def test_float32_is_the_adamw_of_torch() -> None:
 
 
 def test_small_updates_of_bfloat16_weights_add_up() -> None:
-    """Each step moves a weight of 1 by 1e-4, far below what bfloat16 can say of it; a hundred of them move it by 1e-2."""
+    """Each step moves a weight of 1 by 1e-4, far below what bfloat16 can say; a hundred of them move it by 1e-2."""
     gradients = [torch.ones(8, dtype=torch.bfloat16)] * 100
     plain = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
     adam = torch.optim.AdamW([plain], lr=1e-4, weight_decay=0)
@@ -168,7 +168,7 @@ def test_five_in_a_row_are_seen_later_too() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_bad_step_is_as_if_it_had_not_been(dtype: torch.dtype) -> None:
-    """Weights, moments and the number of steps that Adam corrects by, with weight decay, which would move weights by itself."""
+    """Weights, moments and Adam's number of steps, with weight decay, which would move weights by itself."""
     good, bad = torch.full((3,), 0.5, dtype=dtype), torch.full((3,), math.inf, dtype=dtype)
     lives = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2)]
     chosen = {"weight_decay": 0.1, "schedule": "constant", "warm_up": 0}

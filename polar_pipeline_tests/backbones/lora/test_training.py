@@ -124,7 +124,7 @@ def test_early_stopping_keeps_the_best_epoch(slot: AdaptedModel, tmp_path: Path)
 def test_a_warm_up_is_never_the_best_and_uses_no_patience(
     slot: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The adapter that saw synthetic posts alone has the smallest loss here, and is not kept; epochs over real ones are compared."""
+    """The adapter that saw synthetic posts alone has the smallest loss here, and is not kept."""
     losses = iter([0.1, 0.5, 0.4, 0.6, 0.7])
     seen: list[dict[str, torch.Tensor]] = []
 
@@ -146,7 +146,7 @@ def test_a_warm_up_is_never_the_best_and_uses_no_patience(
 def test_losses_are_read_only_where_they_are_said(
     slot: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each read waits for a GPU, and the GPU then waits for the host: one for the loss and one for bad steps an epoch."""
+    """Each read waits for a GPU, which then waits for the host: per epoch one for the loss, one for bad steps."""
     chosen = settings(token_budget=32, epochs=2)
     task = fit(slot.base, watched=0)
     steps = training_steps(task.rows.lengths, task.rows.synthetic, chosen, task.seed)

@@ -1,4 +1,4 @@
-"""An adapter is the same whatever the base held before, is read by plain PEFT, and a foreign or damaged one is refused."""
+"""An adapter is the same whatever the base held before and is read by plain PEFT; damaged ones are refused."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_another_process_makes_the_same_bytes(
 
 @pytest.mark.parametrize("shape", ["gemma3", "xlm_roberta"])
 def test_nothing_of_an_adapter_reaches_the_next_one(bases_root: Path, tmp_path: Path, shape: str) -> None:
-    """The trap: wrapping the model again hands a trained head to the next language, and the new names to its configuration."""
+    """The trap: wrapping the model again hands a trained head to the next language, and names to its configuration."""
     chosen = settings(model=f"tiny:{shape}")
     slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     slot.fresh(1)
