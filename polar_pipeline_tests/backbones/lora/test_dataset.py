@@ -94,16 +94,16 @@ def test_what_curation_dropped_is_not_fitted_on_but_scored(gemma: BaseModel) -> 
 def test_seeds_and_averages(gemma: BaseModel) -> None:
     models = prepared(gemma, posts(), seeds=(3, 10), final="fold_average").models()
     assert [model.key for model in models] == ["fold-0-seed-3", "fold-1-seed-3", "fold-0-seed-10", "fold-1-seed-10"]
-    assert len({model.task.seed for model in models}) == 4
+    assert len({model.task.random_seed for model in models}) == 4
 
 
 def test_a_models_random_numbers_do_not_depend_on_the_language(gemma: BaseModel) -> None:
     one, other = (
-        [model.task.seed for model in LanguageDataset(posts(), gemma, settings(), title, 1).models()]
+        [model.task.random_seed for model in LanguageDataset(posts(), gemma, settings(), title, 1).models()]
         for title in ("deu", "eng")
     )
     assert one == other
-    assert one != [model.task.seed for model in LanguageDataset(posts(), gemma, settings(), "deu", 2).models()]
+    assert one != [model.task.random_seed for model in LanguageDataset(posts(), gemma, settings(), "deu", 2).models()]
 
 
 def test_class_weights_are_of_the_rows_that_are_fitted(gemma: BaseModel) -> None:

@@ -26,7 +26,7 @@ def test_another_shape_of_batch_is_the_same_and_another_seed_is_not(
     task = fit(slot.base, rows=200, watched=0)
     found = {}
     for seed in (7, 8):
-        train_model(slot, task._replace(seed=seed), chosen, tmp_path / str(seed), Progress())
+        train_model(slot, task._replace(random_seed=seed), chosen, tmp_path / str(seed), Progress())
         found |= {(seed, budget): score_tokens(slot.base, task.rows.tokens, budget) for budget in (16, 4096)}
     assert np.abs(found[7, 16] - found[7, 4096]).max() > 0
     assert same_logits(found[7, 16], found[7, 4096], HALF)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polar_pipeline.backbones.lora import loading, memory
+from polar_pipeline.backbones.lora import loading, memory, model_files
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
@@ -189,7 +189,7 @@ def test_attention_of_cudnn_is_off_on_a_gpu(bases_root: Path, monkeypatch: pytes
     """Its backward pass gives NaN on H100 and H200 with a mask when the length is 64 mod 128."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     monkeypatch.setattr(loading, "pick_device", lambda chosen: "cuda")
-    monkeypatch.setattr(loading, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
+    monkeypatch.setattr(model_files, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
     try:
         torch.backends.cuda.enable_cudnn_sdp(True)
         with pytest.raises(InputError, match="far enough"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polar_pipeline.backbones.lora import loading
+from polar_pipeline.backbones.lora import loading, model_files
 from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
@@ -47,7 +47,7 @@ def test_a_base_that_does_not_fit_beside_another_takes_its_place(
 
     monkeypatch.setattr(loading, "_weights", full)
     bases.get(settings(model="tiny:qwen3"), tmp_path)
-    assert calls == 2 and bases.loads == 2 and len(bases._slots) == 1
+    assert calls == 2 and bases.loads == 2 and len(bases._models) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatc
         asked.append(1)
         raise InputError("no such model")
 
-    monkeypatch.setattr(loading, "base_identity", nobody)
+    monkeypatch.setattr(model_files, "base_identity", nobody)
     bases = ModelCache()
     for _ in range(3):
         with pytest.raises(InputError, match="no such model"):

@@ -149,7 +149,7 @@ def test_losses_are_read_only_where_they_are_said(
     """Each read waits for a GPU, which then waits for the host: per epoch one for the loss, one for bad steps."""
     chosen = settings(token_budget=32, epochs=2)
     task = fit(slot.base, watched=0)
-    steps = training_steps(task.rows.lengths, task.rows.synthetic, chosen, task.seed)
+    steps = training_steps(task.rows.lengths, task.rows.synthetic, chosen, task.random_seed)
     assert len(steps) > 8
     with Reads() as reads:
         train_model(slot, task, chosen, tmp_path / "checkpoint", Progress())
@@ -187,7 +187,7 @@ def test_the_loss_that_is_said_is_the_mean_of_the_steps_rows(
     losses = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, torch.from_numpy(task.rows.labels).double(), reduction="none"
     )
-    steps = training_steps(task.rows.lengths, task.rows.synthetic, chosen, task.seed)
+    steps = training_steps(task.rows.lengths, task.rows.synthetic, chosen, task.random_seed)
     assert len({len(np.concatenate(step.batches)) for step in steps}) > 1
     for (_, values), step in zip(measured, steps, strict=True):
         expected = float(losses[np.concatenate(step.batches)].mean())
