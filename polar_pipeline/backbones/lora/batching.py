@@ -12,7 +12,7 @@ from polar_pipeline.settings.backbones import LoraSettings
 
 Mask = np.typing.NDArray[np.bool_]
 
-_BANDS = 16
+_BANDS = 16  # of length; another number gives other adapters
 _MIN_WEIGHT = 1e-12
 
 

@@ -80,8 +80,8 @@ def test_rows_of_one_length_do_not_always_share_a_batch() -> None:
     assert not together[0] & together[1]
 
 
-def test_languages_of_one_seed_have_batches_of_like_length_at_the_same_time() -> None:
-    """Bands are visited in an order that the seed alone gives, TEMP"""
+def test_the_seed_alone_orders_the_bands_of_length() -> None:
+    """So that the order of an adapter's batches does not depend on how many there are of each length."""
 
     def means(language: int, seed: int) -> list[float]:
         lengths = np.random.default_rng(language).integers(5, 200, 2000)
