@@ -1,11 +1,11 @@
-"""The Gemma 3 shapes of `lora_speed.py`, with random weights: nothing has to be downloaded, and speed does not depend on values."""
+"""The Gemma 3 shapes of `lora_speed.py`, with random weights: speed does not depend on values."""
 
 from typing import Any
 
 import torch
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.norms import fuse_norms
+from polar_pipeline.backbones.lora.fused import fuse_norms
 from polar_pipeline.backbones.lora.tiny import tokenizer
 from polar_pipeline.settings.backbones import LoraSettings
 

@@ -1,4 +1,4 @@
-"""The peer of `lora_speed.py`: Hugging Face's `Trainer` with PEFT, as its user would have it run on the same machine."""
+"""The peer of `lora_speed.py`: Hugging Face's `Trainer` with PEFT, as its user would run it on the same machine."""
 
 import tempfile
 from collections.abc import Callable
@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from lora_models import LONGEST
 
-from polar_pipeline.backbones.lora.attempts import attempted
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.rows import Rows
+from polar_pipeline.backbones.lora.dataset import Rows
+from polar_pipeline.backbones.lora.memory import none_if_out_of_memory
 from polar_pipeline.settings.backbones import LoraSettings
 
 _PARTS = (1, 2, 4, 8, 16)  # how often the rows of a step are divided until they fit
@@ -19,15 +19,18 @@ _PARTS = (1, 2, 4, 8, 16)  # how often the rows of a step are divided until they
 def train_peer(
     base: BaseModel, rows: Rows, batch: int, padded: bool, settings: LoraSettings, mark: Callable[[], None]
 ) -> str:
-    """Train two epochs in random order, `mark` at the end of each. Returns what had to be done so that it fits, to be said.
+    """Train two epochs in random order, `mark` at the end of each.
 
-    A step that does not fit is summed over smaller batches, which costs no more; only where the smallest does not fit it recomputes.
+    Returns what had to be done so that it fits, to be said.
+
+    A step that does not fit is summed over smaller batches, which costs no more; only where the smallest does not fit
+    it recomputes.
     """
     for parts, recompute in [*((parts, False) for parts in _PARTS), (_PARTS[-1], True)]:
         if parts > batch:
             continue
         trainer = _Peer(base, rows, batch, parts, padded, recompute)
-        if attempted(lambda trainer=trainer: trainer.run(settings, mark)):
+        if none_if_out_of_memory(lambda trainer=trainer: trainer.run(settings, mark)):
             summed = f", {parts} batches a step because memory ran out" if parts > 1 else ""
             return summed + (", recomputing" if recompute else "")
     return ", which does not fit into memory"

@@ -1,13 +1,15 @@
-"""LoRA training and scoring beside the Hugging Face `Trainer` with PEFT, on rows as long as the release's posts, in one run.
+"""LoRA training and scoring beside the Hugging Face `Trainer` with PEFT, on rows as long as the release's posts.
 
 Usage: POLAR_DATA_DIR=... python benchmarks/lora_speed.py [--shape tiny --shape 12b ...] [--tokens 20000] [--repeats 2]
 
-With a GPU: the true Gemma 3 12B and 27B shapes, random weights. Without one: the tiny model, whose ratios alone mean something. Both
-sides train the same LoRA on the same rows with as many rows a step; the second epoch counts, so that nobody's start does. Ours trains two
-models, as a language needs: what the first leaves behind must not slow the second down. Peers: (a) every row padded to 256 tokens, (b) to
-the longest of its random batch; where memory runs out they sum a step over smaller batches. Tokens are real ones, padding not counted. No tokenizer of Gemma 3 can
-be had without its licence, so a post has one token per 4 bytes of UTF-8, about right for English and one in 1.3 letters where a letter has
-three bytes. The floor is 4N FLOP a token for LoRA and 2N for scoring, N without embeddings, at the rate of matrix products in this run.
+With a GPU: the true Gemma 3 12B and 27B shapes, random weights. Without one: the tiny model, whose ratios alone mean
+something. Both sides train the same LoRA on the same rows with as many rows a step; the second epoch counts, so that
+nobody's start does. Ours trains two models, as a language needs: what the first leaves behind must not slow the
+second down. Peers: (a) every row padded to 256 tokens, (b) to the longest of its random batch; where memory runs out
+they sum a step over smaller batches. Tokens are real ones, padding not counted. No tokenizer of Gemma 3 can be had
+without its licence, so a post has one token per 4 bytes of UTF-8, about right for English and one in 1.3 letters
+where a letter has three bytes. The floor is 4N FLOP a token for LoRA and 2N for scoring, N without embeddings, at the
+rate of matrix products in this run.
 """
 
 import argparse
@@ -29,15 +31,13 @@ from lora_models import LONGEST, SHAPES, as_published, build, config_of, setting
 from lora_peer import train_peer
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.adapter import Slot
-from polar_pipeline.backbones.lora.attempts import attempted
-from polar_pipeline.backbones.lora.batches import by_length, padded_share
-from polar_pipeline.backbones.lora.joint import train_adapters
-from polar_pipeline.backbones.lora.loading import quiet
-from polar_pipeline.backbones.lora.memory import should_recompute
-from polar_pipeline.backbones.lora.rows import Fit, Rows
-from polar_pipeline.backbones.lora.scoring import score_tokens
-from polar_pipeline.backbones.lora.training import train_adapter
+from polar_pipeline.backbones.lora.base_model import score_tokens
+from polar_pipeline.backbones.lora.batching import by_length, padded_share
+from polar_pipeline.backbones.lora.dataset import Rows, TrainingTask
+from polar_pipeline.backbones.lora.memory import none_if_out_of_memory, should_recompute
+from polar_pipeline.backbones.lora.model_files import silence_libraries
+from polar_pipeline.backbones.lora.training import train_model
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
@@ -97,23 +97,23 @@ def counts(device: str) -> int:
     return 0 if device == "cuda" else 1
 
 
-def make_fit(lengths: np.ndarray, title: str, seed: int) -> Fit:
+def make_fit(lengths: np.ndarray, title: str, seed: int) -> TrainingTask:
     """Rows of random tokens with these lengths."""
     random = np.random.default_rng(seed)
     count = len(lengths)
     rows = Rows(
         [random.integers(4, 260, length) for length in lengths], random.integers(0, 2, count), np.zeros(count, bool)
     )
-    return Fit(title, "final-seed-0", rows, np.ones(count), None, seed)
+    return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, seed)
 
 
-def ours(slot: Slot, fit: Fit, settings: LoraSettings) -> np.ndarray:
+def ours(slot: AdaptedModel, fit: TrainingTask, settings: LoraSettings) -> np.ndarray:
     """Seconds of one epoch."""
     clock = Clock(slot.base.device)
     ends = Progress(measure=lambda step, _: steps.append(step) or clock.mark())
     steps: list[int] = []
     per_epoch = len(by_length(fit.rows.lengths, settings.token_budget))
-    train_adapter(slot, fit, settings, Path("none"), ends)
+    train_model(slot, fit, settings, Path("none"), ends)
     clock.marks = [mark for step, mark in zip(steps, clock.marks, strict=True) if step % per_epoch == 0]
     return clock.seconds
 
@@ -138,7 +138,7 @@ class Task:
         self.fit = make_fit(self.drawn, "bench", 0)
         self.batches = by_length(self.drawn, self.settings.token_budget)
         self.batch = max(round(len(self.drawn) / len(self.batches)), 1)
-        self.slot = Slot(build(config_of(self.shape), self.device), self.settings)
+        self.slot = AdaptedModel(build(config_of(self.shape), self.device), self.settings)
 
     def told(self, seconds: np.ndarray, flop_a_weight: int) -> str:
         speed = self.drawn.sum() / seconds
@@ -151,7 +151,8 @@ def compare(task: Task) -> None:
     drawn, device, slot, settings = task.drawn, task.device, task.slot, task.settings
     padding = padded_share(drawn, task.batches)
     print(
-        f"{task.shape}, N {task.weights / 1e9:.4g} billion, {len(drawn)} rows, {task.batch} a step, padding {padding:.2f}x"
+        f"{task.shape}, N {task.weights / 1e9:.4g} billion, {len(drawn)} rows, {task.batch} a step, "
+        f"padding {padding:.2f}x"
     )
     for which in ("first", "second"):
         spent = ours(slot, task.fit, settings)
@@ -162,7 +163,7 @@ def compare(task: Task) -> None:
     scored = timed(device, lambda: score_tokens(slot.base, task.fit.rows.tokens, settings.token_budget))
     whole = 22 * 2000 * drawn.mean() / (drawn.sum() / scored)[0]
     print(f"  scoring: {task.told(scored, 2)}, 22 x 2,000 posts in {whole:,.0f} s", flush=True)
-    slot.empty()
+    slot.reset()
     as_published(slot.base)
     # a sixth of the rows tells a slow peer's rate
     some = task.fit.rows.take(np.arange(0, len(drawn), 6 if device == "cuda" else 1))
@@ -174,35 +175,17 @@ def compare(task: Task) -> None:
             continue
         theirs = some.lengths.sum() / clock.seconds
         ratio = speed / theirs
-        print(f"  {name}: {theirs[0]:,.0f} tokens/s (by CPU time {theirs[1]:,.0f}){note}; ours {ratio[0]:.1f}x (by CPU time {ratio[1]:.1f}x)", flush=True)  # fmt: skip
-
-
-def compare_joint(device: str, lengths: dict[str, np.ndarray], budget: int, languages: int = 8) -> None:
-    """Adapters of several languages one after the other and at once, from fresh adapters to files."""
-    settings = settings_for(device, token_budget=max(budget, LONGEST // 4), max_length=LONGEST // 4, rank=4, alpha=8)
-    slot = Slot(build(config_of("tiny"), device), settings)
-    codes = sorted(lengths, key=lambda code: float(lengths[code].mean()))
-    fits = [
-        make_fit(np.minimum(np.random.default_rng(place).choice(lengths[code], 50), LONGEST // 4), code, place)
-        for place, code in enumerate(codes[place * len(codes) // languages] for place in range(languages))
-    ]
-
-    def one_by_one() -> None:
-        for fit in fits:
-            train_adapter(slot, fit, settings, Path("none"), Progress())
-            slot.files()
-
-    train_adapters(slot, fits[:1], settings, Path("none"), Progress())
-    alone = timed(device, one_by_one)
-    joint = timed(device, lambda: train_adapters(slot, fits, settings, Path("none"), Progress()))
-    print(f"joint, tiny, {languages} languages, {settings.token_budget} tokens a batch: {alone[0]:.2f} s one by one, {joint[0]:.2f} s at once, "
-          f"ratio {alone[0] / joint[0]:.2f} (by CPU time {alone[1] / joint[1]:.2f})", flush=True)  # fmt: skip
+        print(
+            f"  {name}: {theirs[0]:,.0f} tokens/s (by CPU time {theirs[1]:,.0f}){note}; "
+            f"ours {ratio[0]:.1f}x (by CPU time {ratio[1]:.1f}x)",
+            flush=True,
+        )
 
 
 def tried(name: str, work: Callable[[], None]) -> None:
     """Do `work`; what does not fit is said, and the rest goes on."""
     try:
-        if attempted(lambda: (work(), True)) is None:
+        if none_if_out_of_memory(lambda: (work(), True)) is None:
             print(f"{name}: memory ran out", flush=True)
     except InputError as error:
         print(f"{name}: {error}", flush=True)
@@ -220,7 +203,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=80_000 if device == "cuda" else 5_000, help="of an epoch")
     parser.add_argument("--repeats", type=int, default=1 if device == "cuda" else 2)
     arguments = parser.parse_args()
-    quiet()
+    silence_libraries()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     if device == "cpu":
@@ -235,14 +218,13 @@ def main() -> None:
     every = np.concatenate(list(lengths.values()))
     rate = matmul_rate(device)
     print(
-        f"{len(every)} posts of {len(lengths)} languages, {every.mean():.1f} tokens on average; {rate / 1e12:.3g} TFLOP/s of matrix products"
+        f"{len(every)} posts of {len(lengths)} languages, {every.mean():.1f} tokens on average; "
+        f"{rate / 1e12:.3g} TFLOP/s of matrix products"
     )
     for _ in range(arguments.repeats):
         for shape in arguments.shape or (["12b", "27b"] if device == "cuda" else ["tiny"]):
             drawn = np.random.default_rng(0).choice(every, max(int(arguments.tokens / every.mean()), 1))
             tried(shape, lambda shape=shape, drawn=drawn: compare(Task(shape, device, drawn, rate)))
-        for budget in (128, 512):
-            tried("joint", lambda budget=budget: compare_joint(device, lengths, budget))
     tried("27b in 4-bit", lambda: four_bit_memory(device))
 
 

@@ -1,10 +1,11 @@
-"""What one layer of Gemma 3 12B or 27B costs beside its products: calls, and bytes read and written, as published and as trained here.
+"""Calls and bytes that one layer of Gemma 3 12B or 27B costs beside its products, as published and as trained here.
 
 Usage: python benchmarks/lora_traffic.py [--tokens 256]
 
-No GPU is needed: the layer runs in its true width on the CPU, and every call below autograd is counted. A GPU's time is then computed, not
-measured: large products at 790 TFLOP/s (one H200), all else at 3.8 TB/s, four fifths of its memory's rate, and nothing waiting for the host.
-How much time the host has for a call so that this holds is printed too: eager PyTorch takes about 5 microseconds.
+No GPU is needed: the layer runs in its true width on the CPU, and every call below autograd is counted. A GPU's time is
+then computed, not measured: large products at 790 TFLOP/s (one H200), all else at 3.8 TB/s, four fifths of its memory's
+rate, and nothing waiting for the host. How much time the host has for a call so that this holds is printed too: eager
+PyTorch takes about 5 microseconds.
 """
 
 import argparse
@@ -16,9 +17,9 @@ from lora_models import as_published, build, config_of, settings_for, weights_ou
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.fused import fuse_adapter
-from polar_pipeline.backbones.lora.loading import quiet
+from polar_pipeline.backbones.lora.model_files import silence_libraries
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 
 FLOP_RATE, MEMORY_RATE = 790e12, 3.8e12
 LARGE = 256  # a product whose inner or outer size is below this waits for memory, not for arithmetic
@@ -68,7 +69,7 @@ def step(shape: str, layers: int, ours: bool, tokens: int) -> np.ndarray:
     base = build(config_of(shape, num_hidden_layers=layers, vocab_size=1024), "cpu")
     if not ours:
         as_published(base)
-    slot = Slot(base, settings)
+    slot = AdaptedModel(base, settings)
     slot.fresh(0)
     if ours:
         fuse_adapter(base.model, slot._name)
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--shape", action="append", choices=["tiny", "12b", "27b"])
     arguments = parser.parse_args()
-    quiet()
+    silence_libraries()
     torch.nn.functional.rms_norm = lambda inputs, *_: OneCall.apply(inputs)
     for shape in arguments.shape or ["12b", "27b"]:
         depth, weights = config_of(shape).num_hidden_layers, weights_outside_embeddings(shape)
@@ -93,9 +94,11 @@ def main() -> None:
             flop, moved = depth * flop / arguments.tokens, depth * moved / arguments.tokens
             seconds = flop / FLOP_RATE + moved / MEMORY_RATE
             share = 4 * weights / FLOP_RATE / seconds
+            each = 2048 * seconds / depth / calls * 1e6
             print(
-                f"{shape} {name}: {calls:.0f} calls a layer, {flop / 4 / weights:.2f} times 4N FLOP, {moved / 1e6:.1f} MB a token; computed on an H200: "
-                f"{1 / seconds:,.0f} tokens/s, {share:.0%} of the floor, where a call of 2,048 tokens takes the host {2048 * seconds / depth / calls * 1e6:.1f} us at most",
+                f"{shape} {name}: {calls:.0f} calls a layer, {flop / 4 / weights:.2f} times 4N FLOP, "
+                f"{moved / 1e6:.1f} MB a token; computed on an H200: {1 / seconds:,.0f} tokens/s, "
+                f"{share:.0%} of the floor, where a call of 2,048 tokens takes the host {each:.1f} us at most",
                 flush=True,
             )
 

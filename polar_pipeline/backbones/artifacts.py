@@ -1,10 +1,12 @@
 """Adapters on disk: content-addressed folders of safetensors and JSON, and the `AdapterRef` that points to one.
 
-A folder's name is the hash of its files, so an adapter that is there is whole and is the one that was asked for. No
-pickles. Weights never travel between assets, only references do.
+A folder's name is the hash of its files, which is checked whenever an adapter is read. No pickles. Weights never travel
+between assets, only references do.
 """
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,9 +46,10 @@ def save_adapter(
     posts: str,
     parts: Mapping[str, bytes] | None = None,
 ) -> AdapterRef:
-    """Write an adapter under `root`, atomically; the same content is stored once. `meta` must be JSON.
+    """Write an adapter under `root`, atomically. The same content is stored once; a damaged copy is replaced.
 
-    `parts` are further files by their path in the adapter's folder, such as `seed-0/adapter_config.json`.
+    `meta` must be JSON. `parts` are further files by their path in the adapter's folder, such as
+    `final-seed-0/adapter_config.json`.
     """
     from safetensors.numpy import save
 
@@ -56,7 +59,7 @@ def save_adapter(
         META: canonical_json({**meta, "provenance": provenance}),
         **(parts or {}),
     }
-    name = fingerprint([[file, _digest(content)] for file, content in sorted(files.items())])
+    name = fingerprint([[file, hashlib.sha256(content).hexdigest()] for file, content in sorted(files.items())])
     path = f"{backbone}/{language}/{name[:16]}"
 
     def fill(folder: Path) -> None:
@@ -64,6 +67,8 @@ def save_adapter(
             (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_bytes(content)
 
+    if (root / path).is_dir() and folder_sha256(root / path) != name:
+        shutil.rmtree(root / path)
     write_folder_atomic(root / path, fill)
     ref = AdapterRef(
         path=path, sha256=name, backbone=backbone, language=language, config_fingerprint=config, posts_fingerprint=posts
@@ -73,7 +78,7 @@ def save_adapter(
 
 
 def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and meta of an adapter, after its hash was checked. Raises InputError when it is not what `ref` says."""
+    """Tensors and meta of an adapter, after its hash was checked. Raises InputError if it is not what `ref` says."""
     from safetensors.numpy import load_file
 
     folder = verify_adapter(root, ref)
@@ -83,7 +88,7 @@ def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], 
 
 
 def verify_adapter(root: Path, ref: AdapterRef) -> Path:
-    """The adapter's folder. Raises InputError when it is gone or its bytes are not those that were written."""
+    """The adapter's folder. Raises InputError if it is gone or its bytes are not those that were written."""
     folder = root / ref.path
     remedy = f"materialize {ref.backbone}_adapter for {ref.language} again"
     if not folder.is_dir():
@@ -96,7 +101,10 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
 
 
 def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
-    """Refuse a stale or foreign adapter; new posts have no fingerprint to compare. Raises InputError that names every mismatch."""
+    """Refuse a stale or foreign adapter; without `posts`, these are not compared.
+
+    Raises InputError that names every mismatch.
+    """
     expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
     expected |= {"posts_fingerprint": posts} if posts is not None else {}
     _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)
@@ -110,11 +118,6 @@ def _check(ref: AdapterRef, expected: dict[str, str], text: str, backbone: str =
     ]
     if wrong:
         raise InputError(
-            f"{text} ({'; '.join(wrong)}): materialize {backbone or ref.backbone}_adapter for {language or ref.language} again."
+            f"{text} ({'; '.join(wrong)}): "
+            f"materialize {backbone or ref.backbone}_adapter for {language or ref.language} again."
         )
-
-
-def _digest(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()

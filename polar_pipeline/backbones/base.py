@@ -1,9 +1,10 @@
-"""The protocol that every backbone keeps, and the scores table that they all make.
+"""The protocol of all backbones, and the scores table that they all make.
 
-A backbone trains on the kept posts of one language and leaves an adapter on disk; from the adapter alone it gives every
-post a logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
+A backbone trains on the kept posts of one language and saves an adapter; from the adapter alone it gives every post a
+logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +21,14 @@ from polar_pipeline.task.card import TaskCard
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
 
+_ADVANCE_SECONDS = 1.0
+
+
 class Progress:
-    """Where a training says how far it is, and what it measures on the way; by default nobody listens."""
+    """Receives what a training or scoring reports; by default nobody listens.
+
+    `say` gets lines for a person, `measure` a step and its figures, `advance` what is done, the total, and their unit.
+    """
 
     def __init__(
         self,
@@ -30,6 +37,7 @@ class Progress:
         advance: Callable[[float, float, str], None] | None = None,
     ) -> None:
         self._say, self._measure, self._advance = say, measure, advance
+        self._unit, self._advanced = "", 0.0
         self.latest: dict[str, float] = {}  # the last value of each figure
         self.figures: dict[str, float] = {}  # what is known at the end, of an earlier run's work too
 
@@ -45,9 +53,22 @@ class Progress:
             self._measure(step, values)
 
     def advance(self, done: float, total: float, unit: str) -> None:
-        """How far the whole is, in `unit`s."""
+        """`done` of `total` units are done, such as tokens or folds of a whole training.
+
+        Another unit begins another phase.
+
+        May be called often: the first and the last call of a phase and about one per second are passed on.
+        """
+        now = time.monotonic()
+        if unit == self._unit and done < total and now - self._advanced < _ADVANCE_SECONDS:
+            return
+        self._unit, self._advanced = unit, now
         if self._advance:
             self._advance(done, total, unit)
+
+    def advancing(self, before: float, total: float, unit: str) -> Callable[[float], None]:
+        """A callback for one part of a phase, which has done what it is given after the `before` of earlier parts."""
+        return lambda done: self.advance(before + done, total, unit)
 
     def note(self, values: dict[str, float]) -> None:
         """Figures of the whole, whenever they were measured."""
@@ -61,12 +82,22 @@ class Backbone(Protocol):
     parameters: dict[str, str | int | float | bool]  # what the tracked run notes
 
     def speaks(self, language: str) -> bool:
-        """Whether there are scores of this language; where not, the adapter and the scores table are empty."""
+        """Whether there are scores of this language; if not, the adapter and the scores table are empty."""
 
     def train(
-        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress,
+        force: bool = False,
     ) -> AdapterRef:
-        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`."""
+        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`.
+
+        A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains
+        again.
+        """
 
     def score(
         self,
@@ -80,10 +111,13 @@ class Backbone(Protocol):
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-        """A scores table of rows that the final models were probed with after training, in folds or not; empty where none were."""
+        """A scores table of rows that the final models were probed with after training; empty if there are none."""
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts by the final models of `seeds`. Raises InputError when the backbone cannot score any."""
+        """Mean logits (texts,) of new texts by the final models of `seeds`.
+
+        Raises InputError if the backbone cannot score new texts.
+        """
 
     def release(self) -> None:
         """Give back the memory that is held between languages, if any is."""
@@ -100,7 +134,7 @@ def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 def fitted_rows(posts: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows may be fitted on: those in folds, or of train where there are no folds, less those that curation objected to."""
+    """Which rows may be fitted on: those in folds, or of train without folds, less those that curation dropped."""
     inside = posts["fold"] >= 0
     if not inside.any():
         inside = posts["split"] == "train"
@@ -116,11 +150,12 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
 
 
 def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: int, language: str) -> pd.DataFrame:
-    """One row per post: `SCORE_COLUMNS`. Raises InputError when a logit is not finite."""
+    """One row per post: `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
     bad = ~np.isfinite(logits)
     if bad.any():
         raise InputError(
-            f"backbone {backbone!r} gave {int(bad.sum())} posts of {language} no finite logit: lower its learning rate or regularise it more."
+            f"backbone {backbone!r} gave {int(bad.sum())} posts of {language} no finite logit: "
+            f"lower its learning rate or regularise it more."
         )
     table = posts[["split", "fold", "id"]].reset_index(drop=True)
     table = table.assign(backbone=backbone, seed=seed, language=language, logit=np.asarray(logits, dtype="float64"))

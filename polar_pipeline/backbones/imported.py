@@ -1,7 +1,7 @@
-"""Scores that were made elsewhere: read from a file, held against the posts, and from then on a backbone like any other.
+"""Scores that were made elsewhere: read from a file and compared with the posts, then a backbone like any other.
 
-"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when the
-file has changed or gone. What does not belong here: judging the scores; broken models are found by the decision.
+"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when
+the file has changed or gone. Broken models are not found here but by the decision.
 """
 
 from collections.abc import Callable
@@ -39,9 +39,18 @@ class ImportedBackbone:
         return self._settings.languages == "all" or language in self._settings.languages
 
     def train(
-        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress,
+        force: bool = False,  # noqa: ARG002 - it always copies
     ) -> AdapterRef:
-        """Copy the language's logits. Raises InputError for a file that does not fit the posts: which rows, and what to do."""
+        """Copy the language's logits.
+
+        Raises InputError for a file that does not fit the posts: which rows, and what to do.
+        """
         path, whole = Path(self._settings.path), training_fingerprint(posts, card)
         posts = scored_posts(real_posts(posts))
         seeds: list[int] = []
@@ -164,8 +173,8 @@ def _numbers(table: pd.DataFrame, column: str, path: Path, usable: Callable[[Flo
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(
-            f"scores {path}: {int(bad.sum())} values of {column} are not usable numbers, first {table[column].iloc[row]!r} "
-            f"of id {table['id'].iloc[row]!r}: correct them."
+            f"scores {path}: {int(bad.sum())} values of {column} are not usable numbers, "
+            f"first {table[column].iloc[row]!r} of id {table['id'].iloc[row]!r}: correct them."
         )
     found: Floats = numbers
     return found
@@ -180,7 +189,8 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
     if len(doubled):
         row = doubled.iloc[0]
         raise InputError(
-            f"scores {path} hold {len(doubled)} posts of {language} twice, first {row['id']!r} ({row['split']}, seed {row['seed']}): keep one."
+            f"scores {path} hold {len(doubled)} posts of {language} twice, first {row['id']!r} "
+            f"({row['split']}, seed {row['seed']}): keep one."
         )
     keys = pd.MultiIndex.from_frame(posts[["split", "id"]])
     if "train" not in set(posts["split"]):  # no folds: what the file has of train is not looked at
@@ -188,7 +198,8 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
     extra = ~pd.MultiIndex.from_frame(mine[["split", "id"]]).isin(keys)
     if extra.any():
         raise InputError(
-            f"scores {path} hold {int(extra.sum())} rows of {language} that are no posts, first {mine['id'].to_numpy()[extra][0]!r}: remove them."
+            f"scores {path} hold {int(extra.sum())} rows of {language} that are no posts, "
+            f"first {mine['id'].to_numpy()[extra][0]!r}: remove them."
         )
     _refuse_seen(mine, posts, language, path)
     seeds = sorted(int(seed) for seed in mine["seed"].unique())
@@ -211,8 +222,9 @@ def _refuse_seen(mine: pd.DataFrame, posts: pd.DataFrame, language: str, path: P
     seen = mine.groupby(["split", "id"])["fold"].min().reindex(held_out) < 0
     if seen.any():
         raise InputError(
-            f"scores {path} say fold -1 for {int(seen.sum())} posts of {language} that are decided on, first {_first_id(seen)!r}: "
-            f"set folds.fit_on to train if dev was not scored out of fold, or import out-of-fold scores."
+            f"scores {path} say fold -1 for {int(seen.sum())} posts of {language} that are decided on, "
+            f"first {_first_id(seen)!r}: set folds.fit_on to train if dev was not scored out of fold, "
+            f"or import out-of-fold scores."
         )
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
 from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
 from polar_pipeline.corpus.text import is_blank
@@ -189,11 +189,11 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     A member without weight is not asked, so that an imported one need not be able to answer.
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
-    bases = Bases()
+    models = ModelCache()
     asked = [
         (
             member,
-            make_backbone(settings[member.backbone], project.profile, bases),
+            make_backbone(settings[member.backbone], project.profile, models),
             _adapter(project, decision, member.backbone),
         )
         for member in decision.members

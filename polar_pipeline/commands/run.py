@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.backbones.lora.early import check_early
+from polar_pipeline.backbones.lora.model_files import check_model_settings
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
@@ -34,7 +34,7 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
-            check_early(settings)
+            check_model_settings(settings)
     with writing(project.home, project.profile.name):
         return _run_and_report(project, codes, processes, force)
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.defs.assets.backbones import backbone_assets
 from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
 from polar_pipeline.defs.assets.decision import decision_assets
@@ -31,8 +31,8 @@ def build_defs(
 
     `keep_bases`: base models stay loaded from step to step, for a process that has the GPU to itself.
     """
-    profile, bases, lineage = project.profile, Bases(), Lineage(project)
-    pairs = [(make_backbone(settings, profile, bases), settings) for settings in profile.backbones]
+    profile, models, lineage = project.profile, ModelCache(), Lineage(project)
+    pairs = [(make_backbone(settings, profile, models), settings) for settings in profile.backbones]
     found = jobs(project)
     return dg.Definitions(
         assets=[

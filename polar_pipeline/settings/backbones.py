@@ -193,8 +193,6 @@ class LoraSettings(Settings):
     """
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Seeds, one model each. Their scores are averaged."""
-    together: int = Field(default=1, ge=1, le=64)
-    """Languages whose adapters are trained in one step over the same base."""
     scope: Literal["language", "pooled"] = "language"
     """language: an adapter per language. pooled: one adapter for all languages, trained on all their posts, each
     after the name of its language.
@@ -213,12 +211,6 @@ class LoraSettings(Settings):
             raise ValueError(f"token_budget {self.token_budget} holds no row of max_length {self.max_length}: raise it")
         if self.tuning == "full" and self.four_bit:
             raise ValueError("four_bit weights cannot be trained themselves: set tuning to lora, or four_bit to false")
-        if self.together > 1 and (self.tuning == "full" or self.scope == "pooled"):
-            raise ValueError("together trains adapters of several languages: set tuning to lora and scope to language")
-        if self.together > 1 and (self.dropout or self.patience is not None):
-            raise ValueError(
-                "together trains without dropout and without early stopping: set dropout to 0 and patience to null"
-            )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds should differ, these do not: {', '.join(map(str, self.seeds))}")
         return self

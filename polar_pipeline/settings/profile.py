@@ -148,9 +148,7 @@ class Profile(Settings):
     def trains_in_turn(self) -> bool:
         """Whether adapters of all languages, those on a GPU, are trained first, one base after the other."""
         return any(
-            isinstance(entry, LoraSettings)
-            and entry.scope == "language"
-            and (entry.device != "cpu" or entry.together > 1)
+            isinstance(entry, LoraSettings) and entry.scope == "language" and entry.device != "cpu"
             for entry in self.backbones
         )
 

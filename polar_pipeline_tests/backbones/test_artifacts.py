@@ -44,6 +44,17 @@ def test_a_changed_byte_is_refused(tmp_path: Path, file: str) -> None:
         load_adapter(tmp_path, ref)
 
 
+@pytest.mark.parametrize("file", [WEIGHTS, META])
+def test_a_damaged_copy_is_replaced_by_the_same_content(tmp_path: Path, file: str) -> None:
+    ref = save(tmp_path)
+    path = tmp_path / ref.path / file
+    content = path.read_bytes()
+    for damage in (lambda: path.write_bytes(content[:-2]), path.unlink, (path.parent / "more").touch):
+        damage()
+        assert save(tmp_path) == ref
+        assert path.read_bytes() == content and load_adapter(tmp_path, ref)[1]["value"] == 1
+
+
 def test_a_lost_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         load_adapter(tmp_path / "elsewhere", save(tmp_path))

@@ -1,4 +1,4 @@
-"""Imported scores: every file that fits the posts gives the same table, and every one that does not is named with its fault."""
+"""Imported scores: every file that fits the posts gives the same table; one that does not is named with its fault."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training through Dagster, with real adapters of a tiny model: many languages in a run, joint, pooled, and one at a time on a GPU."""
+"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one at a time on a GPU."""
 
 import threading
 import time
@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.task.languages import LANGUAGES
-from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
-from polar_pipeline.tracking.store import sqlite_url
+from polar_pipeline.tracking.runs import MlflowTracker
+from polar_pipeline_tests.defs import mini
 from polar_pipeline_tests.defs.mini import TINY, Jobs, jobs_of, mini_project, mini_release
 
 CODES = ["eng", "deu", "hin"]
@@ -24,13 +24,13 @@ PARTS = ("fold-0-seed-0", "fold-1-seed-0", "final-seed-0")
 def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often which model was loaded."""
     found: Counter[str] = Counter()
-    load = Bases._load
+    load = ModelCache._load
 
-    def counted(self: Bases, settings: Any, root: Path) -> Any:
+    def counted(self: ModelCache, settings: Any, root: Path) -> Any:
         found[settings.model] += 1
         return load(self, settings, root)
 
-    monkeypatch.setattr(Bases, "_load", counted)
+    monkeypatch.setattr(ModelCache, "_load", counted)
     return found
 
 
@@ -44,7 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking store."""
     folder = tmp_path_factory.mktemp("mlflow")
-    MlflowTracker(sqlite_url(folder / "mlflow.db"), folder / "artifacts", "polar").connect()
+    MlflowTracker(folder / "mlflow.db", folder, "polar", "http://mlflow", "http://dagster").connect()
     return folder / "mlflow.db"
 
 
@@ -94,9 +94,9 @@ def test_many_languages_in_one_run_load_the_base_once_and_are_found_by_their_own
 def test_a_language_that_fails_is_named_and_the_others_are_materialized(
     jobs: Jobs, loads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from polar_pipeline.backbones.lora import models
+    from polar_pipeline.backbones.lora import backbone
 
-    train = models.train_adapter
+    train = backbone.train_model
 
     def full(slot: Any, fit: Any, *given: Any) -> None:
         if fit.title.startswith("deu"):
@@ -104,7 +104,7 @@ def test_a_language_that_fails_is_named_and_the_others_are_materialized(
         train(slot, fit, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(models, "train_adapter", full)
+        patch.setattr(backbone, "train_model", full)
         patch.setattr("time.sleep", lambda seconds: None)  # it is tried once more, in vain
         result = jobs.run("train_adapters", ends=jobs.all)
     assert not result.success and "1 of 3 languages failed (deu: MemoryError: no memory left)" in failure(result)
@@ -136,34 +136,32 @@ def test_two_bases_that_are_released_are_loaded_once_each_and_not_for_what_is_fi
         assert loads == {"tiny:gemma3": 1, "tiny:qwen3": 1}
 
 
-def test_languages_that_are_trained_together_have_a_curve_each(root: Path, database: Path, loads: Counter[str]) -> None:
-    with jobs_of(mini_project(root, CODES, TINY | {"together": 8}), database) as jobs:
+@pytest.mark.parametrize("scope", ["language", "pooled"])
+def test_without_folds_the_posts_that_were_fitted_on_are_counted(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    monkeypatch.setitem(mini._SIZES, "dev", 40)  # decisions are cross-fitted on dev, and need both classes in each part
+    monkeypatch.setenv("POLAR_DATA_DIR", str(mini_release(tmp_path / "release", CODES[:1])))
+    with jobs_of(mini_project(tmp_path, CODES[:1], TINY | {"scope": scope}, folds={"count": 0}), database) as jobs:
         jobs.prepare()
-        result = jobs.run("train_adapters", ends=jobs.all)
-        assert result.success and loads == {"tiny:gemma3": 1}
-        assert set(partitions(result, "tiny_adapter")) == set(CODES)
-        curves = {}
-        for code, (run,) in jobs.tracked("tiny_adapter").items():
-            assert run.info.status == "FINISHED"
-            curves[code] = [jobs.curve(run, f"{part}/loss") for part in PARTS]
-            assert all(curve and curve[-1] > 0 for curve in curves[code])
-            assert not [name for name in run.data.metrics if name.startswith(("eng-", "deu-", "hin-"))]
-            assert run.data.metrics["end/final-seed-0/loss"] == curves[code][-1][-1]
-        assert len({str(curve) for curve in curves.values()}) == 3
+        pooled = scope == "pooled"
+        result = jobs.run("train_pooled") if pooled else jobs.run("train_adapters", "eng")
+        (event,) = result.asset_materializations_for_node("tiny_pooled_adapter" if pooled else "tiny_adapter")
+        assert event.metadata["train_posts"].value == 16
 
 
-def test_a_bad_language_does_not_keep_the_others_from_being_trained_together(root: Path, database: Path) -> None:
-    with jobs_of(mini_project(root, CODES, TINY | {"together": 8}), database) as jobs:
-        jobs.prepare()
-        assert jobs.run("train_adapters", ends=("deu", "deu")).success
-        (weights,) = (jobs.project.home.artifacts / "adapters" / "tiny" / "deu").rglob("adapter.safetensors")
-        weights.write_bytes(b"changed")
-        result = jobs.run("train_adapters", ends=jobs.all)
-        assert "1 of 3 languages failed (deu: adapter " in failure(result)
-        assert partitions(result, "tiny_adapter") == ["eng", "hin"]
-        for code in ("eng", "hin"):
-            (run,) = jobs.tracked("tiny_adapter")[code]
-            assert jobs.curve(run, "final-seed-0/loss")
+def test_an_adapter_that_was_damaged_since_is_trained_again(jobs: Jobs, loads: Counter[str]) -> None:
+    first = jobs.run("train_adapters", ends=jobs.all)
+    (weights,) = (jobs.project.home.artifacts / "adapters" / "tiny" / "deu").rglob("adapter.safetensors")
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    again = jobs.run("train_adapters", ends=jobs.all)
+    assert again.success and weights.read_bytes() == before
+    found = [
+        [event.metadata["sha256"] for event in run.asset_materializations_for_node("tiny_adapter")]
+        for run in (first, again)
+    ]
+    assert found[0] == found[1] and len(found[0]) == len(CODES)
 
 
 def test_the_pooled_adapter_has_a_job_of_its_own_and_every_language_its_share(

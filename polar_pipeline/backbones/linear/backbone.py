@@ -53,7 +53,13 @@ class LinearBackbone:
         return True
 
     def train(
-        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        card: TaskCard,
+        root: Path,
+        progress: Progress,
+        force: bool = False,  # noqa: ARG002 - it always trains
     ) -> AdapterRef:
         """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
@@ -67,6 +73,7 @@ class LinearBackbone:
             held_out, inside = (folds == fold) & real, (folds != fold) & fitted
             model = self._fit(features.rows(inside), labels[inside])
             out_of_fold[held_out] = self._logits(model, features.rows(held_out))
+            progress.advance(fold + 1, self._folds, "folds")
             progress(f"{language}: fold {fold + 1} of {self._folds} fitted on {int(inside.sum())} posts")
             models.append(model)
         if self._settings.final == "retrain":

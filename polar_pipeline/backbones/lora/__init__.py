@@ -1,1 +1,1 @@
-"""Pretrained models with one adapter per language: loading, batches, training, scoring, and the backbone that they make."""
+"""Pretrained models with an adapter per language, or fine-tuned whole: loading, training, scoring, the backbone."""

@@ -1,26 +1,33 @@
 """The LoRA backbone: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
 
-Models that are done lie under `work`, so that a language that was interrupted goes on with the next one; the language's adapter
-is written when all are done. What does not belong here: the loop over steps, and what a batch is.
+Finished models lie under `work`, so that a language that was interrupted goes on with the next one; the language's
+adapter is written when all are done.
 """
 
-import itertools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter, verify_adapter
+from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.bases import Bases, Place
-from polar_pipeline.backbones.lora.figures import keep_figures, kept_figures
-from polar_pipeline.backbones.lora.final import FinalModels, NotAsTrained
-from polar_pipeline.backbones.lora.language import Language, seen_fingerprint
-from polar_pipeline.backbones.lora.models import Job, train_models, training_figures
-from polar_pipeline.backbones.lora.tables import Tensors, probe_tables, score_tables, texts_outside
-from polar_pipeline.backbones.lora.work import Work
+from polar_pipeline.backbones.lora.base_model import score_tokens
+from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint
+from polar_pipeline.backbones.lora.final_models import (
+    AdapterMismatch,
+    FinalModels,
+    Tensors,
+    probe_tables,
+    score_tables,
+    texts_outside_folds,
+)
+from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.training import train_model
+from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
@@ -28,21 +35,21 @@ from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.card import TaskCard
 
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
-# how it is computed, not what: changing one of these trains nothing anew
-_MEANS = {"device", "threads", "recompute", "together", "checkpoint_seconds", "languages"}
+# how and for which languages it is computed, which changes no number of a language: no reason to train again
+NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "languages"}
 
 
 class LoraBackbone:
     """Adapters of a pretrained model, one per language."""
 
-    def __init__(self, settings: LoraSettings, seed: int, folds: int, bases: Bases) -> None:
+    def __init__(self, settings: LoraSettings, seed: int, folds: int, models: ModelCache) -> None:
         self.name = settings.name
-        chosen = settings.model_dump(mode="json", exclude=_MEANS)
+        chosen = settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         plain = {
             key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in chosen.items()
         }
         self.parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
-        self._settings, self._seed, self._bases = settings, seed, bases
+        self._settings, self._seed, self._models = settings, seed, models
         self.config = fingerprint(self.parameters)
 
     def speaks(self, language: str) -> bool:
@@ -51,7 +58,7 @@ class LoraBackbone:
 
     def release(self) -> None:
         """Give the base's memory back."""
-        self._bases.release()
+        self._models.release()
 
     def train(
         self,
@@ -63,27 +70,21 @@ class LoraBackbone:
         force: bool = False,
         notes: dict[str, Any] | None = None,
     ) -> AdapterRef:
-        """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds while it is there.
+        """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds.
 
-        `notes` are kept with the adapter. Raises InputError for a model that cannot be loaded or trained, and for an adapter that gives other logits once it is read back.
+        `force` trains all models again; `notes` are kept with the adapter. Raises InputError for a model that cannot be
+        loaded or trained, and for an adapter that gives other logits once it is read back.
         """
-        data = seen_fingerprint(posts, card)
+        data = dataset_fingerprint(posts, card)
         if not self.speaks(language):
             nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
             return self._save(root, nothing, {"base": ""}, language, data, {})
-        ref = _kept(self._work(root, language, data, progress), root)
+        ref = None if force else self._finished(root, language, data, progress)
         if ref is not None:
             progress(f"{language}: trained before, nothing to do")
         else:
-            slot = self._bases.slot(self._settings, root)
-            work = self._work(root, language, data, progress)  # for the base that is loaded by now
-            prepared = self._prepared(slot, posts, language)
-            train_models(slot, [Job(model, work, progress) for model in prepared.models()], self._settings)
-            ref = self._assemble(prepared, work, slot, root, language, data, notes or {})
-            self._read_back(ref, work, root, posts, prepared, progress)
-            keep_figures(root, ref, training_figures(prepared.models(), work))
-            work.close(ref)
-        progress.note(kept_figures(root, ref))
+            ref = self._train(language, posts, data, root, progress, force, notes or {})
+        progress.note(load_figures(root, ref))
         return ref
 
     def score(
@@ -96,96 +97,142 @@ class LoraBackbone:
         progress: Progress | None = None,
     ) -> pd.DataFrame:
         """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
-        expected = seen_fingerprint(posts, card)
+        expected = dataset_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
-        models = FinalModels(ref, root, self._settings, self._bases)
-        rest = models.logits(texts_outside(posts), lambda place: self._prepared(place, posts, language), progress)
+        models = FinalModels(ref, root, self._settings, self._models)
+        rest = models.logits(texts_outside_folds(posts), lambda it: self._dataset(it, posts, language), progress)
         return score_tables(posts, models.tensors, rest, self.name, language)
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-        """What the final models gave the rows that they were probed with; where dev is in folds, rows that they were trained on."""
+        """What the final models gave the probed rows; they were trained on those if dev is in folds."""
         return probe_tables(posts, load_adapter(root, ref)[0], self.name, ref.language)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
         check_provenance(ref, backbone=self.name, language=language, config=self.config)
-        return FinalModels(ref, root, self._settings, self._bases).mean(texts, seeds)
+        return FinalModels(ref, root, self._settings, self._models).mean(texts, seeds)
 
-    def train_together(
-        self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Mapping[str, Progress]
-    ) -> None:
-        """Train models of several languages in one step each, where one language has fewer than `together`.
-
-        They are left where `train` finds them, which also tells what is wrong with a language that is left out here. What one language
-        gets depends on the others by rounding alone.
-        """
-        jobs: list[list[Job]] = []
-        for language, table in posts.items():
-            try:
-                jobs.append(self._jobs(language, table, card, root, progress[language]))
-            except InputError as error:
-                progress[language](f"{language} is left out: {error}")
-        jobs = [models for models in jobs if models]
-        if jobs and min(map(len, jobs)) < self._settings.together:
-            by_turns = itertools.chain.from_iterable(itertools.zip_longest(*jobs))
-            slot = self._bases.slot(self._settings, root)
-            train_models(slot, [job for job in by_turns if job is not None], self._settings)
-
-    def _jobs(self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress) -> list[Job]:
-        """What has to be trained for a language that is not finished."""
-        data = seen_fingerprint(posts, card)
-        if not self.speaks(language) or _kept(self._work(root, language, data, progress), root) is not None:
-            return []
-        prepared = self._prepared(self._bases.slot(self._settings, root), posts, language)
-        work = self._work(root, language, data, progress)
-        return [Job(model, work, progress) for model in prepared.models()]
-
-    def _read_back(
-        self, ref: AdapterRef, work: Work, root: Path, posts: pd.DataFrame, prepared: Language, progress: Progress
-    ) -> None:
-        """Before an adapter counts as done it has to be what it was, read from disk; from models that were saved otherwise it is not made again."""
+    def _finished(self, root: Path, language: str, data: str, progress: Progress) -> AdapterRef | None:
+        """The adapter of an earlier run, if it is still what was written; otherwise it is forgotten."""
+        store = self._store(root, language, data, progress)
+        ref = store.finished()
+        if ref is None:
+            return None
         try:
-            FinalModels(ref, root, self._settings, self._bases).logits(
-                texts_outside(posts), lambda _: prepared, progress
-            )
-        except NotAsTrained:
-            work.discard()
+            check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=data)
+            load_adapter(root, ref)
+        except InputError:
+            progress(f"{language}: adapter {ref.path} is damaged or gone, so it is trained again")
+            store.forget_finished()
+            return None
+        return ref
+
+    def _train(
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        data: str,
+        root: Path,
+        progress: Progress,
+        force: bool,
+        notes: dict[str, Any],
+    ) -> AdapterRef:
+        tunable = self._models.get(self._settings, root)
+        store = self._store(root, language, data, progress)  # for the base that is loaded by now
+        if force:
+            store.forget_finished()
+            store.discard_models()
+        dataset = self._dataset(tunable, posts, language)
+        self._train_models(tunable, dataset.models(), store, progress)
+        ref = self._assemble(dataset, store, tunable, root, language, data, notes)
+        final = FinalModels(ref, root, self._settings, self._models)
+        try:
+            final.logits(texts_outside_folds(posts), lambda _: dataset, progress, again=True)
+        except AdapterMismatch:  # the next run should not assemble it of the same models
+            store.discard_models()
             raise
+        save_figures(root, ref, _training_figures(dataset.models(), store))
+        store.set_finished(ref)
+        return ref
 
-    def _prepared(self, place: Place, posts: pd.DataFrame, language: str) -> Language:
-        return Language(posts, place.base, self._settings, language, self._seed)
+    def _train_models(
+        self, tunable: TunableModel, models: list[PlannedModel], store: ModelStore, progress: Progress
+    ) -> None:
+        """Train the models that are not finished, and keep each when it is done."""
+        tokens = {model.key: model.task.tokens(self._settings) for model in models}
+        finished = {model.key for model in models if store.logits(model.key) is not None}
+        total, done = sum(tokens.values()), sum(tokens[key] for key in finished)
+        progress.advance(done, total, "tokens")
+        for model in models:
+            if model.key in finished:
+                progress(f"{model.task.title}: trained before")
+                continue
+            self._train_one(tunable, model, store, progress, progress.advancing(done, total, "tokens"))
+            done += tokens[model.key]
+            progress.advance(done, total, "tokens")
 
-    def _work(self, root: Path, language: str, data: str, say: Callable[[str], None]) -> Work:
-        base = self._bases.identity(self._settings, root)
-        return Work(root, self.name, language, fingerprint([self.config, data, base]), say)
+    def _train_one(
+        self,
+        tunable: TunableModel,
+        model: PlannedModel,
+        store: ModelStore,
+        progress: Progress,
+        advance: Callable[[float], None],
+    ) -> None:
+        started = time.perf_counter()
+        train_model(tunable, model.task, self._settings, store.checkpoint(model.key), progress, advance)
+        files, seconds = tunable.files(), time.perf_counter() - started
+        logits = score_tokens(tunable.base, model.judged.tokens, self._settings.token_budget)
+        if not np.isfinite(logits).all():
+            raise InputError(
+                f"{model.task.title} of backbone {self.name!r} gives logits that are no numbers: "
+                f"lower its learning_rate."
+            )
+        mark = f"{model.key}/"
+        latest = {name.removeprefix(mark): value for name, value in progress.latest.items() if name.startswith(mark)}
+        figures = {"seconds": seconds, **latest}
+        finite = {name: value for name, value in figures.items() if np.isfinite(value)}
+        store.save_model(model.key, files, logits, finite)
+
+    def _dataset(self, tunable: TunableModel, posts: pd.DataFrame, language: str) -> LanguageDataset:
+        return LanguageDataset(posts, tunable.base, self._settings, language, self._seed)
+
+    def _store(self, root: Path, language: str, data: str, progress: Progress) -> ModelStore:
+        base = self._models.identity(self._settings, root)
+        return ModelStore(root, self.name, language, fingerprint([self.config, data, base]), progress)
 
     def _assemble(
-        self, prepared: Language, work: Work, slot: Place, root: Path, language: str, data: str, notes: dict[str, Any]
+        self,
+        dataset: LanguageDataset,
+        store: ModelStore,
+        tunable: TunableModel,
+        root: Path,
+        language: str,
+        data: str,
+        notes: dict[str, Any],
     ) -> AdapterRef:
-        """One folder of what the language's models are, and of what the folds' gave the rows that they held out."""
-        seeds, models = self._settings.seeds, prepared.models()
-        out_of_fold = np.zeros((len(seeds), len(prepared.rows.labels)))
-        parts: dict[str, bytes] = {}
+        """Save one folder with the final models, and with what the folds' models gave the rows that they held out."""
+        seeds, average = self._settings.seeds, self._settings.final == "fold_average"
+        out_of_fold = np.zeros((len(seeds), len(dataset.rows.labels)))
         probe: Tensors = {}
-        for model in models:
-            logits = work.logits(model.key)
+        parts: dict[str, bytes] = {}
+        final: dict[str, list[str]] = {str(seed): [] for seed in seeds}
+        for model in dataset.models():
+            logits = store.logits(model.key)
             assert logits is not None  # all are finished
             if model.fold >= 0:
-                out_of_fold[seeds.index(model.seed), prepared.held_out(model.fold)] = logits
+                out_of_fold[seeds.index(model.seed), dataset.held_out(model.fold)] = logits
             else:
                 probe[f"probe.{model.key}"] = logits
-            if model.fold < 0 or self._settings.final == "fold_average":
-                parts |= {f"{model.key}/{name}": content for name, content in work.files(model.key).items()}
-        tensors = {"seeds": np.array(seeds), "out_of_fold": out_of_fold[:, prepared.folded], **probe}
-        keys = {
-            str(seed): sorted({part.partition("/")[0] for part in parts if part.split("/")[0].endswith(f"seed-{seed}")})
-            for seed in seeds
-        }
+            if model.fold < 0 or average:
+                final[str(model.seed)].append(model.key)
+                parts |= {f"{model.key}/{name}": content for name, content in store.files(model.key).items()}
+        tensors = {"seeds": np.array(seeds), "out_of_fold": out_of_fold[:, dataset.in_folds], **probe}
         meta = {
             "settings": self.parameters,
-            "base": slot.base.identity,
-            "dtype": str(slot.base.dtype),
-            "final": keys,
+            "base": tunable.base.identity,
+            "dtype": str(tunable.base.dtype),
+            "final": {seed: sorted(keys) for seed, keys in final.items()},
             "notes": notes,
         }
         return self._save(root, tensors, meta, language, data, parts)
@@ -198,16 +245,9 @@ class LoraBackbone:
         )
 
 
-def _kept(work: Work, root: Path) -> AdapterRef | None:
-    """The adapter of an earlier run, if it is still whole; one that was changed or removed is made again."""
-    ref = work.ref()
-    if ref is None:
-        return None
-    try:
-        verify_adapter(root, ref)
-    except InputError:
-        if (root / ref.path).exists():
-            raise
-        work.forget()
-        return None
-    return ref
+def _training_figures(models: list[PlannedModel], store: ModelStore) -> Figures:
+    """What was measured of each model, and the seconds of all; of a training that was killed, those since."""
+    by_model = {model.key: store.figures(model.key) for model in models}
+    seconds = sum(figures.get("seconds", 0.0) for figures in by_model.values())
+    named = {f"{key}/{name}": value for key, figures in by_model.items() for name, value in figures.items()}
+    return {"train_seconds": seconds, **named}

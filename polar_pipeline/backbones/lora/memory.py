@@ -1,23 +1,35 @@
-"""Memory: what a model needs, computed before it is loaded; and what a token needs in training, measured on the model itself."""
+"""Memory: what a model needs, what a token needs in training, and what to do when memory runs out.
 
-from typing import Any
+When memory runs out, the failed attempt is let go of before anything else is tried. Cleaning up in the exception
+handler would free nothing: the traceback holds the frames of the failed call, and they hold its tensors.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 
-_FOUR_BIT = (
-    0.5 + 4.127 / 64 / 8
-)  # bytes a weight: NF4, and its doubly quantized scales (Dettmers et al. 2023, section 3)
+Result = TypeVar("Result")
+
+# bytes per weight: NF4 and its doubly quantized scales (Dettmers et al. 2023, section 3)
+_FOUR_BIT = 0.5 + 4.127 / 64 / 8
 _PROBE = 64  # tokens
-# beside the weights, in shares of them: adapters, their optimizer and one batch that is recomputed (a tenth at 27B); and in full
-# fine-tuning gradients and two moments
-_ROOM = {"lora": 1.1, "full": 4.0}
+# needed memory in shares of the weights: LoRA adds adapters, their optimizer and one recomputed batch (a tenth at 27B);
+# full fine-tuning adds gradients and two moments
+_NEEDED = {"lora": 1.1, "full": 4.0}
+
+
+class TooLarge(InputError):
+    """A model does not fit into the memory that is free now."""
 
 
 def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> int:
-    """Bytes of the frozen weights, from a model without storage. In 4-bit the linear layers shrink; embeddings and norms do not."""
+    """Bytes of the weights, counted on a model without storage. 4-bit shrinks linear layers alone."""
     import torch
 
     with torch.device("meta"):
@@ -28,12 +40,8 @@ def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> i
     return int(rest * dtype.itemsize + small * (_FOUR_BIT if four_bit else dtype.itemsize))
 
 
-class TooLarge(InputError):
-    """A model does not fit into what memory is free now."""
-
-
 def free_bytes(device: str) -> int:
-    """Memory that is free on the GPU, what torch holds for its next tensors counted in, or in the machine."""
+    """Free memory of the machine or the GPU; blocks that torch keeps for its next tensors count as free."""
     import psutil
     import torch
 
@@ -43,28 +51,33 @@ def free_bytes(device: str) -> int:
 
 
 def refuse_too_large(
-    model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, beside: float = 1.0
+    model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, at_least: float = 1.0
 ) -> None:
-    """Raises TooLarge when free memory does not hold the weights and what training them needs at least; `beside` other bases, more."""
-    needed, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
-    room = max(_ROOM[settings.tuning], beside)
-    if needed * room > free:
+    """Raises TooLarge if free memory does not hold the weights and what training needs beside them.
+
+    `at_least` is the smallest share of the weights that has to be free.
+    """
+    weights, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
+    needed = max(_NEEDED[settings.tuning], at_least)
+    if weights * needed > free:
         raise TooLarge(
-            f"model {settings.model!r} of backbone {settings.name!r} needs {needed / 2**30:.1f} GiB for its weights and "
-            f"{needed * (room - 1) / 2**30:.1f} GiB beside them, and {device} has {free / 2**30:.1f} GiB free: {remedy(settings)}"
+            f"model {settings.model!r} of backbone {settings.name!r} needs {weights / 2**30:.1f} GiB for its weights "
+            f"and {weights * (needed - 1) / 2**30:.1f} GiB beside them, and {device} has {free / 2**30:.1f} GiB free: "
+            f"{smaller_model_advice(settings)}"
         )
 
 
-def remedy(settings: LoraSettings) -> str:
+def smaller_model_advice(settings: LoraSettings) -> str:
     """What to change for a model that does not fit."""
     smaller = "" if settings.four_bit or settings.tuning == "full" else "set four_bit to true, "
     return f"{smaller}name a smaller model, or end what else uses the memory."
 
 
 def activation_bytes(base: Any) -> float:
-    """Bytes a token that the backward pass keeps, counted on two short rows with the adapter in place.
+    """Bytes per token that the backward pass keeps, with the adapter in place.
 
-    Between a row and one of twice its length, what does not grow with it cancels: weights that are kept for their inputs' gradients.
+    Measured on two short rows, one twice as long as the other: weights that are kept for their inputs' gradients
+    cancel.
     """
     return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
 
@@ -86,10 +99,70 @@ def _kept_bytes(base: Any, tokens: int) -> int:
 
 
 def should_recompute(base: Any, settings: LoraSettings) -> bool:
-    """Whether layers are computed again in the backward pass: only where the activations of a batch would not fit.
+    """Whether to use activation checkpointing: only if the activations of a batch would not fit.
 
-    Recomputing costs half as much again, 6N FLOP a token in place of 4N.
+    It costs half as much again, 6N FLOP per token instead of 4N.
     """
     if settings.recompute != "auto":
         return settings.recompute == "always"
     return activation_bytes(base) * settings.token_budget > 0.8 * free_bytes(base.device)
+
+
+def none_if_out_of_memory(work: Callable[[], Result]) -> Result | None:
+    """The result of `work`, or None if memory ran out; nothing of the attempt is held any longer then."""
+    import torch
+
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        pass
+    _free_unused()
+    return None
+
+
+@contextmanager
+def refusing_out_of_memory(settings: LoraSettings) -> Iterator[None]:
+    """Raises InputError if memory runs out where no batch can be split, as in the first optimizer step."""
+    import torch
+
+    try:
+        yield
+        return
+    except torch.OutOfMemoryError:
+        pass
+    _free_unused()
+    raise InputError(
+        f"backbone {settings.name!r} has not enough memory to train beside its base: lower token_budget or rank, "
+        f"set four_bit to true, or recompute to always."
+    ) from None
+
+
+class BatchSplitter:
+    """In how many parts each batch is computed: one, and two from the first time that memory runs out."""
+
+    def __init__(self, settings: LoraSettings, progress: Progress) -> None:
+        self.parts = 1
+        self._settings, self._progress = settings, progress
+
+    def compute(self, title: str, work: Callable[[], Result]) -> Result:
+        """The result of `work`, which reads `parts`. Raises InputError if memory does not suffice for halves either."""
+        found = none_if_out_of_memory(work)
+        if found is None and self.parts == 1:
+            self.parts = 2
+            self._progress(f"{title}: out of memory, so each batch is computed in two halves from now on")
+            found = none_if_out_of_memory(work)
+        if found is not None:
+            return found
+        raise InputError(
+            f"backbone {self._settings.name!r} has not enough memory for half of token_budget "
+            f"{self._settings.token_budget} either: lower it, set four_bit to true, or recompute to always."
+        )
+
+
+def _free_unused() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()

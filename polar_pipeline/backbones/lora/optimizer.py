@@ -1,22 +1,61 @@
-"""AdamW over float32 copies of what is trained, clipped by norm, with a schedule; a step that is not finite is left out.
+"""The loss of a row and the optimizer: AdamW over float32 copies, gradient clipping, a learning-rate schedule.
 
-In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back.
+In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back. A step
+whose gradients are not finite is skipped.
 """
 
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PATIENCE = 5  # steps that are not finite, one after the other, until training is given up
+_MOST_SKIPPED = 5  # consecutive steps that are not finite until training is given up
+
+
+def row_losses(logits: "Tensor", labels: "Tensor", settings: LoraSettings) -> "Tensor":
+    """Losses (rows,) of float32 logits (rows,) and labels 0/1 (rows,).
+
+    Focal loss is (1 - p)^gamma times cross-entropy (Lin et al. 2017, eq. 4).
+    """
+    from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+    losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    if settings.loss == "focal":
+        # as a power of 1 - p, its gradient would be NaN where a row is certain and gamma below 1
+        losses = losses * (settings.focal_gamma * logsigmoid(logits * (1 - 2 * labels))).exp()
+    return losses
+
+
+def row_weights(labels: Ints, synthetic: "np.typing.NDArray[np.bool_]", settings: LoraSettings) -> Floats:
+    """The weight of each row's loss, float (rows,): its class's (n / 2n_c if balanced) times a synthetic row's."""
+    weights = np.ones(len(labels))
+    if settings.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=2)
+        weights = (len(labels) / (2 * np.maximum(counts, 1)))[labels]
+    weighed: Floats = np.where(synthetic & (settings.synthetic == "mixed"), settings.synthetic_weight, 1.0) * weights
+    return weighed
+
+
+def learning_rate_share(number: int, total: int, settings: LoraSettings) -> float:
+    """The share of the learning rate at step `number` of `total`: rising over the warm-up, then by the schedule."""
+    rising = math.ceil(settings.warm_up * total)
+    if number < rising:
+        return (number + 1) / (rising + 1)
+    done = (number - rising) / max(total - rising, 1)
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0 if settings.schedule == "constant" else 1 - done
 
 
 class Optimizer:
-    """One adapter's optimizer. Nothing that it does waits for a GPU but `check`, `state` and `restore`."""
+    """The optimizer of one training. Only `check`, `state` and `restore` wait for a GPU."""
 
     def __init__(self, parameters: dict[str, Any], settings: LoraSettings, total: int) -> None:
         import torch
@@ -31,8 +70,8 @@ class Optimizer:
             self._master, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self._settings, self._total = settings, total
-        # steps in a row that were lost, and the most there were: they stay on the device until somebody looks
-        self._lost, self._most = torch.zeros(2, device=self._live[0].device).unbind()
+        # consecutive skipped steps, and the most so far; they stay on the device until `check` reads them
+        self._skipped, self._most = torch.zeros(2, device=self._live[0].device).unbind()
 
     def zero(self) -> None:
         """Forget the gradients."""
@@ -40,16 +79,21 @@ class Optimizer:
             live.grad = None
 
     def step(self, number: int) -> "Tensor":
-        """Make step `number` (from 0) with the gradients that are there. Returns their norm; one that is not finite changes nothing."""
+        """Make step `number` (from 0) with the gradients that are there.
+
+        Returns their norm; if it is not finite, nothing changes.
+        """
         import torch
 
         self._widen()
         norm = torch.nn.utils.clip_grad_norm_(self._master, self._settings.clip)
-        lost = (~norm.isfinite()).float()
-        self._lost = (self._lost + 1) * lost
-        self._most = torch.maximum(self._most, self._lost)
-        self._adam.param_groups[0]["lr"] = self._settings.learning_rate * rate(number, self._total, self._settings)
-        self._adam.grad_scale, self._adam.found_inf = None, lost  # how a fused AdamW is told to leave a step out
+        skip = (~norm.isfinite()).float()
+        self._skipped = (self._skipped + 1) * skip
+        self._most = torch.maximum(self._most, self._skipped)
+        self._adam.param_groups[0]["lr"] = self._settings.learning_rate * learning_rate_share(
+            number, self._total, self._settings
+        )
+        self._adam.grad_scale, self._adam.found_inf = None, skip  # makes a fused AdamW skip the step
         self._adam.step()
         if self._copies:
             with torch.no_grad():
@@ -58,9 +102,9 @@ class Optimizer:
 
     def check(self) -> None:
         """Raises InputError when five steps in a row had gradients that are not finite. It waits for the GPU."""
-        if float(self._most) >= _PATIENCE:
+        if float(self._most) >= _MOST_SKIPPED:
             raise InputError(
-                f"backbone {self._settings.name!r}: {_PATIENCE} steps in a row had gradients that are not finite: "
+                f"backbone {self._settings.name!r}: {_MOST_SKIPPED} steps in a row had gradients that are not finite: "
                 f"lower learning_rate, or set dtype to float32."
             )
 
@@ -95,14 +139,3 @@ class Optimizer:
                 for key in ("step", "exp_avg", "exp_avg_sq"):
                     if f"adam.{key}.{name}" in state:
                         self._adam.state[master][key] = state[f"adam.{key}.{name}"].to(master.device)
-
-
-def rate(number: int, total: int, settings: LoraSettings) -> float:
-    """The share of the learning rate at step `number` of `total`: it rises over the warm-up, then follows the schedule down to 0."""
-    rising = math.ceil(settings.warm_up * total)
-    if number < rising:
-        return (number + 1) / (rising + 1)
-    done = (number - rising) / max(total - rising, 1)
-    if settings.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0 if settings.schedule == "constant" else 1 - done

@@ -1,7 +1,6 @@
-"""One adapter for all languages: what one language's posts teach serves the others. Each post says its language first.
+"""One adapter for all languages: what one language's posts teach serves the others. Each post begins with its language.
 
-A language's own adapter is then a reference to the pooled one and its share of the out-of-fold logits. What does not belong
-here: training, which is that of any language.
+A language's own adapter is then a reference to the pooled one and its share of the out-of-fold logits.
 """
 
 from pathlib import Path
@@ -11,10 +10,16 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.final import FinalModels
-from polar_pipeline.backbones.lora.language import probe_rows, seen_fingerprint
-from polar_pipeline.backbones.lora.tables import Tensors, probe_key, probe_tables, score_tables, texts_outside
+from polar_pipeline.backbones.lora.dataset import dataset_fingerprint, probe_rows
+from polar_pipeline.backbones.lora.final_models import (
+    FinalModels,
+    Tensors,
+    probe_key,
+    probe_tables,
+    score_tables,
+    texts_outside_folds,
+)
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
@@ -27,9 +32,9 @@ ALL = "all"  # the language of the pooled adapter
 class PooledBackbone:
     """A pretrained model with one adapter for all languages of the profile."""
 
-    def __init__(self, settings: LoraSettings, seed: int, folds: int, bases: Bases) -> None:
-        self._inner = LoraBackbone(settings, seed, folds, bases)
-        self._settings, self._bases, self._seed = settings, bases, seed
+    def __init__(self, settings: LoraSettings, seed: int, folds: int, models: ModelCache) -> None:
+        self._inner = LoraBackbone(settings, seed, folds, models)
+        self._settings, self._models, self._seed = settings, models, seed
         self.name, self.parameters, self.config = settings.name, self._inner.parameters, self._inner.config
 
     def speaks(self, language: str) -> bool:
@@ -38,28 +43,31 @@ class PooledBackbone:
 
     def release(self) -> None:
         """Give the base's memory back."""
-        self._bases.release()
+        self._models.release()
 
-    def train_all(self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress) -> AdapterRef:
-        """Train one adapter on the posts of all languages that it should speak."""
+    def train_all(
+        self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress, force: bool = False
+    ) -> AdapterRef:
+        """Train one adapter on the posts of all languages that it should speak; `force` trains it again."""
         spoken = {code: posts[code] for code in sorted(posts) if self.speaks(code)}
         tagged = [table.assign(text=[tag(code, text) for text in table["text"]]) for code, table in spoken.items()]
         notes = {
-            code: {"posts": seen_fingerprint(table, card), "folded": _folded(table)} for code, table in spoken.items()
+            code: {"posts": dataset_fingerprint(table, card), "folded": _folded(table)}
+            for code, table in spoken.items()
         }
-        return self._inner.train(ALL, pd.concat(tagged, ignore_index=True), card, root, progress, notes)
+        return self._inner.train(ALL, pd.concat(tagged, ignore_index=True), card, root, progress, force, notes)
 
     def share(
         self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, pooled: AdapterRef, progress: Progress
     ) -> AdapterRef:
         """A language's adapter: the pooled one, and its out-of-fold logits of this language.
 
-        Raises InputError when the pooled one was trained with other settings or on other posts of the language.
+        Raises InputError if the pooled one was trained with other settings or on other posts of the language.
         """
         if not self.speaks(language):
             return self._inner.train(language, posts, card, root, progress)
-        data = seen_fingerprint(posts, card)
-        models = FinalModels(pooled, root, self._settings, self._bases)
+        data = dataset_fingerprint(posts, card)
+        models = FinalModels(pooled, root, self._settings, self._models)
         note = models.meta.get("notes", {}).get(language)
         if (
             (pooled.backbone, pooled.language, pooled.config_fingerprint) != (self.name, ALL, self.config)
@@ -67,11 +75,12 @@ class PooledBackbone:
             or note["posts"] != data
         ):
             raise InputError(
-                f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: materialize it again first."
+                f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: "
+                f"materialize it again first."
             )
         before = sum(other["folded"] for code, other in models.meta["notes"].items() if code < language)
         mine = models.tensors["out_of_fold"][:, before : before + note["folded"]]
-        models.logits([tag(language, text) for text in texts_outside(posts)], progress=progress)
+        models.logits([tag(language, text) for text in texts_outside_folds(posts)], progress=progress)
         return save_adapter(
             root,
             {"seeds": models.tensors["seeds"], "out_of_fold": mine, **self._probes(models, language, posts)},
@@ -83,8 +92,14 @@ class PooledBackbone:
         )
 
     def train(
-        self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, progress: Progress, force: bool = False
-    ) -> AdapterRef:  # noqa: ARG002
+        self,
+        language: str,  # noqa: ARG002
+        posts: pd.DataFrame,  # noqa: ARG002
+        card: TaskCard,  # noqa: ARG002
+        root: Path,  # noqa: ARG002
+        progress: Progress,  # noqa: ARG002
+        force: bool = False,  # noqa: ARG002
+    ) -> AdapterRef:
         """Not possible for one language alone. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."
@@ -100,12 +115,12 @@ class PooledBackbone:
         progress: Progress | None = None,
     ) -> pd.DataFrame:
         """As from an adapter of the language's own."""
-        expected = seen_fingerprint(posts, card)
+        expected = dataset_fingerprint(posts, card)
         check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         if not len(tensors["seeds"]):
             return score_tables(posts.iloc[:0], tensors, tensors["out_of_fold"][:, :0], self.name, language)
-        texts = [tag(language, text) for text in texts_outside(posts)]
+        texts = [tag(language, text) for text in texts_outside_folds(posts)]
         rest = self._pooled(meta, root).logits(texts, progress=progress)
         return score_tables(posts, tensors, rest, self.name, language)
 
@@ -127,7 +142,7 @@ class PooledBackbone:
         return {probe_key(seed): logits for seed, logits in zip(models.seeds, found, strict=True)}
 
     def _pooled(self, meta: dict[str, object], root: Path) -> FinalModels:
-        return FinalModels(AdapterRef.model_validate(meta["pooled"]), root, self._settings, self._bases)
+        return FinalModels(AdapterRef.model_validate(meta["pooled"]), root, self._settings, self._models)
 
 
 def tag(language: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, built in place from a seed: they prove the path where no pretrained weights can be had.
+"""Tiny models with random weights, built in place from a seed, to test the path without pretrained weights.
 
 They have the layouts of real checkpoints: a Gemma 3 text model (six layers, or it would never see full attention), the
 multimodal one that Gemma 3 4B and larger are published as, Qwen3, and XLM-RoBERTa. The tokenizer knows the 256 bytes.

@@ -72,7 +72,7 @@ def backbone_assets(
         finally:
             if not keep and context.last:
                 backbone.release()
-        rows = int(fitted_rows(deduped_posts).sum())
+        rows = int(fitted_rows(posts).sum())
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
         return ref
@@ -142,7 +142,7 @@ def _pooled_asset(
         finally:
             if not keep:
                 backbone.release()
-        rows = sum(int(fitted_rows(table).sum()) for table in deduped_posts.values())
+        rows = sum(int(fitted_rows(table).sum()) for code, table in posts.items() if backbone.speaks(code))
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
         return ref

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.backbones.lora.adapter import Slot
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import settings
 
@@ -31,17 +31,18 @@ def base(request: pytest.FixtureRequest, bases_root: Path) -> BaseModel:
 
 
 @pytest.fixture
-def slot(bases_root: Path) -> Slot:
+def slot(bases_root: Path) -> AdaptedModel:
     """A place for an adapter in a tiny Gemma 3 of the test's own."""
     chosen = settings()
-    return Slot(load_base(chosen, bases_root), chosen)
+    return AdaptedModel(load_base(chosen, bases_root), chosen)
 
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Digests that another process found, with another order of its sets."""
     root = tmp_path_factory.mktemp("elsewhere")
-    script = f"import json, pathlib; from {processes.__name__} import digests; print(json.dumps(digests(pathlib.Path({str(root)!r}))))"
+    script = f"import json, pathlib; from {processes.__name__} import digests; "
+    script += f"print(json.dumps(digests(pathlib.Path({str(root)!r}))))"
     variables = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"}
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.rows import Fit, Rows
+from polar_pipeline.backbones.lora.dataset import Rows, TrainingTask
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.settings.backbones import LoraSettings
@@ -42,7 +42,7 @@ def posts(train: int = 16, dev: int = 4, test: int = 4, folds: int = 2) -> pd.Da
     return found.assign(fold=pd.array(np.where(inside, found.index % max(folds, 1), -1), dtype="Int8"))
 
 
-def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> Fit:
+def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> TrainingTask:
     """A task of one model: a letter decides the label."""
     random = np.random.default_rng(3)
     labels = np.arange(rows + watched) % 2
@@ -50,7 +50,7 @@ def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> Fit
     both = Rows(base.tokens(texts), labels, np.zeros(len(labels), dtype=bool))
     inside = np.arange(len(labels)) < rows
     watch = both.take(~inside) if watched else None
-    return Fit("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, seed)
+    return TrainingTask("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, seed)
 
 
 class Reads(TorchDispatchMode):

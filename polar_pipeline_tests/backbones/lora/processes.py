@@ -16,11 +16,11 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora import final, joint, training, work
-from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.lora import checkpoints, final_models, training
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.bases import Bases
 from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.storage import files
 from polar_pipeline_tests.backbones.lora.examples import CARD, fit, posts, settings
 
@@ -44,29 +44,18 @@ def die() -> None:
 
 
 def train_files(root: Path, out: Path, moment: str, changes: dict[str, Any]) -> None:
-    """Train one adapter and write its files to `out`; die at `moment`: `step N`, `checkpoint N`, `writing N`, or never."""
+    """Train one adapter and write its files to `out`; die at `moment`:
+
+    `step N`, `checkpoint N`, `writing N`, or never.
+    """
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
     chosen = settings(checkpoint_seconds=0, **({"token_budget": 64, "epochs": 2} | changes))
-    slot = Slot(load_base(chosen, root / "bases"), chosen)
-    training.train_adapter(slot, fit(slot.base), chosen, root / "checkpoint", Progress())
+    slot = AdaptedModel(load_base(chosen, root / "bases"), chosen)
+    training.train_model(slot, fit(slot.base), chosen, root / "checkpoint", Progress())
     out.mkdir()
     for name, content in slot.files().items():
         (out / name).write_bytes(content)
-
-
-def train_group(root: Path, out: Path, moment: str) -> None:
-    """Train three adapters at once and write the files of each to a folder in `out`; die at `moment`."""
-    kind, _, number = moment.partition(" ")
-    kill_at(kind, int(number or 0))
-    chosen = settings(checkpoint_seconds=0, token_budget=64, epochs=2)
-    slot = Slot(load_base(chosen, root / "bases"), chosen)
-    fits = [fit(slot.base, rows=rows, seed=rows)._replace(title=f"{rows} rows") for rows in (12, 8, 15)]
-    found = joint.train_adapters(slot, fits, chosen, root / "checkpoint", Progress())
-    for place, adapter in enumerate(found):
-        (out / str(place)).mkdir(parents=True)
-        for name, content in adapter.items():
-            (out / str(place) / name).write_bytes(content)
 
 
 def kill_at(kind: str, number: int) -> None:
@@ -89,23 +78,23 @@ def kill_at(kind: str, number: int) -> None:
             if counted():
                 die()
 
-        training.write_checkpoint = joint.write_checkpoint = after
+        training.write_checkpoint = after
     elif kind == "writing":
         flush = files._flush
         files._flush = lambda file: die() if counted() else flush(file)
     elif kind == "finished":
-        finish = work.Work.finish
+        finish = checkpoints.ModelStore.save_model
 
-        def after_finish(self: work.Work, *arguments: Any) -> None:
+        def after_finish(self: checkpoints.ModelStore, *arguments: Any) -> None:
             finish(self, *arguments)
             if counted():
                 die()
 
-        work.Work.finish = after_finish
+        checkpoints.ModelStore.save_model = after_finish
     elif kind == "closing":
-        work.Work.close = lambda self, ref: die()
+        checkpoints.ModelStore.set_finished = lambda self, ref: die()
     elif kind == "scored":
-        final.write_atomic = lambda *arguments: die()
+        final_models.write_checked = lambda *arguments: die()
 
 
 def train_language(root: Path, out: Path, moment: str) -> None:
@@ -113,23 +102,23 @@ def train_language(root: Path, out: Path, moment: str) -> None:
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
     said: list[str] = []
-    model = LoraBackbone(settings(checkpoint_seconds=0), seed=1, folds=2, bases=Bases())
+    model = LoraBackbone(settings(checkpoint_seconds=0), seed=1, folds=2, models=ModelCache())
     ref = model.train("deu", posts(), CARD, root, Progress(said.append))
     out.write_text(ref.model_dump_json() + "\n" + "\n".join(said))
 
 
 def digests(root: Path) -> dict[str, str]:
-    """Of everything that should be the same bytes on every day, in every process: checkpoints, adapters, a reference."""
+    """Of everything that should be the same bytes in every process: checkpoints, adapters, a reference."""
     found = {}
     for shape in SHAPES:
         chosen = settings(model=f"tiny:{shape}")
-        slot = Slot(load_base(chosen, root / "bases"), chosen)
+        slot = AdaptedModel(load_base(chosen, root / "bases"), chosen)
         found[f"{shape} weights"] = _digest(next((root / "bases").glob(f"tiny-{shape}-?-0")) / "model.safetensors")
         slot.fresh(5)
         found |= {f"{shape} fresh {name}": _bytes(content) for name, content in slot.files().items()}
-        training.train_adapter(slot, fit(slot.base), chosen, root / f"{shape}.checkpoint", Progress())
+        training.train_model(slot, fit(slot.base), chosen, root / f"{shape}.checkpoint", Progress())
         found |= {f"{shape} trained {name}": _bytes(content) for name, content in slot.files().items()}
-    model = LoraBackbone(settings(), seed=1, folds=2, bases=Bases())
+    model = LoraBackbone(settings(), seed=1, folds=2, models=ModelCache())
     found["ref"] = model.train("deu", posts(), CARD, root, Progress()).sha256
     return found
 

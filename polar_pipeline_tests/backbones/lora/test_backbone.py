@@ -1,33 +1,38 @@
 """The whole backbone: out of fold is out of fold, what is done is not done again, and what does not fit is refused."""
 
+import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file as load_numpy
-from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
-from polar_pipeline.backbones.lora import models as module
+from polar_pipeline.backbones.lora import backbone as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.language import seen_fingerprint
-from polar_pipeline.backbones.lora.scoring import score_tokens
+from polar_pipeline.backbones.lora.base_model import score_tokens
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, Rows, TrainingTask
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
-from polar_pipeline.backbones.lora.work import Work
+from polar_pipeline.backbones.lora.training import train_model
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
+from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, folder_sha256
 from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
 
 
-def backbone(bases: Bases | None = None, **changes: object) -> LoraBackbone:
-    return LoraBackbone(settings(**changes), seed=1, folds=2, bases=bases or Bases())
+def backbone(bases: ModelCache | None = None, **changes: object) -> LoraBackbone:
+    return LoraBackbone(settings(**changes), seed=1, folds=2, models=bases or ModelCache())
 
 
 def trained(
@@ -70,14 +75,25 @@ def test_every_post_is_scored_once_in_its_order(finished: tuple[Path, AdapterRef
 def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_final_one(
     finished: tuple[Path, AdapterRef], tmp_path: Path
 ) -> None:
-    """Computed again: the rows of fold 0 as the only ones that are left out, in a backbone without folds."""
+    """Computed again: models that are trained on the posts outside a fold, by hand, score the posts in it."""
     root, ref = finished
     given = posts()
     table = backbone().score("deu", ref, given, CARD, root)
+    chosen = settings()
+    tunable = ModelCache().get(chosen, root)
+    for fold in (0, 1):
+        held_out = (given["fold"] == fold).to_numpy()
+        others = given[(given["fold"] >= 0).to_numpy() & ~held_out]
+        labels = others["label"].to_numpy(dtype=np.int64)
+        rows = Rows(tunable.base.tokens(others["text"].tolist()), labels, np.zeros(len(labels), dtype=bool))
+        start = int(fingerprint([1, 0, fold])[:8], 16)
+        task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, start)
+        train_model(tunable, task, chosen, tmp_path / "none", Progress())
+        again = score_tokens(tunable.base, tunable.base.tokens(given["text"][held_out].tolist()), 128)
+        np.testing.assert_allclose(table["logit"][held_out], again, atol=1e-5)
     found = backbone().logits("deu", ref, given["text"].tolist(), root, (0,))
     rest = (given["fold"] < 0).to_numpy()
     np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
-    assert np.abs(table["logit"][~rest].to_numpy() - found[~rest]).min() > 1e-6
 
 
 def test_a_held_out_post_cannot_reach_the_model_that_scores_it(
@@ -125,12 +141,12 @@ def test_an_adapter_does_not_depend_on_what_was_trained_before(
 
 
 def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases)
     first, _ = trained(model, posts(), tmp_path)
     trained(model, posts(), tmp_path, "eng")
     assert bases.loads == 1
-    monkeypatch.setattr(module, "train_adapter", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "train_model", lambda *given: pytest.fail("trained again"))
     again, said = trained(backbone(), posts(), tmp_path)
     assert again == first and said == ["deu: trained before, nothing to do"]
     # how it is computed is no reason to train again
@@ -139,18 +155,17 @@ def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, mon
 
 def test_a_finished_language_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
     """Neither to train it, which is nothing, nor to score what was scored in training."""
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases)
     assert trained(model, posts(), finished[0])[0] == finished[1]
     model.score("deu", finished[1], posts(), CARD, finished[0])
-    model.train_together({"deu": posts()}, CARD, finished[0], {"deu": Progress()})
     assert bases.loads == 0
 
 
 def test_two_bases_that_do_not_fit_together_are_loaded_for_what_is_not_finished_alone(
     finished: tuple[Path, AdapterRef], copy: tuple[Path, AdapterRef]
 ) -> None:
-    bases = Bases()
+    bases = ModelCache()
     one, other = backbone(bases), backbone(bases, name="other", model="tiny:qwen3")
     for _ in range(2):
         for language in ("deu", "eng"):
@@ -199,6 +214,7 @@ def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
 
 def test_new_texts_are_scored_and_not_kept(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
+    backbone().logits("deu", ref, ["before"], root, (0,))  # the hashes of the base are kept
     before = sorted(root.rglob("*"))
     for text in ("one", "another"):
         assert backbone().logits("deu", ref, [text], root, (0,)).shape == (1,)
@@ -225,7 +241,7 @@ def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, Ad
     root, ref = copy
     before = backbone().score("deu", ref, posts(), CARD, root)
     forget_scores(root)
-    bases = Bases()
+    bases = ModelCache()
     after = backbone(bases).score("deu", ref, posts(), CARD, root)
     assert bases.loads == 1
     pd.testing.assert_frame_equal(before, after)
@@ -241,13 +257,13 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
         with pytest.raises(InputError, match="config_fingerprint"):
             backbone(**changes).score("deu", ref, given, CARD, root)
     with pytest.raises(InputError, match="config_fingerprint"):
-        LoraBackbone(settings(), seed=2, folds=2, bases=Bases()).score("deu", ref, given, CARD, root)
+        LoraBackbone(settings(), seed=2, folds=2, models=ModelCache()).score("deu", ref, given, CARD, root)
 
 
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
     copy: tuple[Path, AdapterRef],
 ) -> None:
-    """Early stopping looks at dev, and its logits are held against those from disk: other dev posts, another adapter."""
+    """Early stopping looks at dev, and its logits are compared with those from disk: other dev posts, other adapter."""
     root, ref = copy
     given = posts()
     dev = given["split"] == "dev"
@@ -286,43 +302,163 @@ def test_another_base_under_the_same_name_is_refused(copy: tuple[Path, AdapterRe
     assert trained(backbone(), posts(), root)[0] != ref
 
 
-def test_a_weight_that_was_altered_far_inside_a_folder_is_seen_by_the_logits(bases_root: Path, tmp_path: Path) -> None:
-    """The name of a base is made of its headers and first bytes; what is behind them shows when the adapter is read back."""
+def test_one_byte_deep_in_the_weights_makes_another_base(bases_root: Path, tmp_path: Path) -> None:
+    """The size stays, and so does the time of change: an adapter of other weights gives wrong logits without a word."""
     folder = Path(shutil.copytree(tiny_checkpoint("tiny:gemma3", bases_root), tmp_path / "model"))
+    ref, _ = trained(backbone(model=str(folder)), posts(), tmp_path)
+    weights = folder / "model.safetensors"
+    stat, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-1000] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     model = backbone(model=str(folder))
-    ref, _ = trained(model, posts(), tmp_path)
+    with pytest.raises(InputError, match=r"was trained on other weights of '.*model' .* than are there now .*: name"):
+        model.logits("deu", ref, ["a"], tmp_path, (0,))
     forget_scores(tmp_path)
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] = weights["model.norm.weight"] + 1
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"gives logits that differ by .* from those in training|other weights"):
-        backbone(model=str(folder)).score("deu", ref, posts(), CARD, tmp_path)
+    with pytest.raises(InputError, match="was trained on other weights"):
+        model.score("deu", ref, posts(), CARD, tmp_path)
+    assert trained(model, posts(), tmp_path)[0] != ref
 
 
 def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    weights = root / ref.path / "final-seed-0" / "adapter_model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
+    flip(root / ref.path / "final-seed-0" / "adapter_model.safetensors")
     for ask in (
         lambda: backbone().score("deu", ref, posts(), CARD, root),
         lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
-        lambda: trained(backbone(), posts(), root),
     ):
         with pytest.raises(InputError, match="was changed after it was written"):
             ask()
-    shutil.rmtree(root / ref.path)
-    assert trained(backbone(), posts(), root)[0] == ref  # made again, to the same bytes
+
+
+def flip(file: Path) -> None:
+    """Change one bit in the middle."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def change_note(root: Path, key: str, value: str) -> None:
+    """Change what is noted of the finished adapter."""
+    (note,) = (root / "finished").rglob("*.json")
+    note.write_text(json.dumps(json.loads(note.read_text()) | {key: value}))
+
+
+DAMAGED: dict[str, Callable[[Path, Path], object]] = {
+    "adapter gone": lambda root, folder: shutil.rmtree(folder),
+    "weights changed": lambda root, folder: flip(folder / "final-seed-0" / "adapter_model.safetensors"),
+    "out-of-fold logits changed": lambda root, folder: flip(folder / "adapter.safetensors"),
+    "meta changed": lambda root, folder: flip(folder / "meta.json"),
+    "a model gone": lambda root, folder: shutil.rmtree(folder / "final-seed-0"),
+    "a file too many": lambda root, folder: (folder / "more.json").write_text("{}"),
+    "the note of another path": lambda root, folder: change_note(root, "path", "tiny/deu/0123456789abcdef"),
+    "the note of other posts": lambda root, folder: change_note(root, "posts_fingerprint", "0" * 64),
+    "the note of other settings": lambda root, folder: change_note(root, "config_fingerprint", "0" * 64),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_finished_adapter_that_was_damaged_or_removed_is_trained_again(
+    copy: tuple[Path, AdapterRef], damage: str
+) -> None:
+    root, ref = copy
+    DAMAGED[damage](root, root / ref.path)
+    again, said = trained(backbone(), posts(), root)
+    assert again == ref and folder_sha256(root / ref.path) == ref.sha256
+    assert "is damaged or gone, so it is trained again" in said[0] and "deu fold 1 of 2: step" in " ".join(said)
+    assert trained(backbone(), posts(), root)[1] == ["deu: trained before, nothing to do"]
+
+
+def test_force_trains_a_finished_adapter_again(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    said: list[str] = []
+    again = backbone().train("deu", posts(), CARD, root, Progress(said.append), force=True)
+    assert again == ref and sum(": step" in line for line in said) == 3 and "posts outside folds scored" in said[-1]
+    with pytest.raises(KeyboardInterrupt):
+        backbone().train("deu", posts(), CARD, root, Progress(measure=interrupt), force=True)
+    # what was interrupted does not count as finished
+    assert trained(backbone(), posts(), root)[1] != ["deu: trained before, nothing to do"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_kept_logits_that_were_damaged_are_computed_again(copy: tuple[Path, AdapterRef]) -> None:
+    root, ref = copy
+    expected = backbone().score("deu", ref, posts(), CARD, root)
+    (kept,) = (root / "scored").rglob("*.logits")
+    content = kept.read_bytes()
+    for damaged in (bytes([content[0] ^ 1]) + content[1:], content[:-1] + b"\0", content[:20], b""):
+        kept.write_bytes(damaged)
+        said: list[str] = []
+        found = backbone().score("deu", ref, posts(), CARD, root, Progress(said.append))
+        pd.testing.assert_frame_equal(found, expected)
+        assert "are damaged, so they are computed again" in said[0] and kept.read_bytes() == content
+
+
+def test_progress_runs_over_all_folds_seeds_and_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polar_pipeline.backbones.base._ADVANCE_SECONDS", 0)
+    seen: list[tuple[float, float, str]] = []
+    happened: list[str] = []
+
+    def advanced(*given: Any) -> None:
+        seen.append(given)
+        happened.append("advance")
+
+    model = backbone(seeds=(0, 5), epochs=2)
+    progress = Progress(measure=lambda *_: happened.append("step"), advance=advanced)
+    model.train("deu", posts(), CARD, tmp_path, progress)
+    assert happened[0] == "advance"
+    tokens, scored = ([entry for entry in seen if entry[2] == unit] for unit in ("tokens", "posts"))
+    dataset = LanguageDataset(posts(), ModelCache().get(settings(), tmp_path).base, settings(), "deu", 1)
+    lengths = dataset.rows.lengths[dataset.in_folds]
+    # a row is in the model of the other fold and in the final one, for two seeds and two epochs
+    assert {total for _, total, _ in tokens} == {lengths.sum() * 2 * 2 * 2}
+    done = [entry[0] for entry in tokens]
+    assert done[0] == 0 and done[-1] == tokens[0][1] and done == sorted(done) and len(set(done)) > 12
+    assert scored[-1] == (2 * 8, 2 * 8, "posts") and seen.index(scored[0]) > seen.index(tokens[-1])
+
+
+def test_progress_of_a_resumed_training_begins_where_it_was(tmp_path: Path) -> None:
+    root, out = tmp_path / "root", tmp_path / "ref"
+    assert processes.run(processes.train_language, root, out, "finished 2") == -9
+    seen: list[float] = []
+    backbone().train("deu", posts(), CARD, root, Progress(advance=lambda done, total, unit: seen.append(done / total)))
+    assert seen[0] >= 0.4
+
+
+CHANGED: dict[str, object] = {
+    "name": "other", "model": "tiny:qwen3", "revision": "v2", "dtype": "bfloat16", "four_bit": True, "tuning": "full",
+    "rank": 5, "alpha": 9, "dropout": 0.1, "target_modules": ("q_proj",), "learning_rate": 1e-3, "schedule": "cosine",
+    "warm_up": 0.2, "weight_decay": 0.1, "clip": 2.0, "epochs": 2, "patience": 3, "max_length": 30,
+    "token_budget": 200, "accumulate": 2, "loss": "focal", "focal_gamma": 1.0, "class_weights": "balanced",
+    "synthetic": "warm_up", "synthetic_weight": 0.5, "final": "fold_average", "seeds": (1,), "scope": "pooled",
+}  # fmt: skip
+COMPUTED: dict[str, object] = {
+    "device": "auto", "threads": 2, "recompute": "always", "checkpoint_seconds": 1.0, "languages": ("deu",),
+}  # fmt: skip
+
+
+def test_the_fingerprint_is_of_the_settings_that_change_numbers() -> None:
+    """And of nothing else of a profile: a backbone is given its own settings, the seed and the number of folds."""
+    assert {*CHANGED, *COMPUTED, "kind"} == set(LoraSettings.model_fields)
+    plain = backbone().config
+    for name, value in CHANGED.items():
+        assert backbone(**{name: value}).config != plain, name
+    for name, value in COMPUTED.items():
+        assert backbone(**{name: value}).config == plain, name
+    for seed, folds in ((2, 2), (1, 3)):
+        assert LoraBackbone(settings(), seed=seed, folds=folds, models=ModelCache()).config != plain
 
 
 def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
     finished: tuple[Path, AdapterRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its hash is right, because it was wrong when it was written; the next run does not make it of the same models again."""
-    files = module.Slot.files
+    """Its hash is right, because it was written wrong; the next run does not assemble it of the same models."""
+    files = AdaptedModel.files
 
-    def wrong(slot: module.Slot) -> dict[str, bytes]:
+    def wrong(slot: AdaptedModel) -> dict[str, bytes]:
         from safetensors.torch import load, save
 
         found = files(slot)
@@ -331,7 +467,7 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
         return found | {"adapter_model.safetensors": save(state, metadata={"format": "pt"})}
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Slot, "files", wrong)
+        patch.setattr(AdaptedModel, "files", wrong)
         with pytest.raises(
             InputError, match=r"gives logits that differ by .* from those in training: it was not saved"
         ):
@@ -382,47 +518,13 @@ def test_a_damaged_note_that_a_language_is_done_is_made_again(copy: tuple[Path, 
     assert again == ref and "is damaged, so its adapter is made again" in said[0]
 
 
-def test_a_language_that_cannot_be_prepared_is_left_out_of_joint_training(tmp_path: Path) -> None:
-    """Each language hears of its own models alone, under the names that they have when they are trained alone."""
-    heard: dict[str, dict[str, float]] = {"deu": {}, "eng": {}, "hin": {}}
-    said: dict[str, list[str]] = {code: [] for code in heard}
-    progress = {
-        code: Progress(said[code].append, lambda step, values, code=code: heard[code].update(values)) for code in heard
-    }
-    bases = Bases()
-    model = LoraBackbone(settings(together=8), seed=1, folds=2, bases=bases)
-    given = {"deu": posts(), "hin": posts(), "eng": posts(train=20)}
-    work = Work(tmp_path, "tiny", "hin", key_of(model, bases, given["hin"], tmp_path))
-    ref = AdapterRef(
-        path="tiny/hin/x", sha256="s", backbone="tiny", language="hin", config_fingerprint="c", posts_fingerprint="p"
-    )
-    work.close(ref)
-    (tmp_path / "tiny" / "hin" / "x").mkdir(parents=True)  # finished, but changed since: which is an error
-    model.train_together(given, CARD, tmp_path, progress)
-    assert said["hin"][0].startswith("hin is left out: adapter ") and "was changed after" in said["hin"][0]
-    for code in ("deu", "eng"):
-        assert {name for name in heard[code] if name.endswith("/loss")} == {
-            "fold-0-seed-0/loss", "fold-1-seed-0/loss", "final-seed-0/loss",
-        }  # fmt: skip
-    assert heard["deu"] != heard["eng"] and not heard["hin"]
-    _, lines = trained(model, given["deu"], tmp_path)
-    assert lines[0].endswith(": trained before")
-    found = Progress()
-    model.train("eng", given["eng"], CARD, tmp_path, found)
-    assert found.figures["final-seed-0/loss"] == heard["eng"]["final-seed-0/loss"]
-
-
-def key_of(model: LoraBackbone, bases: Bases, given: pd.DataFrame, root: Path) -> str:
-    return fingerprint([model.config, seen_fingerprint(given, CARD), bases.identity(settings(), root)])
-
-
 def test_logits_that_are_not_numbers_are_refused_too(
     copy: tuple[Path, AdapterRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, ref = copy
     forget_scores(root)
     monkeypatch.setattr(
-        "polar_pipeline.backbones.lora.final.score_tokens", lambda base, rows, budget: np.full(len(rows), np.nan)
+        "polar_pipeline.backbones.lora.final_models.score_tokens", lambda base, rows, *_: np.full(len(rows), np.nan)
     )
     with pytest.raises(InputError, match="differ by nan"):
         backbone().score("deu", ref, posts(), CARD, root)
@@ -466,7 +568,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
     _, meta = load_adapter(tmp_path, averaged_ref)
     assert meta["final"] == {"0": ["fold-0-seed-0", "fold-1-seed-0"]}
     # each fold's model by itself, from disk: fold 0's gives what it gave the rows that it held out
-    slot = Bases().slot(settings(), tmp_path)
+    slot = ModelCache().get(settings(), tmp_path)
     singles = []
     for fold in (0, 1):
         slot.load(tmp_path / averaged_ref.path / f"fold-{fold}-seed-0")
@@ -478,7 +580,7 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
 
 
 def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: Path) -> None:
-    bases = Bases()
+    bases = ModelCache()
     model = backbone(bases, languages=("eng",))
     assert model.speaks("eng") and not model.speaks("deu")
     ref, _ = trained(model, posts(), tmp_path)

@@ -1,5 +1,6 @@
 """A base is loaded with every weight of its checkpoint, or one sentence says why not and what to do."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polar_pipeline.backbones.lora import loading, memory
+from polar_pipeline.backbones.lora import loading, memory, model_files
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
@@ -58,7 +59,7 @@ def test_every_weight_is_the_checkpoints_and_only_the_head_is_not(base: BaseMode
 
 
 def test_the_old_multimodal_names_are_known_too(bases_root: Path, tmp_path: Path) -> None:
-    """Google's checkpoints were published with `language_model.model.`, before transformers wrote `model.language_model.`."""
+    """Google published checkpoints with `language_model.model.`; transformers writes `model.language_model.` now."""
     folder = copied(bases_root, tmp_path, "gemma3_multimodal")
     old = "language_model.model."
 
@@ -188,7 +189,7 @@ def test_attention_of_cudnn_is_off_on_a_gpu(bases_root: Path, monkeypatch: pytes
     """Its backward pass gives NaN on H100 and H200 with a mask when the length is 64 mod 128."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     monkeypatch.setattr(loading, "pick_device", lambda chosen: "cuda")
-    monkeypatch.setattr(loading, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
+    monkeypatch.setattr(model_files, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
     try:
         torch.backends.cuda.enable_cudnn_sdp(True)
         with pytest.raises(InputError, match="far enough"):
@@ -238,7 +239,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound", "Entry not found")
         content = file.read_bytes()
         self.send_response(200)
-        self.send_header("ETag", f'"{file.name}-{len(content)}"')
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')  # as for large files
         self.send_header("X-Repo-Commit", self.commit)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -255,7 +256,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 SCRIPT = """
-import json, pathlib, sys
+import json, os, pathlib, sys
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
@@ -265,6 +266,15 @@ for model in ("polar/gated", "polar/missing", "polar/open"):
         print(json.dumps(["loaded", base.identity, float(base.model.model.norm.weight.sum())]))
     except InputError as error:
         print(json.dumps(["refused", str(error)]))
+(weights,) = pathlib.Path(os.environ["HF_HOME"]).rglob("snapshots/*/model.safetensors")
+content = bytearray(weights.read_bytes())
+content[-1000] ^= 1
+weights.resolve().write_bytes(content)
+try:
+    load_base(settings(model="polar/open"), pathlib.Path("."))
+    print(json.dumps(["loaded", ""]))
+except InputError as error:
+    print(json.dumps(["refused", str(error)]))
 """
 
 
@@ -278,7 +288,13 @@ def answers(bases_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     variables |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_DISABLE_XET": "1"}
     variables |= {"HF_HOME": str(tmp_path_factory.mktemp("hub")), "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=variables, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path_factory.mktemp("working"),
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     server.shutdown()
     assert done.returncode == 0, done.stderr
@@ -299,6 +315,12 @@ def test_a_model_that_no_hub_has_is_named(answers: list[list[str]]) -> None:
     assert (
         "model 'polar/missing' (revision main) of backbone 'tiny' cannot be loaded" in text and "check its name" in text
     )
+
+
+def test_a_downloaded_file_that_is_not_what_the_hub_published_is_refused(answers: list[list[str]]) -> None:
+    kind, text = answers[3]
+    assert kind == "refused"
+    assert "model.safetensors of model 'polar/open' is damaged (its sha256 is not the published one): remove /" in text
 
 
 def test_a_model_of_the_hub_is_known_by_its_commit(answers: list[list[str]]) -> None:

@@ -1,13 +1,26 @@
-"""Memory is counted before a model is loaded, and decides whether layers are computed twice."""
+"""Memory is counted before a model is loaded, decides about recomputing, and what ran out is let go of first."""
+
+import weakref
+from pathlib import Path
 
 import pytest
 import torch
 
-from polar_pipeline.backbones.lora import memory
-from polar_pipeline.backbones.lora.adapter import Slot
+from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.lora import loading, memory, optimizer, training
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.memory import activation_bytes, should_recompute, weight_bytes
-from polar_pipeline_tests.backbones.lora.examples import settings
+from polar_pipeline.backbones.lora.loading import load_base
+from polar_pipeline.backbones.lora.memory import (
+    BatchSplitter,
+    activation_bytes,
+    none_if_out_of_memory,
+    should_recompute,
+    weight_bytes,
+)
+from polar_pipeline.backbones.lora.training import train_model
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
+from polar_pipeline.errors import InputError
+from polar_pipeline_tests.backbones.lora.examples import fit, settings
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -38,7 +51,7 @@ def test_gemma_27b_fits_24_gb_in_four_bit_alone() -> None:
     assert 14 < small / 2**30 < 16
 
 
-def test_activations_are_counted_with_the_adapter_in_place_and_leave_nothing(slot: Slot) -> None:
+def test_activations_are_counted_with_the_adapter_in_place_and_leave_nothing(slot: AdaptedModel) -> None:
     slot.fresh(1)
     found = activation_bytes(slot.base)
     assert 5_000 < found < 100_000  # of 6 layers of width 64 in float32
@@ -46,11 +59,11 @@ def test_activations_are_counted_with_the_adapter_in_place_and_leave_nothing(slo
     assert all(parameter.grad is None for parameter in slot.parameters().values())
 
 
-def test_activations_are_no_weights(slot: Slot) -> None:
-    """Of one layer by hand, in float32: what grows with the row is counted, the same per token at any length and rank."""
+def test_activations_are_no_weights(slot: AdaptedModel) -> None:
+    """Of one layer by hand, in float32: what grows with the row is counted, the same per token at any rank."""
     slot.fresh(1)
     small = activation_bytes(slot.base)
-    slot.use(settings(rank=64))
+    slot.configure(settings(rank=64))
     slot.fresh(1)
     layers, each = 6, 4 * (64 - 4)  # every layer keeps as many more numbers a token for each of its seven A's
     assert activation_bytes(slot.base) - small == layers * 7 * each
@@ -79,7 +92,7 @@ def test_weights_alone_are_not_enough(
         memory.refuse_too_large(*given)
 
 
-def test_what_fits_is_not_computed_twice(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_is_not_computed_twice(slot: AdaptedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     slot.fresh(1)
     needed = activation_bytes(slot.base) * 128
     for free, expected in ((needed / 0.81, True), (needed / 0.79, False)):
@@ -87,3 +100,95 @@ def test_what_fits_is_not_computed_twice(slot: Slot, monkeypatch: pytest.MonkeyP
         assert should_recompute(slot.base, settings(recompute="auto")) is expected
     assert should_recompute(slot.base, settings(recompute="always"))
     assert not should_recompute(slot.base, settings(recompute="never"))
+
+
+class Graph:
+    """Something that a failed call holds in its frame, in a circle as autograd's are."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_the_failed_call_holds_nothing_when_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the handler, the traceback would hold the frame, and the frame the tensors."""
+    held: list[weakref.ref[Graph]] = []
+    alive: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+
+    def work() -> int:
+        graph = Graph()
+        held.append(weakref.ref(graph))
+        raise torch.OutOfMemoryError
+
+    assert none_if_out_of_memory(work) is None
+    assert alive == [False]
+
+
+def test_halves_once_and_then_a_sentence() -> None:
+    said: list[str] = []
+    for most in (1, 2, 0):
+        splitter = BatchSplitter(settings(), Progress(said.append))
+
+        def work(splitter: BatchSplitter = splitter, most: int = most) -> int:
+            if splitter.parts > most > 0:
+                raise AssertionError("split though it fits")
+            if splitter.parts < most or not most:
+                raise torch.OutOfMemoryError
+            return splitter.parts
+
+        if most:
+            assert splitter.compute("deu", work) == most
+        else:
+            with pytest.raises(InputError, match="half of token_budget 128 either: lower it, set four_bit"):
+                splitter.compute("deu", work)
+    assert said == ["deu: out of memory, so each batch is computed in two halves from now on"] * 2
+
+
+def exhausted(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("place", ["optimizer", "probe", "fresh"])
+def test_memory_that_runs_out_elsewhere_in_training_is_a_sentence(
+    slot: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "optimizer":
+        monkeypatch.setattr(optimizer.Optimizer, "step", exhausted)
+    elif place == "probe":
+        monkeypatch.setattr(training, "should_recompute", exhausted)
+    else:
+        monkeypatch.setattr(AdaptedModel, "fresh", exhausted)
+    with pytest.raises(InputError, match=r"'tiny' has not enough memory to train beside its base: lower token_budget"):
+        train_model(slot, fit(slot.base), settings(), tmp_path / "checkpoint", Progress())
+    assert not slot.base.model.training
+
+
+def test_memory_that_runs_out_while_loading_is_a_sentence(bases_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_weights", exhausted)
+    with pytest.raises(
+        InputError, match=r"'tiny:gemma3' of backbone 'tiny' ran out of memory while it was loaded: set"
+    ):
+        load_base(settings(), bases_root)
+
+
+def test_a_step_is_tried_again_from_nothing(
+    slot: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of the part that had been computed are forgotten, or they would count twice."""
+    backward, calls = torch.Tensor.backward, 0
+
+    def second_fails(tensor: torch.Tensor) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise torch.OutOfMemoryError
+        backward(tensor)
+
+    chosen = settings(token_budget=64, accumulate=100)
+    train_model(slot, fit(slot.base), chosen, tmp_path / "a", Progress())
+    expected = {name: value.detach().clone() for name, value in slot.parameters().items()}
+    monkeypatch.setattr(torch.Tensor, "backward", second_fails)
+    train_model(slot, fit(slot.base), chosen, tmp_path / "b", Progress())
+    assert calls > 3
+    for name, value in slot.parameters().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)

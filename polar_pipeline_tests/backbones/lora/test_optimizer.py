@@ -1,14 +1,70 @@
-"""Schedules, small updates in bfloat16, and steps that are not finite."""
+"""Losses against published formulas, schedules, small updates in bfloat16, and steps that are not finite."""
 
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_sample_weight
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from polar_pipeline.backbones.lora.optimizer import Optimizer, rate
+from polar_pipeline.backbones.lora.optimizer import Optimizer, learning_rate_share, row_losses, row_weights
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import Reads, settings
+
+LOGITS = torch.tensor([-30.0, -2.0, 0.0, 0.5, 30.0, 3.0])
+LABELS = torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+
+
+def test_cross_entropy_is_that_of_torch() -> None:
+    expected = binary_cross_entropy_with_logits(LOGITS, LABELS, reduction="none")
+    torch.testing.assert_close(row_losses(LOGITS, LABELS, settings()), expected, rtol=0, atol=0)
+
+
+def test_focal_without_gamma_is_cross_entropy() -> None:
+    focal = row_losses(LOGITS, LABELS, settings(loss="focal", focal_gamma=0))
+    torch.testing.assert_close(focal, row_losses(LOGITS, LABELS, settings()))
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
+def test_focal_is_the_formula(gamma: float) -> None:
+    logits, labels = LOGITS.double().numpy(), LABELS.numpy()
+    chance = 1 / (1 + np.exp(-np.where(labels == 1, logits, -logits)))
+    expected = -((1 - chance) ** gamma) * np.log(chance)
+    found = row_losses(LOGITS.double(), LABELS.double(), settings(loss="focal", focal_gamma=gamma))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_gradients_stay_finite_where_a_row_is_certain(loss: str, gamma: float) -> None:
+    logits = torch.tensor([200.0, -200.0, 200.0, -200.0], requires_grad=True)
+    labels = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    row_losses(logits, labels, settings(loss=loss, focal_gamma=gamma)).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@given(st.lists(st.integers(0, 1), min_size=2).filter(lambda labels: len(set(labels)) == 2))
+def test_balanced_weights_are_those_of_scikit_learn(labels: list[int]) -> None:
+    found = row_weights(np.array(labels), np.zeros(len(labels), dtype=bool), settings(class_weights="balanced"))
+    np.testing.assert_allclose(found, compute_sample_weight("balanced", labels))
+
+
+def test_one_class_is_weighed_and_not_divided_by_zero() -> None:
+    one = np.ones(4, dtype=int)
+    np.testing.assert_array_equal(row_weights(one, one == 0, settings(class_weights="balanced")), np.full(4, 0.5))
+
+
+def test_synthetic_rows_count_less_where_they_are_mixed_in() -> None:
+    labels, synthetic = np.array([0, 1, 1]), np.array([False, True, False])
+    assert row_weights(labels, synthetic, settings(synthetic_weight=0.25)).tolist() == [1, 0.25, 1]
+    warm = settings(synthetic="warm_up", synthetic_weight=0.25)
+    assert row_weights(labels, synthetic, warm).tolist() == [1, 1, 1]
+    both = row_weights(labels, synthetic, settings(synthetic_weight=0.5, class_weights="balanced"))
+    np.testing.assert_allclose(both, [1.5, 0.375, 0.75])
 
 
 def moved(live: torch.Tensor, gradients: list[torch.Tensor], **changes: object) -> Optimizer:
@@ -26,21 +82,21 @@ def moved(live: torch.Tensor, gradients: list[torch.Tensor], **changes: object) 
 )
 def test_a_rate_rises_and_then_follows_its_schedule(schedule: str, last: float) -> None:
     chosen = settings(schedule=schedule, warm_up=0.2)
-    rates = [rate(number, 12, chosen) for number in range(12)]
+    rates = [learning_rate_share(number, 12, chosen) for number in range(12)]
     # 3 steps of 12 are the first fifth or more; the fourth has the whole rate
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     falling = rates[3:]
     assert all(earlier >= later for earlier, later in itertools.pairwise(falling))
     assert all(0 < value <= 1 for value in rates)
     long = settings(schedule=schedule, warm_up=0.0)
-    assert rate(0, 10, long) == 1 and rate(9, 10, long) == pytest.approx(last)
+    assert learning_rate_share(0, 10, long) == 1 and learning_rate_share(9, 10, long) == pytest.approx(last)
 
 
 def test_halfway_and_one_step() -> None:
-    assert rate(5, 10, settings(schedule="linear", warm_up=0)) == pytest.approx(0.5)
-    assert rate(5, 10, settings(schedule="cosine", warm_up=0)) == pytest.approx(0.5)
+    assert learning_rate_share(5, 10, settings(schedule="linear", warm_up=0)) == pytest.approx(0.5)
+    assert learning_rate_share(5, 10, settings(schedule="cosine", warm_up=0)) == pytest.approx(0.5)
     for schedule in ("linear", "cosine", "constant"):
-        assert 0 < rate(0, 1, settings(schedule=schedule)) <= 1
+        assert 0 < learning_rate_share(0, 1, settings(schedule=schedule)) <= 1
 
 
 def test_float32_is_the_adamw_of_torch() -> None:
@@ -58,7 +114,7 @@ def test_float32_is_the_adamw_of_torch() -> None:
 
 
 def test_small_updates_of_bfloat16_weights_add_up() -> None:
-    """Each step moves a weight of 1 by 1e-4, far below what bfloat16 can say of it; a hundred of them move it by 1e-2."""
+    """Each step moves a weight of 1 by 1e-4, far below what bfloat16 can say; a hundred of them move it by 1e-2."""
     gradients = [torch.ones(8, dtype=torch.bfloat16)] * 100
     plain = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
     adam = torch.optim.AdamW([plain], lr=1e-4, weight_decay=0)
@@ -112,7 +168,7 @@ def test_five_in_a_row_are_seen_later_too() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_bad_step_is_as_if_it_had_not_been(dtype: torch.dtype) -> None:
-    """Weights, moments and the number of steps that Adam corrects by, with weight decay, which would move weights by itself."""
+    """Weights, moments and Adam's number of steps, with weight decay, which would move weights by itself."""
     good, bad = torch.full((3,), 0.5, dtype=dtype), torch.full((3,), math.inf, dtype=dtype)
     lives = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2)]
     chosen = {"weight_decay": 0.1, "schedule": "constant", "warm_up": 0}

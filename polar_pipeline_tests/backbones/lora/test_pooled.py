@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.bases import Bases
-from polar_pipeline.backbones.lora.language import seen_fingerprint
+from polar_pipeline.backbones.lora.dataset import dataset_fingerprint
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -24,7 +24,7 @@ SETTINGS = {"model": "tiny:gemma3", "device": "cpu", "epochs": 1, "max_length": 
 
 def backbone(**changes: object) -> PooledBackbone:
     settings = LoraSettings(name="pooled", kind="lora", scope="pooled", **(SETTINGS | changes))
-    return PooledBackbone(settings, 1, 2, Bases())
+    return PooledBackbone(settings, 1, 2, ModelCache())
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_every_language_gets_its_own_logits(
     pooled = model.train_all(posts, CARD, root, Progress())  # trained before, so it is found again
     for code, table in posts.items():
         ref = model.share(code, table, CARD, root, pooled, Progress())
-        assert (ref.language, ref.posts_fingerprint) == (code, seen_fingerprint(table, CARD))
+        assert (ref.language, ref.posts_fingerprint) == (code, dataset_fingerprint(table, CARD))
         scores = model.score(code, ref, table, CARD, root)
         assert scores["id"].tolist() == table["id"].tolist()
         assert scores["logit"].std() > 0

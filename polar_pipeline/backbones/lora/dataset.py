@@ -1,7 +1,4 @@
-"""What has to be trained for one language: a model per fold and seed, and a final one per seed, each with its rows.
-
-What does not belong here: training them.
-"""
+"""The posts of one language as tokens, and the models to train on them: per seed, one per fold and a final one."""
 
 from typing import NamedTuple
 
@@ -9,33 +6,69 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.base import fitted_rows, training_fingerprint
-from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.loss import row_weights
-from polar_pipeline.backbones.lora.rows import Fit, Mask, Rows
-from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.backbones.lora.base_model import BaseModel, Tokens
+from polar_pipeline.backbones.lora.batching import Mask, training_tokens
+from polar_pipeline.backbones.lora.optimizer import row_weights
+from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
-_PROBE = 400  # posts whose logits are noted in training and held against those of the adapter read from disk
+_PROBE = 400  # posts whose logits are noted in training and compared with those of the adapter read from disk
 
 
-class Model(NamedTuple):
-    """One model of a language. `judged` are the rows that it scores right after training: what its fold holds out, or the probe."""
+class Rows(NamedTuple):
+    """Rows of one language."""
+
+    tokens: Tokens
+    labels: Ints  # 0/1
+    synthetic: Mask
+
+    def take(self, which: "Mask | Ints") -> "Rows":
+        """Some of them, by mask or number."""
+        places = np.flatnonzero(which) if which.dtype == bool else which
+        return Rows([self.tokens[place] for place in places], self.labels[places], self.synthetic[places])
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens per row."""
+        return np.array([len(row) for row in self.tokens], dtype=np.int64)
+
+
+class TrainingTask(NamedTuple):
+    """What one model is trained on."""
+
+    title: str  # such as "deu fold 1 of 5"
+    key: str  # such as "fold-0-seed-0"
+    rows: Rows
+    weights: Floats  # of `rows`
+    watch: Rows | None  # never fitted on; early stopping may look at it
+    random_seed: int
+
+    def tokens(self, settings: LoraSettings) -> int:
+        """Real tokens in all steps of the training."""
+        return training_tokens(self.rows.lengths, self.rows.synthetic, settings)
+
+
+class PlannedModel(NamedTuple):
+    """One model of a language.
+
+    It scores the rows `judged` right after training: those that its fold holds out, or the probe.
+    """
 
     seed: int
     fold: int  # -1: the final one
-    fit: Fit
+    task: TrainingTask
     judged: Rows
 
     @property
     def key(self) -> str:
-        """Its folder's name."""
-        return self.fit.key
+        """The name of its folder."""
+        return self.task.key
 
 
-class Language:
-    """The posts of one language as tokens, and the models to train on them."""
+class LanguageDataset:
+    """The tokenized posts of one language, and the models to train on them."""
 
     def __init__(self, posts: pd.DataFrame, base: BaseModel, settings: LoraSettings, title: str, seed: int) -> None:
         self._settings, self._title, self._seed = settings, title, seed
@@ -48,15 +81,15 @@ class Language:
         self.rows = Rows(base.tokens(posts["text"].tolist()), labels, ~self._real)
 
     @property
-    def folded(self) -> Mask:
+    def in_folds(self) -> Mask:
         """Real rows in folds: those that get out-of-fold logits."""
         inside: Mask = self._real & (self._folds >= 0)
         return inside
 
     @property
-    def folds_of_folded(self) -> Ints:
+    def folds(self) -> Ints:
         """The folds of those rows."""
-        folds: Ints = self._folds[self.folded]
+        folds: Ints = self._folds[self.in_folds]
         return folds
 
     def held_out(self, fold: int) -> Mask:
@@ -64,13 +97,16 @@ class Language:
         inside: Mask = self._real & (self._folds == fold)
         return inside
 
-    def models(self) -> list[Model]:
-        """All of them, folds first. A synthetic post has the fold of the posts that it was made from, so it leaves with them."""
-        folds = sorted(set(self._folds[self.folded].tolist()))
+    def models(self) -> list[PlannedModel]:
+        """All of them, folds first.
+
+        A synthetic post has the fold of the posts that it was made from, so it leaves with them.
+        """
+        folds = sorted(set(self.folds.tolist()))
         numbers = [*folds] if folds and self._settings.final == "fold_average" else [*folds, -1]
         return [self._model(fold, seed, len(folds)) for seed in self._settings.seeds for fold in numbers]
 
-    def _model(self, fold: int, seed: int, folds: int) -> Model:
+    def _model(self, fold: int, seed: int, folds: int) -> PlannedModel:
         final = fold < 0
         key = f"final-seed-{seed}" if final else f"fold-{fold}-seed-{seed}"
         title = f"{self._title} final model" if final else f"{self._title} fold {fold + 1} of {folds}"
@@ -79,12 +115,14 @@ class Language:
         rows = self.rows.take(inside)
         judged = self.rows.take(self.probe if final else self.held_out(fold))
         weights = row_weights(rows.labels, rows.synthetic, self._settings)
-        # one for all languages: an adapter depends on its own posts alone
-        start = int(fingerprint([self._seed, seed, fold])[:8], 16)
-        return Model(seed, fold, Fit(title, key, rows, weights, self._watch(fold), start), judged)
+        # the same for all languages: an adapter depends on its own posts alone
+        random_seed = int(fingerprint([self._seed, seed, fold])[:8], 16)
+        return PlannedModel(
+            seed, fold, TrainingTask(title, key, rows, weights, self._watched(fold), random_seed), judged
+        )
 
-    def _watch(self, fold: int) -> Rows | None:
-        """Rows that the model has not seen: of dev, where dev is outside the folds; else what its fold holds out, to look at only.
+    def _watched(self, fold: int) -> Rows | None:
+        """Rows that the model has not seen: dev if it is outside the folds, else what its fold holds out, to look at.
 
         The profile allows early stopping in the first case alone, so that nothing is judged on what stopped it.
         """
@@ -95,7 +133,7 @@ class Language:
 
 
 def probe_rows(posts: pd.DataFrame) -> Ints:
-    """Numbers of the rows that every final model scores before and after it was written: of dev, else of what is fitted on."""
+    """Numbers of the rows that final models score before and after they are saved: of dev, else of the fitted rows."""
     real = (posts["source"] == "real").to_numpy(dtype=bool)
     rows = np.flatnonzero(_labelled_dev(posts) & real)
     return (rows if len(rows) else np.flatnonzero(real & fitted_rows(posts).to_numpy(dtype=bool)))[:_PROBE]
@@ -106,8 +144,11 @@ def _labelled_dev(posts: pd.DataFrame) -> Mask:
     return labelled
 
 
-def seen_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
-    """sha256 of all that makes an adapter: what is fitted on, and the dev posts outside folds, which stop its training and are its probe."""
+def dataset_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
+    """sha256 of all posts that make an adapter: the fitted ones, and dev outside the folds.
+
+    Dev may stop the training, and is its probe.
+    """
     watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == "real")
     fitted = training_fingerprint(posts, card)
     return fingerprint([fitted, frame_fingerprint(posts[watched], ["id", "text", "label"])])

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from polar_pipeline.backbones.lora import loading
-from polar_pipeline.backbones.lora.bases import Bases
+from polar_pipeline.backbones.lora import loading, model_files
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
 
 
 def test_one_base_serves_backbones_that_load_the_same(tmp_path: Path) -> None:
-    bases = Bases()
-    first = bases.slot(settings(), tmp_path)
-    assert bases.slot(settings(name="other", rank=8, learning_rate=0.1), tmp_path) is first
+    bases = ModelCache()
+    first = bases.get(settings(), tmp_path)
+    assert bases.get(settings(name="other", rank=8, learning_rate=0.1), tmp_path) is first
     first.fresh(1)
     assert any(value.shape == (8, 64) for value in first.parameters().values())  # as the last one wants it
     assert bases.loads == 1
@@ -22,10 +22,10 @@ def test_one_base_serves_backbones_that_load_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_where_posts_are_cut_is_no_reason_to_load_again(tmp_path: Path, tuning: str) -> None:
-    bases = Bases()
+    bases = ModelCache()
     lengths = []
     for most in (32, 16, 32):
-        base = bases.slot(settings(max_length=most, tuning=tuning), tmp_path).base
+        base = bases.get(settings(max_length=most, tuning=tuning), tmp_path).base
         lengths.append(len(base.tokens(["a" * 100])[0]))
     assert lengths == [32, 16, 32] and bases.loads == 1
 
@@ -34,8 +34,8 @@ def test_a_base_that_does_not_fit_beside_another_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether it is counted before it is loaded, or memory runs out on the way."""
-    bases = Bases()
-    bases.slot(settings(), tmp_path)
+    bases = ModelCache()
+    bases.get(settings(), tmp_path)
     load, calls = loading._weights, 0
 
     def full(*given: object) -> object:
@@ -46,30 +46,30 @@ def test_a_base_that_does_not_fit_beside_another_takes_its_place(
         return load(*given)
 
     monkeypatch.setattr(loading, "_weights", full)
-    bases.slot(settings(model="tiny:qwen3"), tmp_path)
-    assert calls == 2 and bases.loads == 2 and len(bases._slots) == 1
+    bases.get(settings(model="tiny:qwen3"), tmp_path)
+    assert calls == 2 and bases.loads == 2 and len(bases._models) == 1
 
 
 @pytest.mark.parametrize(
     "change", [{"model": "tiny:qwen3"}, {"tuning": "full"}, {"dtype": "bfloat16"}, {"four_bit": True}]
 )
 def test_another_base_takes_its_place(tmp_path: Path, change: dict[str, object]) -> None:
-    bases = Bases()
-    first = bases.slot(settings(), tmp_path)
-    second = bases.slot(settings(**change), tmp_path)
+    bases = ModelCache()
+    first = bases.get(settings(), tmp_path)
+    second = bases.get(settings(**change), tmp_path)
     assert second is not first and bases.loads == 2
 
 
 def test_what_was_released_is_loaded_again_and_a_failure_leaves_none_behind(tmp_path: Path) -> None:
-    bases = Bases()
+    bases = ModelCache()
     bases.release()
-    bases.slot(settings(), tmp_path)
+    bases.get(settings(), tmp_path)
     bases.release()
-    bases.slot(settings(), tmp_path)
+    bases.get(settings(), tmp_path)
     assert bases.loads == 2
     with pytest.raises(InputError):
-        bases.slot(settings(model="tiny:none"), tmp_path)
-    assert bases.slot(settings(), tmp_path).base.name == "tiny:gemma3" and bases.loads == 2
+        bases.get(settings(model="tiny:none"), tmp_path)
+    assert bases.get(settings(), tmp_path).base.name == "tiny:gemma3" and bases.loads == 2
 
 
 def test_a_model_that_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +79,8 @@ def test_a_model_that_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatc
         asked.append(1)
         raise InputError("no such model")
 
-    monkeypatch.setattr(loading, "base_identity", nobody)
-    bases = Bases()
+    monkeypatch.setattr(model_files, "base_identity", nobody)
+    bases = ModelCache()
     for _ in range(3):
         with pytest.raises(InputError, match="no such model"):
             bases.identity(settings(model="somebody/something"), tmp_path)

@@ -1,4 +1,4 @@
-"""An adapter is the same whatever the base held before, is read by plain PEFT, and a foreign or damaged one is refused."""
+"""An adapter is the same whatever the base held before and is read by plain PEFT; damaged ones are refused."""
 
 import json
 from collections.abc import Callable
@@ -13,11 +13,13 @@ import transformers
 from safetensors.torch import load, load_file, save_file
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.adapter import CONFIG, WEIGHTS, Slot
+from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.loading import load_base
-from polar_pipeline.backbones.lora.scoring import score_tokens
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
-from polar_pipeline.backbones.lora.training import train_adapter
+from polar_pipeline.backbones.lora.training import train_model
+from polar_pipeline.backbones.lora.tunable import ADAPTER_CONFIG as CONFIG
+from polar_pipeline.backbones.lora.tunable import ADAPTER_WEIGHTS as WEIGHTS
+from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import fit, settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
@@ -25,9 +27,9 @@ from polar_pipeline_tests.backbones.lora.processes import SHAPES
 TEXTS = ["ein Satz", "b", "noch ein etwas längerer Satz, der abgeschnitten wird", ""]
 
 
-def trained(slot: Slot, root: Path, seed: int = 7) -> dict[str, bytes]:
+def trained(slot: AdaptedModel, root: Path, seed: int = 7) -> dict[str, bytes]:
     """The files of an adapter whose weights all have moved."""
-    train_adapter(slot, fit(slot.base, seed=seed), slot._settings, root / f"{seed}.checkpoint", Progress())
+    train_model(slot, fit(slot.base, seed=seed), slot._settings, root / f"{seed}.checkpoint", Progress())
     return slot.files()
 
 
@@ -38,7 +40,7 @@ def written(files: dict[str, bytes], folder: Path) -> Path:
     return folder
 
 
-def scores(slot: Slot) -> np.ndarray:
+def scores(slot: AdaptedModel) -> np.ndarray:
     return score_tokens(slot.base, slot.base.tokens(TEXTS), 128)
 
 
@@ -54,9 +56,9 @@ def test_another_process_makes_the_same_bytes(
 
 @pytest.mark.parametrize("shape", ["gemma3", "xlm_roberta"])
 def test_nothing_of_an_adapter_reaches_the_next_one(bases_root: Path, tmp_path: Path, shape: str) -> None:
-    """The trap: wrapping the model again hands a trained head to the next language, and the new names to its configuration."""
+    """The trap: wrapping the model again hands a trained head to the next language, and names to its configuration."""
     chosen = settings(model=f"tiny:{shape}")
-    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     slot.fresh(1)
     first = slot.files()
     other = trained(slot, tmp_path)
@@ -65,7 +67,7 @@ def test_nothing_of_an_adapter_reaches_the_next_one(bases_root: Path, tmp_path: 
     assert all(not torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
     slot.fresh(1)
     assert slot.files() == first
-    slot.empty()
+    slot.reset()
     slot.fresh(1)
     assert slot.files() == first
     slot.load(written(other, tmp_path / "other"))
@@ -74,7 +76,7 @@ def test_nothing_of_an_adapter_reaches_the_next_one(bases_root: Path, tmp_path: 
     assert trained(slot, tmp_path) == other
 
 
-def test_the_seed_gives_adapter_and_head(slot: Slot) -> None:
+def test_the_seed_gives_adapter_and_head(slot: AdaptedModel) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     slot.fresh(1)
@@ -93,7 +95,7 @@ def test_adapters_are_on_every_linear_layer_below_the_head_and_on_nothing_else(b
     chosen = settings(model=f"tiny:{shape}")
     base = load_base(chosen, bases_root)
     linear = {name for name, module in base.trunk.named_modules() if isinstance(module, torch.nn.Linear)}
-    slot = Slot(base, chosen)
+    slot = AdaptedModel(base, chosen)
     for seed in (1, 2):
         slot.fresh(seed)
         keys = load(slot.files()[WEIGHTS])
@@ -106,7 +108,7 @@ def test_adapters_are_on_every_linear_layer_below_the_head_and_on_nothing_else(b
 
 def test_chosen_modules_alone(bases_root: Path) -> None:
     chosen = settings(target_modules=("q_proj", "v_proj"))
-    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     slot.fresh(1)
     assert json.loads(slot.files()[CONFIG])["target_modules"] == r"model\..*\.(q_proj|v_proj)"
     assert sum("lora_A" in name for name in load(slot.files()[WEIGHTS])) == 12
@@ -115,7 +117,7 @@ def test_chosen_modules_alone(bases_root: Path) -> None:
 def test_trained_are_adapter_and_head_and_the_head_in_float32(bases_root: Path) -> None:
     """The trap: a head in bfloat16 rounds its updates away."""
     chosen = settings(dtype="bfloat16")
-    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     parameters = slot.fresh(1)
     assert {name.split(".")[2] for name in parameters} == {"model", "score"}
     assert all(("lora_" in name) != ("score" in name) for name in parameters)
@@ -129,10 +131,10 @@ def test_trained_are_adapter_and_head_and_the_head_in_float32(bases_root: Path) 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_was_saved_gives_the_same_logits_in_another_base(bases_root: Path, tmp_path: Path, shape: str) -> None:
     chosen = settings(model=f"tiny:{shape}")
-    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     folder = written(trained(slot, tmp_path), tmp_path / "adapter")
     expected = scores(slot)
-    other = Slot(load_base(chosen, bases_root), chosen)
+    other = AdaptedModel(load_base(chosen, bases_root), chosen)
     other.load(folder)
     np.testing.assert_array_equal(scores(other), expected)
     assert other.files() == slot.files()
@@ -155,7 +157,7 @@ PLAIN = {
 )
 def test_plain_peft_reads_it(bases_root: Path, tmp_path: Path, shape: str, four_bit: bool, tolerance: float) -> None:
     chosen = settings(model=f"tiny:{shape}", four_bit=four_bit)
-    slot = Slot(load_base(chosen, bases_root), chosen)
+    slot = AdaptedModel(load_base(chosen, bases_root), chosen)
     folder = written(trained(slot, tmp_path), tmp_path / "adapter")
     expected = scores(slot)
     how: dict[str, Any] = {}
@@ -188,7 +190,7 @@ def test_four_bit_keeps_the_head_and_shrinks_the_rest(bases_root: Path) -> None:
     assert base.model.score.weight.dtype == torch.float32
 
 
-def test_its_configuration_names_the_model_and_no_place_of_this_machine(slot: Slot, bases_root: Path) -> None:
+def test_its_configuration_names_the_model_and_no_place_of_this_machine(slot: AdaptedModel, bases_root: Path) -> None:
     slot.fresh(1)
     content = slot.files()[CONFIG]
     config = json.loads(content)
@@ -201,13 +203,13 @@ def test_its_configuration_names_the_model_and_no_place_of_this_machine(slot: Sl
 def test_taken_out_the_base_is_what_it_was(bases_root: Path, tmp_path: Path) -> None:
     for shape in ("gemma3", "xlm_roberta"):
         chosen = settings(model=f"tiny:{shape}")
-        slot = Slot(load_base(chosen, bases_root), chosen)
+        slot = AdaptedModel(load_base(chosen, bases_root), chosen)
         before = {name: value.clone() for name, value in slot.base.model.state_dict().items()}
         expected = scores(slot)
         trained(slot, tmp_path)
         assert np.abs(scores(slot) - expected).max() > 1e-3
-        slot.empty()
-        slot.empty()
+        slot.reset()
+        slot.reset()
         after = slot.base.model.state_dict()
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
@@ -248,7 +250,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_what_is_no_adapter_of_this_base_is_refused(slot: Slot, tmp_path: Path, damage: str) -> None:
+def test_what_is_no_adapter_of_this_base_is_refused(slot: AdaptedModel, tmp_path: Path, damage: str) -> None:
     slot.fresh(1)
     good = slot.files()
     folder = written(good, tmp_path / "adapter")
@@ -262,9 +264,9 @@ def test_what_is_no_adapter_of_this_base_is_refused(slot: Slot, tmp_path: Path, 
     assert slot.files() == good
 
 
-def test_an_adapter_of_another_base_is_refused(slot: Slot, bases_root: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_another_base_is_refused(slot: AdaptedModel, bases_root: Path, tmp_path: Path) -> None:
     chosen = settings(model="tiny:xlm_roberta")
-    other = Slot(load_base(chosen, bases_root), chosen)
+    other = AdaptedModel(load_base(chosen, bases_root), chosen)
     other.fresh(1)
     with pytest.raises(InputError, match="train it again"):
         slot.load(written(other.files(), tmp_path / "adapter"))

@@ -1,0 +1,178 @@
+"""What is kept on disk while a language is trained: the checkpoint of the model in work, the models that are finished,
+the reference to the finished adapter, and what was measured.
+
+Each file is whole or not there, and carries its own sha256. A damaged one is reported and made again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.storage.files import write_atomic, write_folder_atomic
+from polar_pipeline.storage.fingerprint import canonical_json, fingerprint, folder_sha256
+from polar_pipeline.storage.record import read_record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NOTE = "model.json"
+_FACTS = "facts"
+_DIGEST = 32  # bytes of a sha256
+
+Figures = dict[str, float]
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """Write `content`, followed by its sha256."""
+    write_atomic(path, content + hashlib.sha256(content).digest())
+
+
+def read_checked(path: Path) -> bytes:
+    """What `write_checked` wrote. Raises InputError if a byte of it was changed."""
+    found = path.read_bytes()
+    content, digest = found[:-_DIGEST], found[-_DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        raise InputError(f"{path} is damaged (its sha256 differs): remove it, it is then made again.")
+    return content
+
+
+def write_checkpoint(path: Path, tensors: "dict[str, Tensor]", facts: dict[str, Any]) -> None:
+    """Write everything that the next step of a training depends on: tensors, and facts that JSON can say."""
+    from safetensors.torch import save
+
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_checked(path, save(flat | {_FACTS: _as_bytes(facts)}))
+
+
+def read_checkpoint(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
+    """What was written, or None if there is no file. Raises InputError if the file is damaged."""
+    from safetensors.torch import load
+
+    if not path.exists():
+        return None
+    tensors = load(read_checked(path))
+    return tensors, json.loads(tensors.pop(_FACTS).numpy().tobytes())
+
+
+def _as_bytes(facts: dict[str, Any]) -> "Tensor":
+    import torch
+
+    return torch.frombuffer(bytearray(canonical_json(facts)), dtype=torch.uint8)
+
+
+class ModelStore:
+    """The models of one language under `root`, for one configuration, posts and base, which `key` identifies.
+
+    `warn` is told of damaged files; the models in them count as not finished.
+    """
+
+    def __init__(
+        self, root: Path, backbone: str, language: str, key: str, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._folder = root / "work" / backbone / language / key[:16]
+        self._finished = root / "finished" / backbone / language / f"{key[:16]}.json"
+        self._language, self._warn = language, warn
+        self._notes: dict[str, dict[str, Any]] = {}
+
+    def checkpoint(self, model: str) -> Path:
+        """Where a model's training goes on from."""
+        return self._folder / f"{model}.checkpoint"
+
+    def logits(self, model: str) -> Floats | None:
+        """The logits that a finished model gave the rows that it judged, or None if it is not finished."""
+        note = self._note(model)
+        return None if note is None else np.array(note["logits"], dtype=np.float64)
+
+    def figures(self, model: str) -> Figures:
+        """What was measured in a finished model's training."""
+        note = self._note(model)
+        return {} if note is None else dict(note["figures"])
+
+    def files(self, model: str) -> dict[str, bytes]:
+        """A finished model's files."""
+        folder = self._folder / model
+        return {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.name != _NOTE}
+
+    def save_model(self, model: str, files: dict[str, bytes], logits: Floats, figures: Figures | None = None) -> None:
+        """Keep a finished model, and remove its checkpoint."""
+
+        def fill(folder: Path) -> None:
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+            note = {"logits": logits.tolist(), "figures": figures or {}, "files": folder_sha256(folder)}
+            (folder / _NOTE).write_bytes(canonical_json({**note, "note": fingerprint(note)}))
+
+        write_folder_atomic(self._folder / model, fill)
+        self.checkpoint(model).unlink(missing_ok=True)
+
+    def discard_models(self) -> None:
+        """Remove the models and checkpoints."""
+        self._notes.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def finished(self) -> AdapterRef | None:
+        """The language's adapter, if it was finished before."""
+        if not self._finished.exists():
+            return None
+        try:
+            return read_record(self._finished, AdapterRef)
+        except InputError:
+            self._warn(f"{self._language}: {self._finished} is damaged, so its adapter is made again")
+            self.forget_finished()
+            return None
+
+    def set_finished(self, ref: AdapterRef) -> None:
+        """Note that the language is done, and remove its models."""
+        write_atomic(self._finished, (ref.model_dump_json(indent=2) + "\n").encode())
+        self.discard_models()
+
+    def forget_finished(self) -> None:
+        """Count the language as not done."""
+        self._finished.unlink(missing_ok=True)
+
+    def _note(self, model: str) -> dict[str, Any] | None:
+        """The note of a finished model whose files are as they were written; damaged models are removed."""
+        folder = self._folder / model
+        if model in self._notes or not folder.exists():
+            return self._notes.get(model)
+        try:
+            note = json.loads((folder / _NOTE).read_bytes())
+            files = folder_sha256(folder, frozenset({_NOTE}))
+            intact = note.pop("note") == fingerprint(note) and note["files"] == files
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            intact = False
+        if not intact:
+            self._warn(f"{self._language}: {folder} was damaged after it was written, so this model is trained again")
+            shutil.rmtree(folder)
+            return None
+        self._notes[model] = note
+        return self._notes[model]
+
+
+def save_figures(root: Path, ref: AdapterRef, figures: Figures, what: str = "training") -> None:
+    """Keep measurements beside the adapter, whose bytes should not depend on how busy a machine was.
+
+    A later measurement of the same `what` replaces the earlier one.
+    """
+    write_atomic(_figures_path(root, ref, what), canonical_json(figures))
+
+
+def load_figures(root: Path, ref: AdapterRef, what: str = "training") -> Figures:
+    """What was measured; empty if nothing was, or if the file is damaged, because nothing is decided by it."""
+    try:
+        found = json.loads(_figures_path(root, ref, what).read_bytes())
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _figures_path(root: Path, ref: AdapterRef, what: str) -> Path:
+    return root / "figures" / ref.backbone / ref.language / f"{ref.sha256[:16]}-{what}.json"

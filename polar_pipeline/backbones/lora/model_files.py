@@ -1,0 +1,197 @@
+"""A model before it is loaded: whether its settings can be right, where it is, and which weights it has.
+
+Which weights a base has is known by the sha256 of all its weight, configuration and tokenizer files. Hashes are
+remembered by path, size and times of change, so that 54 GB are read once.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polar_pipeline.backbones.lora.tiny import check_tiny, tiny_checkpoint
+from polar_pipeline.errors import InputError
+from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.storage.fingerprint import canonical_json, file_sha256, fingerprint
+
+HASHES = "file_hashes.json"
+
+_RECENT = 2 * 10**9  # nanoseconds: a file that changed so shortly ago may change again within one tick of its clock
+_NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+_MODEL_FILE = re.compile(
+    r".*\.safetensors(\.index\.json)?|config\.json|(tokenizer|special_tokens|added_tokens|vocab|merges|sentencepiece|spiece).*"
+)
+
+
+def check_model_settings(settings: LoraSettings) -> None:
+    """Find what is wrong with a model's settings, without loading it or asking a hub.
+
+    Raises InputError for a tiny model or a folder that does not exist, a folder without a model, and missing layers.
+    """
+    if settings.untrained:
+        check_tiny(settings.model)
+        return
+    folder = Path(settings.model)
+    if not folder.is_dir():
+        if _is_path(settings.model):
+            raise InputError(
+                f"model {settings.model!r} of backbone {settings.name!r} is no folder: correct its path, "
+                f"or give the name of a model on the hub."
+            )
+        return
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"folder {folder} of backbone {settings.name!r} holds no config.json: give the folder of a model."
+        )
+    if settings.tuning == "lora" and not isinstance(settings.target_modules, str):
+        layers = _linear_layer_names(folder)
+        if layers and (unknown := [name for name in settings.target_modules if name not in layers]):
+            raise InputError(
+                f"backbone {settings.name!r}: target_modules {', '.join(unknown)} are no layers of {settings.model!r}, "
+                f"use all-linear or some of {', '.join(sorted(layers))}."
+            )
+
+
+def _is_path(model: str) -> bool:
+    """Whether it cannot be a name on the hub, which is `name` or `owner/name`."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
+def _linear_layer_names(folder: Path) -> set[str]:
+    """Last parts of the names of two-dimensional weights, as of linear layers; empty if a header cannot be read."""
+    found = set()
+    try:
+        for file in folder.glob("*.safetensors"):
+            with file.open("rb") as handle:
+                header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+            for name, tensor in header.items():
+                parts: list[str] = name.split(".")
+                if parts[-1] == "weight" and len(tensor["shape"]) == 2:
+                    found.add(parts[-2])
+    except (OSError, ValueError, MemoryError, OverflowError, AttributeError, TypeError, LookupError):
+        return set()  # loading says what is wrong with the file
+    return found - _NOT_LINEAR
+
+
+def model_location(settings: LoraSettings, root: Path) -> str:
+    """A folder, or a name on the hub. Tiny models are built under `root`."""
+    if not settings.untrained:
+        return settings.model
+    silence_libraries()
+    return str(tiny_checkpoint(settings.model, root))
+
+
+def silence_libraries() -> None:
+    """No progress bars and no tables of missing keys, which `load_base` reports in a sentence."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says that kernels for CPUs could be faster
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def base_identity(settings: LoraSettings, root: Path) -> str:
+    """Which weights the base of `settings` has, without loading it: sha256 of its files, or the commit at the hub.
+
+    `root` is the folder of bases, where hashes are remembered. Raises InputError if the model cannot be had.
+    """
+    location = model_location(settings, root)
+    if not Path(location).is_dir():
+        return hub_commit(location, settings)
+    return folder_identity(Path(location), root / HASHES)
+
+
+def folder_identity(folder: Path, cache: Path) -> str:
+    """sha256 over the names and contents of a model's weights, configuration and tokenizer.
+
+    Raises InputError if a file cannot be read.
+    """
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file() and _MODEL_FILE.fullmatch(file.name))
+        digests = cached_sha256(files, cache)
+    except OSError as error:
+        raise InputError(f"model {folder} cannot be read ({error}): allow it, or fetch the model again.") from error
+    return fingerprint([[file.name, digest] for file, digest in zip(files, digests, strict=True)])
+
+
+def hub_commit(location: str, settings: LoraSettings) -> str:
+    """The commit of the revision at the hub, so that configuration, tokenizer and weights are of one commit.
+
+    A commit holds the sha256 of every large file; `check_downloaded` compares the downloaded ones with it.
+    """
+    return _snapshot(location, settings).name  # the cache has a folder per commit
+
+
+def check_downloaded(location: str, settings: LoraSettings, cache: Path) -> None:
+    """Raises InputError if a downloaded file is not what the hub published: it keeps large files under their sha256."""
+    folder = _snapshot(location, settings)
+    files = [file for file in sorted(folder.iterdir()) if re.fullmatch(r"[0-9a-f]{64}", file.resolve().name)]
+    for file, digest in zip(files, cached_sha256(files, cache), strict=True):
+        if digest != file.resolve().name:
+            raise InputError(
+                f"{file.name} of model {settings.model!r} is damaged (its sha256 is not the published one): "
+                f"remove {file.resolve()}, it is then downloaded again."
+            )
+
+
+def _snapshot(location: str, settings: LoraSettings) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    file = fetched(lambda: hf_hub_download(location, "config.json", revision=settings.revision), settings)
+    return Path(file).parent
+
+
+def fetched(fetch: Callable[[], Any], settings: LoraSettings) -> Any:
+    """The result of `fetch`. Raises InputError instead of the many errors with which a model cannot be had."""
+    from huggingface_hub.errors import GatedRepoError
+    from safetensors import SafetensorError
+
+    try:
+        return fetch()
+    except (OSError, ValueError, SafetensorError) as error:
+        gated = isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError)
+        if gated or "You are trying to access a gated repo" in str(error):  # a missing one mentions gated ones too
+            raise InputError(
+                f"model {settings.model!r} is gated: accept its licence at https://huggingface.co/{settings.model} "
+                f"and set HF_TOKEN to a token of the account that did."
+            ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"model {settings.model!r} (revision {settings.revision}) of backbone {settings.name!r} cannot be loaded "
+            f"({reason}): check its name or folder, and that the hub can be reached."
+        ) from error
+
+
+def cached_sha256(files: list[Path], cache: Path) -> list[str]:
+    """sha256 of each file; those of files that did not change since are read from the JSON file `cache`."""
+    known = _read_cache(cache)
+    found, added = [], False
+    for file in files:
+        stat, now = file.stat(), time.time_ns()
+        path, state = str(file.resolve()), [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        entry = known.get(path, [])
+        if entry[:-1] != state:
+            entry = [*state, file_sha256(file)]
+            if now - stat.st_ctime_ns > _RECENT:
+                known[path], added = entry, True
+        found.append(entry[-1])
+    if added and os.access(cache.parent, os.W_OK):  # a home that may only be read is hashed each time
+        known = {path: entry for path, entry in known.items() if Path(path).exists()}
+        write_atomic(cache, canonical_json({"files": known, "sha256": fingerprint(known)}))
+    return found
+
+
+def _read_cache(cache: Path) -> dict[str, list[Any]]:
+    """What is remembered; nothing if the file is damaged, because a wrong hash would refuse a good adapter."""
+    try:
+        found = json.loads(cache.read_bytes())
+        known: dict[str, list[Any]] = found["files"]
+        return known if found["sha256"] == fingerprint(known) else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
