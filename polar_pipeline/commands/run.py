@@ -21,7 +21,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import ImportedSettings, LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.record import read_record
-from polar_pipeline.synthesis.endpoint import check_endpoint
+from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.languages import language
 
 

@@ -15,7 +15,7 @@ from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
 from polar_pipeline.curation.curate import for_backbones
-from polar_pipeline.curation.leaks import leaks
+from polar_pipeline.curation.fold_leakage import fold_leaks
 from polar_pipeline.decision.ensemble import decided_rows
 from polar_pipeline.decision.soundness import unsound
 from polar_pipeline.defs.partitions import language_partitions
@@ -66,7 +66,7 @@ def deduped_posts_checks(project: Project) -> dg.AssetChecksDefinition:
         ins={"posts": dg.AssetIn("deduped_posts")},
     )
     def checks(context: dg.AssetCheckExecutionContext, posts: pd.DataFrame) -> Iterator[dg.AssetCheckResult]:  # noqa: ARG001
-        yield _result("deduped_posts", "folds_of_parents", leaks(posts))
+        yield _result("deduped_posts", "folds_of_parents", fold_leaks(posts))
 
     return checks
 

@@ -1,7 +1,7 @@
-"""Was a synthetic post made from a post that is held out where it is trained on? Then an out-of-fold score would be a lie.
+"""Fold leakage: was a synthetic post made from a post that is held out where it is trained on?
 
-It must be of train, and every real post that it was made from or whose text its request showed must be a row of train in the
-same fold. Ids that nobody knows are leaks too: what cannot be followed back cannot be cleared.
+Every real post that it was made from, or whose text its request showed, must be a row of train in the same fold.
+Otherwise out-of-fold scores would be too high. Ids that no row has are leaks too, because they cannot be traced.
 """
 
 import json
@@ -12,11 +12,12 @@ import pandas as pd
 
 from polar_pipeline.corpus.posts import REAL
 
-Row = dict[Hashable, Any]
 
+def fold_leaks(table: pd.DataFrame) -> str:
+    """A sentence about the number of leaking synthetic posts and the first of them; "" if there are none.
 
-def leaks(table: pd.DataFrame) -> str:
-    """What is wrong with the first synthetic post that is, and how many are; nothing when none is."""
+    `table` holds real and synthetic posts, the latter with `shown`.
+    """
     real, made = table[table["source"] == REAL], table[table["source"] != REAL]
     training = real[real["split"] == "train"]
     folds = {str(row): int(fold) for row, fold in zip(training["id"], training["fold"], strict=True)}
@@ -28,11 +29,15 @@ def leaks(table: pd.DataFrame) -> str:
     return f"{len(wrong)} synthetic posts; the first, {wrong[0][0]}, {wrong[0][1]}" if wrong else ""
 
 
-def _leak(row: Row, folds: dict[str, int], held_out: set[str]) -> str:
+def _leak(row: dict[Hashable, Any], folds: dict[str, int], held_out: set[str]) -> str:
     fold = int(str(row["fold"]))
     if row["split"] != "train" or fold < 0:
         return "is not of train, or of no fold"
-    sources = _sources(row, {*folds, *held_out})
+    shown, parent = row["shown"], row["parent_id"]
+    sources: list[str] = json.loads(shown) if isinstance(shown, str) and shown else []
+    # the parent of a pair is a made-up id that no post has
+    if isinstance(parent, str) and parent and (row["source"] != "contrast" or parent in folds or parent in held_out):
+        sources.append(parent)
     if not sources:
         return "does not say what it was made from"
     for source in sources:
@@ -43,12 +48,3 @@ def _leak(row: Row, folds: dict[str, int], held_out: set[str]) -> str:
         if folds[source] != fold:
             return f"is of fold {fold}, and was made from {source} of fold {folds[source]}"
     return ""
-
-
-def _sources(row: Row, known: set[str]) -> list[str]:
-    """Ids of the posts that it was made from or that were shown. The parent of a pair is a made-up name that no post has."""
-    shown, parent = row["shown"], row["parent_id"]
-    found: list[str] = json.loads(shown) if isinstance(shown, str) and shown else []
-    if isinstance(parent, str) and parent and (row["source"] != "contrast" or parent in known):
-        found.append(parent)
-    return found

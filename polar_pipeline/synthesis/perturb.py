@@ -1,7 +1,7 @@
-"""Without an endpoint: perturbed copies of real training posts, label kept. They are noise, not new posts, and named so.
+"""Synthetic posts without an endpoint: perturbed copies of real training posts, with their labels.
 
-Each is a real post after two of: a mention made anonymous, letters of one case, a typo, look-alike letters, a word dropped, two words
-swapped. What a script does not have (case, spaces between words, look-alikes) is not tried on it.
+Each copy has two of these changes: mentions made anonymous, letters of one case, a typo, look-alike letters, a word
+dropped, two words swapped. A change that does not exist in a script (case, spaces, look-alikes) is skipped.
 """
 
 import numpy as np
@@ -9,49 +9,50 @@ import pandas as pd
 import regex
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.plan import Balance, prompt_pool
-from polar_pipeline.synthesis.posts import as_table, ids
+from polar_pipeline.synthesis.formats import ids_json, posts_table
+from polar_pipeline.synthesis.plan import LabelBalancer, prompt_pool
 from polar_pipeline.task.card import TaskCard
 
 SOURCE = "perturbed"
 _MENTION = regex.compile(r"@[\w.]+")
-# letters that people swap in to get past filters, by script
-_ALIKE = str.maketrans("aeocpxyiаеосрху", "аеосрхуіaeocpxy")
+# Latin and Cyrillic letters that people swap to get past filters
+_LOOK_ALIKES = str.maketrans("aeocpxyiаеосрху", "аеосрхуіaeocpxy")
 
 
 def perturbed_posts(
     posts: pd.DataFrame, language: str, card: TaskCard, settings: SynthesisSettings, seed: int
 ) -> pd.DataFrame:
-    """`settings.posts` perturbed copies, balanced like a plan; fold and parent are those of the real post. Deterministic."""
+    """`settings.posts` perturbed copies, with labels balanced like a plan's, and fold and parent of the real post.
+
+    The same posts, settings and seed give the same copies.
+    """
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
-    labels = Balance(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)
+    labels = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)
     decks = {label: generator.permutation(np.flatnonzero(pool["label"] == label)) for label in (0, 1)}
-    dealt = {0: 0, 1: 0}  # each post once before any comes twice
+    drawn = {0: 0, 1: 0}  # each post is copied once before any is copied twice
     rows: list[dict[str, object]] = []
     for number, label in enumerate(labels):
-        deck = decks[int(label)]
-        real = pool.iloc[int(deck[dealt[int(label)] % len(deck)])]
-        dealt[int(label)] += 1
-        text = perturb(str(real["text"]), generator)
+        real = pool.iloc[int(decks[label][drawn[label] % len(decks[label])])]
+        drawn[label] += 1
         rows.append(
             {
                 "id": f"{language}_syn_{number:05}_0",
-                "text": text,
-                "label": int(label),
+                "text": perturb(str(real["text"]), generator),
+                "label": label,
                 "split": "train",
                 "fold": real["fold"],
                 "source": SOURCE,
                 "parent_id": real["id"],
                 "request": "",
-                "shown": ids((str(real["id"]),)),
+                "shown": ids_json((str(real["id"]),)),
             }
         )
-    return as_table(rows, card)
+    return posts_table(rows, card)
 
 
 def perturb(text: str, generator: np.random.Generator) -> str:
-    """Two changes of those that change this text; the text itself when none does."""
+    """The text after two of the changes that change it; the text itself if none does."""
     changed, left = text, 2
     for place in generator.permutation(len(_CHANGES)):
         after = _CHANGES[place](changed, generator)
@@ -71,7 +72,7 @@ def _case(text: str, generator: np.random.Generator) -> str:
 
 
 def _typo(text: str, generator: np.random.Generator) -> str:
-    """Two neighbouring letters of one grapheme each change places, or one is doubled."""
+    """Swap two neighbouring letters, or double one. Graphemes stay whole."""
     parts = regex.findall(r"\X", text)
     spots = [at for at in range(1, len(parts) - 1) if parts[at].isalpha() and parts[at + 1].isalpha()]
     if not spots:
@@ -87,7 +88,7 @@ def _typo(text: str, generator: np.random.Generator) -> str:
 def _look_alike(text: str, generator: np.random.Generator) -> str:
     words = text.split(" ")
     at = int(generator.integers(len(words)))
-    words[at] = words[at].translate(_ALIKE)
+    words[at] = words[at].translate(_LOOK_ALIKES)
     return " ".join(words)
 
 
