@@ -11,20 +11,18 @@ import pytest
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.generate import Generated, generate
-from polar_pipeline.synthesis.ledger import Budget, Ledger
-from polar_pipeline.synthesis.make import make_posts, planned_requests
+from polar_pipeline.synthesis.generate import Generated, generate, make_posts, planned_requests
+from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.test_generate import running
 
 pytestmark = pytest.mark.slow
-FREE = Budget(None, None)
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setattr("polar_pipeline.synthesis.patience._FIRST_WAIT", 0.05)
+    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit._FIRST_BACKOFF", 0.05)
 
 
 def ask(settings: SynthesisSettings, folder: Path, code: str = "deu") -> Generated:
@@ -36,29 +34,24 @@ def make(settings: SynthesisSettings, folder: Path, say: Callable[[str], None] =
     return len(make_posts(made.make_posts(), "deu", made.CARD, settings, 0, folder, say).posts)
 
 
-def spent(folder: Path) -> tuple[int, float, float]:
-    with Ledger(folder, "deu", FREE) as ledger:
-        return ledger.account()
-
-
 def test_an_endpoint_that_is_not_there_costs_nothing_and_is_named(tmp_path: Path) -> None:
     settings = made.settings(base_url=f"http://127.0.0.1:{made.free_port()}/v1", attempts=2)
     with pytest.raises(InputError, match=r"no connection to http://127\.0\.0\.1:\d+/v1 \(.+\): start the endpoint"):
         ask(settings, tmp_path)
-    assert spent(tmp_path) == (0, 0.0, 0.0)
+    assert read_account(tmp_path) == (0, 0.0, 0.0)
 
 
 def test_a_name_that_nobody_has_is_the_same(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no connection to http://no-such-host\.invalid"):
         ask(made.settings(base_url="http://no-such-host.invalid/v1", attempts=2), tmp_path)
-    assert spent(tmp_path) == (0, 0.0, 0.0)
+    assert read_account(tmp_path) == (0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "http://", "ftp://x/v1", "http://a b/v1", "http://x:99999/v1"])
 def test_an_illegal_address_stops_at_once(tmp_path: Path, url: str) -> None:
     with pytest.raises(InputError, match="is not the address of an endpoint"):
         ask(made.settings(base_url=url), tmp_path)
-    assert spent(tmp_path) == (0, 0.0, 0.0)
+    assert read_account(tmp_path) == (0, 0.0, 0.0)
 
 
 def test_a_key_with_a_newline_is_stripped_and_one_that_no_header_takes_stops(
@@ -92,7 +85,7 @@ def test_the_same_refusal_again_and_again_stops_with_the_endpoints_words(
             ask(made.settings(base_url=server.url, posts=600, concurrency=2), tmp_path / "ledgers")
         assert server.get("count")["calls"] <= 8
     assert "sk-very-secret" not in str(caught.value)
-    assert spent(tmp_path / "ledgers") == (0, 0.0, 0.0)
+    assert read_account(tmp_path / "ledgers") == (0, 0.0, 0.0)
 
 
 def test_useless_answers_of_several_kinds_are_a_failure_together(tmp_path: Path) -> None:
@@ -112,7 +105,7 @@ def test_waits_double_from_one_failure_to_the_next(tmp_path: Path, monkeypatch: 
         waits.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("polar_pipeline.synthesis.patience.asyncio.sleep", noted)
+    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit.asyncio.sleep", noted)
     with running(tmp_path, {"500": 1.0}) as server, pytest.raises(InputError, match="takes no request"):
         ask(made.settings(base_url=server.url, posts=6, shares=(1, 0, 0), attempts=6), tmp_path)
     backoffs = [wait for wait in waits if wait > 0]
@@ -199,8 +192,9 @@ def test_an_endpoint_that_bills_more_than_there_can_be_is_asked_nothing_more(tmp
 
 
 def test_another_languages_reservations_are_waited_for(tmp_path: Path) -> None:
-    with running(tmp_path, {}) as server, Ledger(tmp_path / "ledgers", "eng", FREE) as other:
-        held = str(other.reserve("k", 0.05))
+    with running(tmp_path, {}) as server, Ledger(tmp_path / "ledgers", "eng") as other:
+        held = other.reserve("k", 0.05)
+        assert held is not None
         settings = made.settings(base_url=server.url, max_dollars=0.05, timeout=5.0)
         timer = threading.Timer(1.0, lambda: other.release(held, "status 429", free=True))
         timer.start()
@@ -211,7 +205,7 @@ def test_another_languages_reservations_are_waited_for(tmp_path: Path) -> None:
 
 def test_reservations_that_nobody_settles_end_the_wait_after_a_time_out(tmp_path: Path) -> None:
     with running(tmp_path, {}) as server:
-        with Ledger(tmp_path / "ledgers", "eng", FREE) as other:
+        with Ledger(tmp_path / "ledgers", "eng") as other:
             other.reserve("k", 0.05)
         started = time.monotonic()
         done = ask(made.settings(base_url=server.url, max_dollars=0.05), tmp_path / "ledgers")

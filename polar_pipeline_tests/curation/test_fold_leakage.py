@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.leaks import leaks
-from polar_pipeline.synthesis.make import planned_requests
-from polar_pipeline.synthesis.offline import perturbed_posts
-from polar_pipeline.synthesis.posts import synthetic_posts
-from polar_pipeline.synthesis.request import Reply
+from polar_pipeline.curation.fold_leakage import fold_leaks
+from polar_pipeline.synthesis.formats import Reply, synthetic_posts
+from polar_pipeline.synthesis.generate import planned_requests
+from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline_tests.synthesis import made
 
 POSTS = made.make_posts()
@@ -34,7 +33,7 @@ def with_one(source: str, **changes: object) -> str:
     row = posts.index[posts["source"] == source][0]
     for name, value in changes.items():
         posts.loc[row, name] = value
-    return leaks(pd.concat([POSTS, posts], ignore_index=True))
+    return fold_leaks(pd.concat([POSTS, posts], ignore_index=True))
 
 
 def test_what_is_made_by_the_plan_or_offline_leaks_nothing() -> None:
@@ -42,8 +41,8 @@ def test_what_is_made_by_the_plan_or_offline_leaks_nothing() -> None:
     perturbed = perturbed_posts(POSTS, "deu", made.CARD, made.settings(), 0)
     for posts in (answered(), perturbed):
         assert posts["shown"].map(json.loads).map(len).min() > 0
-        assert leaks(pd.concat([POSTS, posts], ignore_index=True)) == ""
-    assert leaks(POSTS) == ""
+        assert fold_leaks(pd.concat([POSTS, posts], ignore_index=True)) == ""
+    assert fold_leaks(POSTS) == ""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_posts_outside_train_or_the_folds_and_of_unknown_origin_are_leaks() -> N
     assert "is not of train, or of no fold" in with_one("direct", split="dev")
     assert "is not of train, or of no fold" in with_one("direct", fold=-1)
     assert "does not say what it was made from" in with_one("direct", shown="[]")
-    assert "do not say which posts" in leaks(pd.concat([POSTS, answered().drop(columns="shown")]))
+    assert "do not say which posts" in fold_leaks(pd.concat([POSTS, answered().drop(columns="shown")]))
 
 
 def test_a_synthetic_post_is_no_parent() -> None:

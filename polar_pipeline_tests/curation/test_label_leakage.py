@@ -2,7 +2,7 @@
 
 import pytest
 
-from polar_pipeline.curation.labels import told_label
+from polar_pipeline.curation.label_leakage import label_leak
 from polar_pipeline.task.card import Label, load_card
 from polar_pipeline.task.languages import LANGUAGES
 
@@ -19,7 +19,7 @@ POST = "They are all thieves, every single one of them"
      '"polarized": "{}"', "Non-polarized post: {}", "**Polarized** {}", "Polarized — {}", "Polarized (1): {}", "{} -- polarized", "Post (not polarized): {}"],
 )  # fmt: skip
 def test_english_labels_are_found_in_every_language(code: str, told: str) -> None:
-    assert told_label(told.format(POST), code, LABEL)
+    assert label_leak(told.format(POST), code, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_english_labels_are_found_in_every_language(code: str, told: str) -> Non
      ("khm", "មិនបែកបាក់៖ {}"), ("arb", "{} #مستقطب"), ("fas", "غیرقطبی: {}")],
 )  # fmt: skip
 def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> None:
-    assert told_label(told.format(POST), code, LABEL)
+    assert label_leak(told.format(POST), code, LABEL)
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
@@ -41,7 +41,7 @@ def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> 
      "So tired of this (polarized sunglasses) debate today"],
 )  # fmt: skip
 def test_what_people_write_about_the_subject_passes(code: str, text: str) -> None:
-    assert told_label(text, code, LABEL) == ""
+    assert label_leak(text, code, LABEL) == ""
 
 
 def test_another_cards_labels_are_its_own_words() -> None:
@@ -54,5 +54,5 @@ def test_another_cards_labels_are_its_own_words() -> None:
         "Label: toxic {}",
         "Etikett: 1. {}",
     ):
-        assert told_label(told.format(POST), "deu", OTHER)
-    assert told_label(f"Polarized: {POST}", "deu", OTHER) == told_label(f"Polarisiert: {POST}", "deu", OTHER) == ""
+        assert label_leak(told.format(POST), "deu", OTHER)
+    assert label_leak(f"Polarized: {POST}", "deu", OTHER) == label_leak(f"Polarisiert: {POST}", "deu", OTHER) == ""

@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-from polar_pipeline.decision import gate as module
-from polar_pipeline.decision.augmentation import ShareResult
-from polar_pipeline.decision.gate import gate
+from polar_pipeline.augmentation import gate as module
+from polar_pipeline.augmentation.gate import ShareResult, gate
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.settings.synthesis import CurationSettings

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.synthesis.ledger import Budget, Ledger
-from polar_pipeline.synthesis.make import planned_requests
-from polar_pipeline.synthesis.prices import worst_tokens
-from polar_pipeline.synthesis.reading import read_reply
+from polar_pipeline.synthesis.formats import parse_reply, worst_tokens
+from polar_pipeline.synthesis.generate import planned_requests
+from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline_tests.synthesis import made
 
 SETTINGS = made.settings()
@@ -43,7 +42,7 @@ def test_no_answer_raises(whole: object, message: object, usage: object) -> None
         json.dumps({"choices": [{"message": message, "finish_reason": whole}], "usage": usage}),
         body(json.dumps(message), usage=usage),
     ):
-        assert read_reply(REQUEST, text, SETTINGS).outcome in ("ok", "malformed", "refused")
+        assert parse_reply(REQUEST, text, SETTINGS).outcome in ("ok", "malformed", "refused")
 
 
 @pytest.mark.parametrize(
@@ -59,17 +58,19 @@ def test_no_answer_raises(whole: object, message: object, usage: object) -> None
     ],
 )
 def test_what_no_file_can_hold_is_malformed_and_the_ledger_takes_it(tmp_path: Path, text: str, outcome: str) -> None:
-    reply = read_reply(REQUEST, text, SETTINGS)
+    reply = parse_reply(REQUEST, text, SETTINGS)
     assert reply.outcome == outcome
-    with Ledger(tmp_path, "deu", Budget(None, None)) as ledger:
-        ledger.settle(str(ledger.reserve(REQUEST.key, 1.0)), reply)
-    with Ledger(tmp_path, "deu", Budget(None, None)) as ledger:
-        assert ledger.replies[REQUEST.key] == reply
+    with Ledger(tmp_path, "deu") as ledger:
+        call = ledger.reserve(REQUEST.key, 1.0)
+        assert call is not None
+        ledger.settle(call, reply)
+    with Ledger(tmp_path, "deu") as ledger:
+        assert ledger.replies([REQUEST.key]) == {REQUEST.key: reply}
 
 
 @pytest.mark.parametrize("tokens", [10**400, -1, True, 1.5, "7", None])
 def test_a_count_that_is_none_costs_the_worst_case(tokens: object) -> None:
-    reply = read_reply(REQUEST, body(posts("gut"), usage={"prompt_tokens": tokens, "completion_tokens": 1}), SETTINGS)
+    reply = parse_reply(REQUEST, body(posts("gut"), usage={"prompt_tokens": tokens, "completion_tokens": 1}), SETTINGS)
     assert not reply.counted and (reply.prompt_tokens, reply.completion_tokens) == worst_tokens(REQUEST)
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.curation.embedding import NgramEmbedder
-from polar_pipeline.curation.second_look import SecondLook, second_look_requests
+from polar_pipeline.curation.verification import Verifier, verification_requests
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.settings.synthesis import CurationSettings
-from polar_pipeline.synthesis.endpoint import Endpoint
+from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made
 
@@ -32,8 +32,8 @@ def endpoint(server: made.Running, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return Endpoint(language("deu"), settings, tmp_path / "ledgers", lambda _: None)
 
 
-def look(endpoint: Endpoint, settings: CurationSettings | None = None) -> SecondLook:
-    return SecondLook(made.CARD, settings or CurationSettings(), NgramEmbedder(), endpoint)
+def look(endpoint: Endpoint, settings: CurationSettings | None = None) -> Verifier:
+    return Verifier(made.CARD, settings or CurationSettings(), NgramEmbedder(), endpoint)
 
 
 def posts() -> pd.DataFrame:
@@ -59,9 +59,9 @@ def test_what_comes_back_the_same_is_alike_and_what_does_not_is_not(endpoint: En
 
 def test_the_judge_does_not_see_labels_and_is_paid_once(endpoint: Endpoint, server: made.Running) -> None:
     before = server.get("count")["calls"]
-    assert look(endpoint).judged(posts()).tolist() == [1, 0, 1, 0]
+    assert look(endpoint).judge(posts()).tolist() == [1, 0, 1, 0]
     flipped = posts().assign(label=1 - posts()["label"])
-    assert look(endpoint).judged(flipped).tolist() == [1, 0, 1, 0]
+    assert look(endpoint).judge(flipped).tolist() == [1, 0, 1, 0]
     assert server.get("count")["calls"] == before + 3  # one for each request that brought posts; the second time none
 
 
@@ -75,7 +75,7 @@ def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint:
     assert (
         sum(second.calls.ended.values())
         == 3 + 2 * 3
-        == len(second_look_requests(posts(), made.CARD, settings, endpoint))
+        == len(verification_requests(posts(), made.CARD, settings, endpoint))
     )
     assert look(endpoint)(posts()) == [None] * 4
 
@@ -83,7 +83,7 @@ def test_objections_name_the_stage_and_direct_posts_are_not_translated(endpoint:
 def test_a_post_that_is_gone_changes_what_is_asked_of_its_own_lot_alone(endpoint: Endpoint) -> None:
     settings = CurationSettings(judge=True)
     whole, less = (
-        second_look_requests(table, made.CARD, settings, endpoint) for table in (posts(), posts().drop(index=1))
+        verification_requests(table, made.CARD, settings, endpoint) for table in (posts(), posts().drop(index=1))
     )
     assert [one.key == other.key for one, other in zip(whole, less, strict=True)] == [True, False, True]
 
@@ -93,7 +93,7 @@ def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:
         settings=endpoint.settings.model_copy(update={"max_requests": 0}), ledgers=endpoint.ledgers / "other"
     )
     assert np.isnan(look(broke).round_trip(posts())).all()
-    assert look(broke).judged(posts()).isna().all()
+    assert look(broke).judge(posts()).isna().all()
     settings = CurationSettings(round_trip=0.8, judge=True)
     second = look(broke, settings)
     assert second(posts()) == [None] * 4

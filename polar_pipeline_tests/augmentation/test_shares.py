@@ -3,18 +3,18 @@
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.augmentation.gate import SHARES, ShareResult, compare, evaluate_shares, helpful_share
+from polar_pipeline.augmentation.share import cap_share
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.corpus.sample import bundled_folder
 from polar_pipeline.curation.curate import VERDICT
-from polar_pipeline.curation.share import capped
-from polar_pipeline.decision.augmentation import SHARES, ShareResult, compared, evaluate_shares, helpful_share
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.profile import load_profile
-from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.synthesis.formats import posts_table
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")
@@ -37,7 +37,7 @@ def curated(good: bool) -> pd.DataFrame:
          "parent_id": "", "request": ""}
         for place, (text, label) in enumerate(zip(extra["text"], labels, strict=True))
     ]  # fmt: skip
-    table = pd.concat([few, as_table(rows, CARD)], ignore_index=True)
+    table = pd.concat([few, posts_table(rows, CARD)], ignore_index=True)
     return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0)
 
 
@@ -75,7 +75,7 @@ def test_where_posts_run_out_the_share_is_the_one_reached_and_no_set_comes_twice
     assert [(item.asked, item.posts) for item in found] == [(0.0, 0), (0.1, 11), (0.2, 13)]
     assert found[-1].share == 13 / trained
     for result in found:
-        assert int((capped(few, result.share)[lambda kept: kept["keep"]]["source"] != REAL).sum()) == result.posts
+        assert int((cap_share(few, result.share)[lambda kept: kept["keep"]]["source"] != REAL).sum()) == result.posts
 
 
 def test_useless_posts_seldom_help_any_share() -> None:
@@ -85,7 +85,7 @@ def test_useless_posts_seldom_help_any_share() -> None:
         labels = generator.integers(0, 2, 400)
         decided = [np.where(generator.random(400) < 0.25, 1 - labels, labels) for _ in SHARES]
         found = [
-            ShareResult(share, share, 1, macro_f1(labels, one), compared(labels, one, decided[0], 0))
+            ShareResult(share, share, 1, macro_f1(labels, one), compare(labels, one, decided[0], 0))
             for share, one in zip(SHARES, decided, strict=True)
         ]
         taken += helpful_share(found) > 0

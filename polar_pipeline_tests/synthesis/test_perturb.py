@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.synthesis.offline import SOURCE, perturb, perturbed_posts
+from polar_pipeline.synthesis.perturb import SOURCE, perturb, perturbed_posts
 from polar_pipeline_tests.synthesis import made
 
 POSTS = made.make_posts()

@@ -2,15 +2,15 @@
 
 import pytest
 
-from polar_pipeline.curation.phrases import found_phrase, phrases
+from polar_pipeline.curation.quality_filter import meta_phrase, meta_phrases
 from polar_pipeline.task.languages import LANGUAGES
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_each_phrase_is_found_as_words_and_only_so(code: str) -> None:
-    for phrase in phrases(code):
-        assert found_phrase(f"Aa, {phrase}! bb", code)
-    assert found_phrase("AS AN AI, I have no opinion", code) and not found_phrase("Bad enough as an aim", code)
+    for phrase in meta_phrases(code):
+        assert meta_phrase(f"Aa, {phrase}! bb", code)
+    assert meta_phrase("AS AN AI, I have no opinion", code) and not meta_phrase("Bad enough as an aim", code)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_each_phrase_is_found_as_words_and_only_so(code: str) -> None:
     ],
 )
 def test_what_people_write_passes(code: str, text: str) -> None:
-    assert found_phrase(text, code) == ""
+    assert meta_phrase(text, code) == ""
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_what_people_write_passes(code: str, text: str) -> None:
     ],
 )
 def test_introductions_and_refusals_in_other_words_are_found(code: str, text: str) -> None:
-    assert found_phrase(text, code)
+    assert meta_phrase(text, code)
 
 
 def test_every_language_has_its_own() -> None:
-    english = set(phrases("eng"))
-    assert all(set(phrases(code)) - english for code in LANGUAGES if code != "eng")
+    english = set(meta_phrases("eng"))
+    assert all(set(meta_phrases(code)) - english for code in LANGUAGES if code != "eng")
