@@ -3,7 +3,7 @@
 What does not belong here: the endpoint's key, which comes from the environment.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -68,6 +68,21 @@ class SynthesisSettings(Settings):
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
         return self.model_copy(update={**own, "per_language": {}})
 
+    def content_settings(self) -> dict[str, Any]:
+        """The settings of one language (see `of`) that change which posts are made, as JSON.
+
+        Caps, prices, batches, speed and retries change no post, although a cap may end a run early.
+        """
+        names = {
+            "none": {"source"},
+            "offline": {"source", "posts", "positive_share"},
+            "endpoint": {
+                "source", "posts", "shares", "positive_share", "posts_per_request", "examples", "model", "base_url",
+                "temperature", "max_tokens", "max_tokens_name",
+            },
+        }  # fmt: skip
+        return self.model_dump(mode="json", include=names[self.source])
+
 
 class LanguageShare(Settings):
     """One language's share in place of the profile's."""
@@ -97,3 +112,8 @@ class CurationSettings(Settings):
         """The settings of one language."""
         own = self.per_language.get(code)
         return self.model_copy(update={"share": own.share if own else self.share, "per_language": {}})
+
+    def content_settings(self) -> dict[str, Any]:
+        """The settings of one language (see `of`) that change which posts are kept, as JSON."""
+        unused = set() if self.judge or self.round_trip is not None else {"temperature"}
+        return self.model_dump(mode="json", exclude={"per_language", *unused})
