@@ -23,14 +23,12 @@ import numpy as np
 from polar_pipeline.corpus.duplicates import normalise
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.curation.dedup import Duplicates, duplicates
-from polar_pipeline.curation.overlap import share_of_words, word_indices
+from polar_pipeline.curation.dedup import Duplicates, duplicates, share_of_words, word_indices
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.generate import generate
-from polar_pipeline.synthesis.make import planned_requests
-from polar_pipeline.synthesis.posts import synthetic_posts
+from polar_pipeline.synthesis.formats import synthetic_posts
+from polar_pipeline.synthesis.generate import generate, planned_requests
 from polar_pipeline_tests.synthesis.made import Running
 
 DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60
