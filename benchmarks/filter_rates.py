@@ -22,7 +22,7 @@ from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.curation.cleaning import clean
 from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import NgramEmbedder
-from polar_pipeline.curation.filters import objections, reference
+from polar_pipeline.curation.quality_filter import QualityFilter
 from polar_pipeline.defs.project import Project
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.task.card import Label
@@ -37,8 +37,8 @@ def flagged_held_out(code: str, texts: list[str], label: Label) -> float:
     fold = np.random.default_rng(1).permutation(len(texts)) % FOLDS
     wrong = 0
     for held in range(FOLDS):
-        known = reference(language(code), [text for text, at in zip(texts, fold, strict=True) if at != held], label)
-        found = objections([text for text, at in zip(texts, fold, strict=True) if at == held], known)
+        known = QualityFilter(language(code), [text for text, at in zip(texts, fold, strict=True) if at != held], label)
+        found = known.objections([text for text, at in zip(texts, fold, strict=True) if at == held])
         wrong += sum(objection is not None for objection in found)
     return wrong / len(texts)
 
@@ -79,13 +79,13 @@ def main() -> None:
         # the same refusal comes many times, and only copies should be caught for being copies
         missed = junk["keep"] | ((junk["stage"] == "duplicate") & ~junk["source"].isin(COPIES))
         caught = 1 - missed.groupby(junk["source"]).mean()
-        known = reference(language(code), train, project.card.label)
+        known = QualityFilter(language(code), train, project.card.label)
         others = {
             other: foreign([clean(text) for text in everything[other].query("split == 'test'")["text"]])
             for other in neighbours(code)
         }
         told = {
-            other: np.mean([found is not None for found in objections(texts, known)]) for other, texts in others.items()
+            other: np.mean([found is not None for found in known.objections(texts)]) for other, texts in others.items()
         }
         peer = flagged_by_peer(posts) or "   not importable "
         print(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.synthesis.formats import posts_table
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
 
@@ -55,7 +55,7 @@ def planted(code: str, base: list[str], train: list[str], card: TaskCard) -> pd.
         {"id": f"{code}_planted_{number}", "text": text, "label": 1, "split": "train", "fold": 0, "source": kind}
         for number, (kind, text) in enumerate(rows)
     ]
-    return as_table(table, card)
+    return posts_table(table, card)
 
 
 def _junk(

@@ -20,16 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
+from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.text import normalise
-from polar_pipeline.curation.dedup import Duplicates, duplicates
-from polar_pipeline.curation.overlap import share_of_words, word_indices
+from polar_pipeline.curation.dedup import Duplicates, duplicates, share_of_words, word_indices
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.generate import generate
-from polar_pipeline.synthesis.make import planned_requests
-from polar_pipeline.synthesis.posts import synthetic_posts
+from polar_pipeline.synthesis.formats import synthetic_posts
+from polar_pipeline.synthesis.generate import generate, planned_requests
 from polar_pipeline_tests.synthesis.made import Running
 
 DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60
@@ -38,7 +37,7 @@ DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60
 def our_generation(url: str, folder: Path) -> tuple[float, float, float]:
     """Requests and posts a second, and CPU milliseconds a request."""
     project = Project.load("cpu")
-    posts = project.posts("deu")
+    posts = assign_folds(read_posts(project.data, "deu", project.card), project.profile.folds, 0)
     settings = SynthesisSettings(
         source="endpoint", posts=OURS, base_url=url, concurrency=CONCURRENCY, timeout=10, max_dollars=None
     )

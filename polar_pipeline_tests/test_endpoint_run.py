@@ -1,9 +1,8 @@
 """An endpoint through the whole graph: two languages at once under one cap, nothing asked twice, the key nowhere."""
 
-import json
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -35,8 +34,20 @@ curation: {{gate: false, judge: {judge}}}
 """
 
 
-def ledger_lines(home: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in home.glob("ledgers/*.jsonl") for line in path.read_text().splitlines()]
+class Call(NamedTuple):
+    """A call in the ledger; costs in dollars, and the outcome of those that have an answer."""
+
+    reserved: float
+    cost: float
+    answer: str | None
+
+
+def ledger_calls(home: Path) -> list[Call]:
+    with sqlite3.connect(home / "ledgers" / "ledger.db") as database:
+        rows = database.execute(
+            "SELECT reserved / 1e12, cost / 1e12, iif(reply IS NULL, NULL, outcome) FROM calls"
+        ).fetchall()
+    return [Call(*row) for row in rows]
 
 
 def test_two_languages_share_a_cap_and_nothing_is_asked_twice(tmp_path: Path) -> None:
@@ -46,12 +57,12 @@ def test_two_languages_share_a_cap_and_nothing_is_asked_twice(tmp_path: Path) ->
     try:
         own.write_text(PROFILE.format(url=server.url, dollars=CAP, judge="false"))
         polar(home, "run", "--all", "--profile", str(own), "--jobs", "2", OPENAI_API_KEY=KEY)
-        lines = ledger_lines(home)
-        spent = sum(line["dollars"] for line in lines if line["kind"] != "reserve")
-        worst = max(line["dollars"] for line in lines if line["kind"] == "reserve")
+        calls = ledger_calls(home)
+        spent = sum(call.cost for call in calls)
+        worst = max(call.reserved for call in calls)
         assert CAP - worst - 1e-9 <= spent <= CAP  # each for itself they would have spent up to twice as much
         first, good = server.get("calls"), server.get("answered")
-        assert sum(line["kind"] == "reserve" for line in lines) == len(first)
+        assert len(calls) == len(first)
         for code in ("deu", "eng"):
             made = pd.read_parquet(home / "artifacts" / "synthetic_posts" / f"{code}.parquet")
             table = pd.read_parquet(home / "artifacts" / "deduped_posts" / f"{code}.parquet")
@@ -74,14 +85,12 @@ def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path)
         polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)
     finally:
         server.stop()
-    lines = ledger_lines(home)
+    calls = ledger_calls(home)
     metrics = {asset: read_metrics(home, asset) for asset in ("synthetic_posts", "deduped_posts")}
-    ends = [line for line in lines if line["kind"] != "reserve"]
-    whole = sum(line["dollars"] for line in ends)
+    whole = sum(call.cost for call in calls)
     posts, look = (metrics[asset]["dollars"] for asset in metrics)
     assert posts + look == pytest.approx(whole) and min(posts, look) > 0
-    good = [line for line in ends if line["kind"] == "reply" and line["reply"]["outcome"] == "ok"]
-    assert whole > sum(line["dollars"] for line in good)  # unreadable answers are paid for too
+    assert whole > sum(call.cost for call in calls if call.answer == "ok")  # unreadable answers are paid for too
     assert metrics["synthetic_posts"]["calls/malformed"] > 0 and metrics["synthetic_posts"]["calls/status_500"] > 0
     assert 0 < metrics["deduped_posts"]["judge_agreement"] < 1
     flagged = {

@@ -20,7 +20,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
-from polar_pipeline.synthesis.endpoint import check_endpoint
+from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.languages import language
 
 DONE, SOME_FAILED, WRONG_INPUT = 0, 1, 2

@@ -1,18 +1,19 @@
-"""`polar synth evaluate`: whether synthetic posts help, on the path that the assets take; and `retry`: useless answers once more."""
+"""`polar synth evaluate`: do synthetic posts help? `polar synth retry`: useless answers may be asked for again."""
 
 import click
+import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.curation.review import Review, review
-from polar_pipeline.decision.augmentation import ShareResult
-from polar_pipeline.decision.gate import Gate, gate
+from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
+from polar_pipeline.curation.curate import Curated, curate_by_profile
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import verdict
-from polar_pipeline.synthesis.ledger import Budget, Ledger
-from polar_pipeline.synthesis.make import Made, make_posts
+from polar_pipeline.synthesis.exceptions import USELESS
+from polar_pipeline.synthesis.generate import Made, make_posts
+from polar_pipeline.synthesis.ledger import Ledger
 
 _COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
 
@@ -30,18 +31,17 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     table, closing, empty = _table(), list[str](), 0
     try:
         for code in codes:
-            posts = project.posts(code)
+            posts = _posts(project, code)
             settings = profile.synthesis.of(code)
             made = make_posts(posts, code, project.card, settings, profile.seed, project.home.ledgers, _say)
-            found = review(posts, made.posts, code, project.card, profile, project.home, _say)
-            decided = gate(found.table, code, project.card, profile)
+            curated = curate_by_profile(posts, made.posts, code, project.card, profile, project.home, _say)
+            decided = gate(curated.table, code, project.card, profile)
             _add_rows(table, code, decided.results)
-            closing.append(_closing(project, code, made, found, decided))
-            empty += not found.usable
-    finally:  # what is known when a later language fails is worth seeing
+            closing.append(_closing(project, code, made, curated, decided))
+            empty += not curated.usable
+    finally:  # results are worth seeing even if a later language fails
         if table.row_count:
             Console(width=max(Console().width, 100)).print(table)
-        if table.row_count:
             click.echo("Intervals hold for all shares of a language together, at 95%.")
         for line in closing:
             click.echo(line)
@@ -49,22 +49,22 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
 
 
 def retry(project: Project, codes: list[str]) -> int:
-    """Note in the ledgers that useless answers may be asked for again. Returns the exit code."""
-    settings = project.profile.synthesis
+    """Let the next run ask for useless answers again. Returns the exit code."""
     for code in codes:
-        if not (project.home.ledgers / f"{code}.jsonl").exists():
-            click.echo(f"{code}: nothing was asked yet.")
-            continue
-        with Ledger(project.home.ledgers, code, Budget(settings.max_dollars, settings.max_requests)) as ledger:
-            keys = ledger.answers.useless_keys()
-            for key in keys:
-                ledger.again(key)
-        click.echo(f"{code}: {len(keys)} useless answers, which the next run asks for again if its plan has them.")
+        with Ledger(project.home.ledgers, code) as ledger:
+            outcomes = ledger.outcomes()
+            useless = [key for key, outcome in outcomes.items() if outcome in USELESS]
+            ledger.discard(useless)
+        click.echo(
+            f"{code}: {len(useless)} useless answers, which the next run asks for again if its plan has them."
+            if outcomes
+            else f"{code}: nothing was answered yet."
+        )
     return 0
 
 
 def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
-    """A row per share; `share` is what was really trained on, which is less where there are too few posts."""
+    """A row per share."""
     for result in results:
         found = result.difference
         said = verdict(found).replace("B is better", "helps").replace("A is better", "hurts")
@@ -76,17 +76,21 @@ def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
     table.add_section()
 
 
-def _closing(project: Project, code: str, made: Made, found: Review, decided: Gate) -> str:
-    """One sentence: what there was to train with, and what it was good for."""
+def _closing(project: Project, code: str, made: Made, curated: Curated, decided: Gate) -> str:
+    """One sentence: how many posts there were to train with, and whether they help."""
     asked, most = project.profile.synthesis.of(code).posts, project.profile.curation.of(code).share
-    stopped = "".join(f"; {why}" for why in (made.stopped, found.stopped) if why)
-    posts = f"{code}: {found.usable} usable of {asked} posts asked for{stopped}"
-    if not found.usable:
+    stopped = "".join(f"; {why}" for why in (made.stopped, curated.stopped) if why)
+    posts = f"{code}: {curated.usable} usable of {asked} posts asked for{stopped}"
+    if not curated.usable:
         return f"{posts}; nothing to train with."
     if decided.share == 0:
         return f"{posts}; no share up to {most:.0%} helps beyond the error, so train without them."
     best = next(result for result in decided.results if result.share == decided.share)
     return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
+
+
+def _posts(project: Project, code: str) -> pd.DataFrame:
+    return project.posts(code)
 
 
 def _say(line: str) -> None:

@@ -1,1 +1,1 @@
-"""Curation: synthetic posts are cleaned, filtered and deduplicated; every row stays in the table with the reason for its fate."""
+"""Curation: synthetic posts are cleaned, filtered and deduplicated. Rows are flagged with a reason, never removed."""

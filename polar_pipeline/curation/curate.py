@@ -1,10 +1,12 @@
-"""Real and synthetic posts into one table in which every row says whether it is kept, and if not, which stage objected and why.
+"""Real and synthetic posts in one table, whose rows say whether they are kept or else which stage objected and why.
 
-Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a row that
-deduplication keeps, "" where none is near) and `similarity`. Both halves of a contrastive pair are kept, or none. Real posts are always kept, contradictory ones too unless the settings say otherwise.
+Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a kept
+row, "" where none is near) and `similarity` (float). Both halves of a contrastive pair are kept, or none. Real posts
+are always kept, except contradictory ones where the settings say so.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,44 +15,53 @@ from numpy.typing import NDArray
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.text import duplicate_groups, normalise
 from polar_pipeline.curation.cleaning import clean_replies
-from polar_pipeline.curation.dedup import COSINE, TEXT, WORDS, duplicates
-from polar_pipeline.curation.embedding import Embedder
-from polar_pipeline.curation.filters import Objection, Reference, objections, reference
-from polar_pipeline.curation.overlap import share_of_words, word_indices
-from polar_pipeline.curation.pairs import pair_numbers, same_text, side_by_side, widowed
+from polar_pipeline.curation.dedup import COSINE, TEXT, WORDS, duplicates, share_of_words, word_indices
+from polar_pipeline.curation.embedding import Embedder, make_embedder
+from polar_pipeline.curation.quality_filter import Objection, QualityFilter
+from polar_pipeline.curation.verification import Verifier
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.curation import CurationSettings
+from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.home import Home
+from polar_pipeline.synthesis.client import Endpoint, Say
+from polar_pipeline.synthesis.ledger import CallSummary
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 
+CONTRAST = "contrast"  # the source of the two posts of a pair, which share a `parent_id`
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
 STAGES = ["empty", "leakage", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
 STAGES += ["pair", "share", "contradiction"]
 _LIKE = {TEXT: "the same text as", COSINE: "by cosine like", WORDS: "by its words like"}
 
-Mask = NDArray[np.bool_]
+Verify = Callable[[pd.DataFrame], list[Objection | None]]
 
 
-class _Verdicts:
-    """What is said of each row; the first objection counts."""
+class Curated(NamedTuple):
+    """The table, and what verification and embeddings cost and found."""
 
-    def __init__(self, rows: int) -> None:
-        self.stage, self.reason, self.similar_to = ([""] * rows for _ in range(3))
-        self.similarity = np.zeros(rows)
+    table: pd.DataFrame
+    calls: CallSummary
+    stopped: str  # what ended the verification before all posts were verified; "" when nothing did
+    agreement: float | None  # of the judge with the labels; None where it was not asked
 
     @property
-    def keep(self) -> Mask:
-        return np.array([not stage for stage in self.stage], dtype=bool)
+    def usable(self) -> int:
+        """Synthetic posts that no stage objects to."""
+        return int((self.table["keep"] & (self.table["source"] != REAL)).sum())
 
-    def object(self, row: int, stage: str, reason: str) -> None:
-        """Note an objection to a row that has none yet."""
-        self.stage[row], self.reason[row] = stage, reason
 
-    def part(self, pairs: Ints) -> None:
-        """Object to the other halves of pairs that lost one."""
-        lost = {int(pairs[row]): stage for row, stage in enumerate(self.stage) if stage and pairs[row] >= 0}
-        for row in widowed(pairs, self.keep):
-            self.object(int(row), "pair", f"its other half did not pass {lost[int(pairs[row])]}")
+def curate_by_profile(
+    real: pd.DataFrame, synthetic: pd.DataFrame, language: str, card: TaskCard, profile: Profile, home: Home, say: Say
+) -> Curated:
+    """`curate` with all that the profile asks for. `real` and `synthetic` are posts tables."""
+    endpoint = Endpoint(registered(language), profile.synthesis, home.ledgers, say)
+    embedder = make_embedder(profile.curation.embedder, home.embeddings, endpoint)
+    verifier = Verifier(card, profile.curation, embedder, endpoint)
+    table = curate(real, synthetic, language, card, profile.curation, embedder, verifier)
+    if verifier.stopped:
+        say(f"{language}: {verifier.stopped}; not all posts were verified")
+    return Curated(table, verifier.calls.plus(embedder.calls), verifier.stopped, verifier.agreement)
 
 
 def curate(
@@ -60,87 +71,131 @@ def curate(
     card: TaskCard,
     settings: CurationSettings,
     embedder: Embedder,
-    look_again: "Callable[[pd.DataFrame], list[Objection | None]] | None" = None,
+    verify: Verify | None = None,
 ) -> pd.DataFrame:
-    """`real` and `synthetic` are posts tables. Rows come back in their order, real ones first, synthetic texts cleaned.
+    """The curated table: rows of `real` and `synthetic` (posts tables) in their order, synthetic texts cleaned.
 
-    `look_again`, where given, gets the synthetic posts that no other stage objects to, and may object.
+    `verify` gets the synthetic posts that no other stage objects to.
     """
     cleaned = synthetic.reset_index(drop=True)
     texts = clean_replies(cleaned["text"].tolist(), cleaned["request"].fillna("").tolist())
     cleaned = cleaned.assign(text=pd.Series(texts, dtype="str"))
     table = pd.concat([real, cleaned], ignore_index=True) if len(cleaned) else real.reset_index(drop=True)
-    made = (table["source"] != REAL).to_numpy(dtype=bool)
-    pairs, verdicts = pair_numbers(table), _Verdicts(len(table))
-    if made.any():
-        training = table.loc[~made & (table["split"] == "train").to_numpy(), "text"].tolist()
-        _filter(table, made, reference(registered(language), training, card.label), synthetic, verdicts)
-        _pair(table, pairs, verdicts)
-        _deduplicate(table, made, pairs, settings.near_duplicate, embedder, verdicts)
-        rows = np.flatnonzero(made & verdicts.keep)
-        if look_again and len(rows):
-            for row, objection in zip(rows, look_again(table.iloc[rows]), strict=True):
-                if objection:
-                    verdicts.object(int(row), objection.stage, objection.reason)
-            verdicts.part(pairs)
+    curation = _Curation(table)
+    if curation.made.any():
+        training = table.loc[~curation.made & (table["split"] == "train").to_numpy(), "text"].tolist()
+        quality = QualityFilter(registered(language), training, card.label)
+        found = quality.objections(table.loc[curation.made, "text"].tolist(), synthetic["text"].tolist())
+        curation.object_all(np.flatnonzero(curation.made), found)
+        curation.drop_identical_halves()  # before deduplication compares others with a half that would fall later
+        curation.deduplicate(settings.near_duplicate, embedder)
+        rows = np.flatnonzero(curation.made & curation.keep)
+        if verify and len(rows):
+            curation.object_all(rows, verify(table.iloc[rows]))
     if settings.contradictions == "drop":
-        _drop_contradictions(table, made, verdicts)
+        curation.drop_contradictions()
     return table.assign(
-        keep=verdicts.keep,
-        stage=pd.Series(verdicts.stage, dtype="str"),
-        reason=pd.Series(verdicts.reason, dtype="str"),
-        similar_to=pd.Series(verdicts.similar_to, dtype="str"),
-        similarity=verdicts.similarity,
+        keep=curation.keep,
+        stage=pd.Series(curation.stage, dtype="str"),
+        reason=pd.Series(curation.reason, dtype="str"),
+        similar_to=pd.Series(curation.similar_to, dtype="str"),
+        similarity=curation.similarity,
     )
 
 
 def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
-    """The posts table that backbones get: all real rows, which they score, and the synthetic ones that are kept.
+    """The posts table that backbones get: all real rows, which they score, and the kept synthetic ones.
 
-    `keep` says which rows they may fit on; the rest of the verdict is left out.
+    Of the verdict only `keep` stays, which says on which rows they may fit.
     """
     rows = table[table["keep"] | (table["source"] == REAL)]
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
 
 
-def _filter(table: pd.DataFrame, made: Mask, real: Reference, synthetic: pd.DataFrame, verdicts: _Verdicts) -> None:
-    found = objections(table.loc[made, "text"].tolist(), real, synthetic["text"].tolist())
-    for row, objection in zip(np.flatnonzero(made), found, strict=True):
-        if objection:
-            verdicts.object(int(row), objection.stage, objection.reason)
+def funnel(table: pd.DataFrame) -> list[dict[str, object]]:
+    """How many synthetic posts each stage took, in a row per source and label.
+
+    Keys: source, label, made, one per stage that took any, kept.
+    """
+    made = table[table["source"] != REAL]
+    return [
+        {
+            "source": source,
+            "label": label,
+            "made": len(group),
+            **{stage: int((group["stage"] == stage).sum()) for stage in STAGES if (made["stage"] == stage).any()},
+            "kept": int(group["keep"].sum()),
+        }
+        for (source, label), group in made.groupby(["source", "label"], sort=True)
+    ]
 
 
-def _pair(table: pd.DataFrame, pairs: Ints, verdicts: _Verdicts) -> None:
-    """Whole pairs of two texts go on: deduplication is to compare nothing with a half that falls later."""
-    verdicts.part(pairs)
-    for row in same_text(
-        pairs, [normalise(text) if pair >= 0 else "" for text, pair in zip(table["text"], pairs, strict=True)]
-    ):
-        if not verdicts.stage[row]:
-            verdicts.object(int(row), "pair", "both halves are the same text")
+class _Curation:
+    """What is said of each row of a table so far; the first objection to a row counts."""
 
+    def __init__(self, table: pd.DataFrame) -> None:
+        self._table = table
+        self.made = (table["source"] != REAL).to_numpy(dtype=bool)
+        parents = table["parent_id"].fillna("").astype(str)
+        paired = ((table["source"] == CONTRAST) & (parents != "")).to_numpy(dtype=bool)
+        self._pairs = np.full(len(table), -1, dtype=np.int64)  # the number of each row's pair, -1 for none
+        self._pairs[paired] = pd.factorize(parents[paired])[0]
+        self.stage, self.reason, self.similar_to = ([""] * len(table) for _ in range(3))
+        self.similarity = np.zeros(len(table))
 
-def _deduplicate(
-    table: pd.DataFrame, made: Mask, pairs: Ints, threshold: float, embedder: Embedder, verdicts: _Verdicts
-) -> None:
-    """Against all real posts, dev and test too: a copy of a test post is leakage. Then synthetic posts among themselves."""
-    rows = side_by_side(np.flatnonzero(verdicts.keep), pairs)
-    texts = table["text"].iloc[rows].tolist()
-    keys, share, protected = [normalise(text) for text in texts], share_of_words(threshold), int((~made[rows]).sum())
-    vectors, words = embedder.embed(texts), word_indices(texts, share)
-    found = duplicates(keys, vectors, threshold, protected, words, pairs[rows])
-    ids, splits = table["id"].to_numpy(), table["split"].to_numpy()
-    for place in np.flatnonzero(found.like >= 0):
-        row, other = int(rows[place]), int(rows[found.like[place]])
-        what = "a synthetic post" if made[other] else f"a real post of {splits[other]}"
-        verdicts.object(row, "duplicate", f"{_LIKE[found.measure[place]]} {what}")
-        verdicts.similar_to[row], verdicts.similarity[row] = str(ids[other]), float(found.similarity[place])
-    verdicts.part(pairs)
+    @property
+    def keep(self) -> NDArray[np.bool_]:
+        """Rows without an objection, bool (rows,)."""
+        return np.array([not stage for stage in self.stage], dtype=bool)
 
+    def object_all(self, rows: Ints, found: list[Objection | None]) -> None:
+        """Note the objections to rows, and object to the other halves of their pairs."""
+        for row, objection in zip(rows, found, strict=True):
+            if objection:
+                self.stage[row], self.reason[row] = objection
+        self._drop_other_halves()
 
-def _drop_contradictions(table: pd.DataFrame, made: Mask, verdicts: _Verdicts) -> None:
-    training = table[~made & (table["fold"] >= 0).to_numpy()]
-    groups = pd.Series(duplicate_groups(training), index=training.index)
-    disagree = training["label"].groupby(groups).transform("nunique").to_numpy(dtype=int) > 1
-    for row in np.flatnonzero(~made & (table["fold"] >= 0).to_numpy())[disagree]:
-        verdicts.object(int(row), "contradiction", "the same text has the other label too")
+    def drop_identical_halves(self) -> None:
+        """Object to pairs of one text, which cannot have both labels."""
+        keys = [
+            normalise(text) if pair >= 0 else "" for text, pair in zip(self._table["text"], self._pairs, strict=True)
+        ]
+        halves = pd.DataFrame({"pair": self._pairs, "key": keys})
+        same = (halves["pair"] >= 0) & halves["key"].ne("") & halves.duplicated(keep=False)
+        for row in np.flatnonzero(same & self.keep):
+            self.stage[row], self.reason[row] = "pair", "both halves are the same text"
+
+    def deduplicate(self, threshold: float, embedder: Embedder) -> None:
+        """Among all real posts, dev and test too because a copy of a test post is leakage, then synthetic ones."""
+        rows = self._side_by_side(np.flatnonzero(self.keep))
+        texts = self._table["text"].iloc[rows].tolist()
+        keys, words = [normalise(text) for text in texts], word_indices(texts, share_of_words(threshold))
+        protected = int((~self.made[rows]).sum())
+        found = duplicates(keys, embedder.embed(texts), threshold, protected, words, self._pairs[rows])
+        ids, splits = self._table["id"].to_numpy(), self._table["split"].to_numpy()
+        for place in np.flatnonzero(found.like >= 0):
+            row, other = int(rows[place]), int(rows[found.like[place]])
+            what = "a synthetic post" if self.made[other] else f"a real post of {splits[other]}"
+            self.stage[row], self.reason[row] = "duplicate", f"{_LIKE[found.measure[place]]} {what}"
+            self.similar_to[row], self.similarity[row] = str(ids[other]), float(found.similarity[place])
+        self._drop_other_halves()
+
+    def drop_contradictions(self) -> None:
+        """Object to real training posts whose text has the other label too."""
+        rows = ~self.made & (self._table["fold"] >= 0).to_numpy()
+        training = self._table[rows]
+        groups = pd.Series(duplicate_groups(training), index=training.index)
+        disagree = training["label"].groupby(groups).transform("nunique").to_numpy(dtype=int) > 1
+        for row in np.flatnonzero(rows)[disagree]:
+            self.stage[row], self.reason[row] = "contradiction", "the same text has the other label too"
+
+    def _drop_other_halves(self) -> None:
+        lost = {int(self._pairs[row]): stage for row, stage in enumerate(self.stage) if stage and self._pairs[row] >= 0}
+        for row in np.flatnonzero(self.keep & np.isin(self._pairs, list(lost))):
+            self.stage[row], self.reason[row] = "pair", f"its other half did not pass {lost[int(self._pairs[row])]}"
+
+    def _side_by_side(self, rows: Ints) -> Ints:
+        """Rows in their order, but the second half of a pair right after the first."""
+        numbers, places = self._pairs[rows], np.arange(len(rows))
+        first = pd.Series(places).groupby(np.where(numbers >= 0, numbers, -1 - places)).transform("min").to_numpy()
+        return rows[np.lexsort((places, first))]

@@ -1,25 +1,30 @@
-"""Embedders: texts into unit vectors whose dot product says how alike two texts are.
+"""Embedders: texts to unit vectors whose dot product says how alike two texts are.
 
-The default needs no weights: counts of character n-grams, hashed with random signs, so that dot products are those of the whole
-count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009). Vectors are cached by the content of the text.
+The default needs no weights: counts of character n-grams, hashed with random signs, so that dot products are those of
+the whole count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009).
 """
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from polar_pipeline.corpus.text import normalise
-from polar_pipeline.curation.endpoint_embedding import API, EndpointEmbedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.answers import NO_CALLS, Calls
-from polar_pipeline.synthesis.endpoint import Endpoint
+from polar_pipeline.synthesis.client import Client, Endpoint, address
+from polar_pipeline.synthesis.exceptions import CallResult
+from polar_pipeline.synthesis.formats import embedding_dollars, is_token_count
+from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
+from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
 NGRAMS = "ngrams"
-LOT = 256  # texts of one call of an endpoint
+API = "api:"  # before the name of an endpoint's model
+TEXTS_PER_CALL = 256  # of an endpoint
 _DIMENSIONS = 1024
 
 
@@ -29,15 +34,15 @@ class Embedder(Protocol):
     name: str
 
     @property
-    def calls(self) -> Calls:
-        """Calls of an endpoint that were made so far."""
+    def calls(self) -> CallSummary:
+        """Calls of an endpoint so far."""
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions); a text without content is a zero vector."""
 
 
 class NgramEmbedder:
-    """Characters 3-5 of the normalised text, log counts."""
+    """Log counts of the character 3- to 5-grams of the normalised text."""
 
     name, calls = NGRAMS, NO_CALLS
 
@@ -54,7 +59,7 @@ class NgramEmbedder:
 
 
 class SentenceEmbedder:
-    """Any sentence-transformers model, by name; downloaded by that library on first use."""
+    """A sentence-transformers model, which that library downloads on first use."""
 
     calls = NO_CALLS
 
@@ -62,38 +67,100 @@ class SentenceEmbedder:
         self.name = name
 
     def embed(self, texts: list[str]) -> Floats:
-        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError when it cannot be loaded."""
+        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if it cannot be loaded."""
+        setting = f"curation.embedder {self.name!r}"
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
             raise InputError(
-                f"curation.embedder {self.name!r} needs the package sentence-transformers: install it, or use {NGRAMS}."
+                f"{setting} needs the package sentence-transformers: install it, or use {NGRAMS}."
             ) from None
         try:
             model = SentenceTransformer(self.name)
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"curation.embedder {self.name!r} cannot be loaded ({' '.join(str(error).split())[:200]}): correct the name, or use {NGRAMS}."
-            ) from error
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"{setting} cannot be loaded ({why}): correct the name, or use {NGRAMS}.") from error
         vectors: Floats = model.encode(texts, normalize_embeddings=True, convert_to_numpy=True).astype(np.float32)
         return vectors
 
 
-class CachedEmbedder:
-    """Another embedder, asked once per text: vectors lie in one safetensors file per set of texts that was new together."""
+class EndpointEmbedder:
+    """A model of the endpoint. Key, address, time-out and caps are those of synthesis; every call is in the ledger."""
 
-    def __init__(self, inner: Embedder, folder: Path, lot: int | None = None) -> None:
-        """`lot` texts are asked for and written at a time, so that what was paid for is not lost; None is all."""
+    def __init__(self, model: str, endpoint: Endpoint) -> None:
+        self.name = f"{API}{model}"
+        self._model, self._endpoint, self._settings = model, endpoint, endpoint.settings
+        self.calls: CallSummary = NO_CALLS
+
+    def embed(self, texts: list[str]) -> Floats:
+        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if the endpoint gives none."""
+        texts = [text or " " for text in texts]
+        key = fingerprint([address(self._settings.base_url), self._model, texts])
+        budget = Budget(self._settings.max_dollars, self._settings.max_requests)
+        with Ledger(self._endpoint.ledgers, self._endpoint.language.code, budget) as ledger:
+            try:
+                vectors = asyncio.run(self._ask(key, texts, ledger))
+            finally:
+                self.calls = self.calls.plus(ledger.calls([key]))
+        unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    async def _ask(self, key: str, texts: list[str], ledger: Ledger) -> Floats:
+        """Call until there are vectors, at most as often as the settings allow."""
+        limiter, retries = RateLimiter(1, ledger), RetryPolicy(self._settings)
+        async with Client(self._settings, limiter) as client:
+            while True:
+                async with limiter:
+                    result, vectors = await self._call(key, texts, client, ledger)
+                if vectors is not None:
+                    return vectors
+                if not await retries.wait_to_retry(result):
+                    break
+        said = f", {result.message!r}" if result.message else ""
+        raise InputError(
+            f"curation.embedder {self.name!r}: the endpoint gave no embeddings ({result.failure or 'malformed'}{said}, "
+            f"{address(self._settings.base_url)}): correct the model's name, the key or the address, or use {NGRAMS}."
+        )
+
+    async def _call(
+        self, key: str, texts: list[str], client: Client, ledger: Ledger
+    ) -> tuple[CallResult, Floats | None]:
+        # no tokenizer makes more tokens than bytes
+        worst = embedding_dollars(sum(len(text.encode("utf-8")) for text in texts), self._settings)
+        call = ledger.reserve(key, worst)
+        if call is None:
+            raise InputError(
+                f"{ledger.reached_cap(worst)} leaves no room for curation.embedder {self.name!r}: raise it."
+            )
+        try:
+            result = await client.embed(self._model, texts)
+        except InputError:
+            ledger.release(call, "status 401", free=True)
+            raise
+        if result.body is None:
+            ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
+            return result, None
+        vectors, tokens = _parse(result.body, len(texts))
+        price = worst if tokens is None else embedding_dollars(tokens, self._settings)
+        ledger.release(call, "malformed" if vectors is None else "embedded", price)
+        return result, vectors
+
+
+class CachedEmbedder:
+    """Asks another embedder once per text. Vectors lie in a safetensors file per set of texts asked together."""
+
+    def __init__(self, inner: Embedder, folder: Path, batch_size: int | None = None) -> None:
+        """So many texts are asked and written at a time, so that what was paid for is not lost; None for all."""
         self.name = inner.name
-        self._inner, self._folder, self._lot = inner, folder / fingerprint(inner.name)[:16], lot
+        self._inner, self._folder, self._batch_size = inner, folder / fingerprint(inner.name)[:16], batch_size
 
     @property
-    def calls(self) -> Calls:
+    def calls(self) -> CallSummary:
         """Those of the other embedder."""
         return self._inner.calls
 
     def new(self, texts: list[str]) -> list[str]:
-        """Those that the cache lacks, each once."""
+        """The texts that the cache lacks, each once."""
         keys = {fingerprint(text): text for text in texts}
         known = self._read(set(keys))
         return [text for key, text in keys.items() if key not in known]
@@ -103,11 +170,12 @@ class CachedEmbedder:
         keys = [fingerprint(text) for text in texts]
         known = self._read(set(keys))
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        for start in range(0, len(new), self._lot or len(new) or 1):
-            lot = list(new)[start : start + (self._lot or len(new))]
-            vectors = self._inner.embed([new[key] for key in lot])
-            self._write(lot, vectors)
-            known |= dict(zip(lot, vectors, strict=True))
+        size = self._batch_size or len(new) or 1
+        for start in range(0, len(new), size):
+            batch = list(new)[start : start + size]
+            vectors = self._inner.embed([new[key] for key in batch])
+            self._write(batch, vectors)
+            known |= dict(zip(batch, vectors, strict=True))
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
 
     def _read(self, wanted: set[str]) -> dict[str, Floats]:
@@ -131,11 +199,25 @@ class CachedEmbedder:
 
 
 def make_embedder(name: str, cache: Path, endpoint: Endpoint | None = None) -> Embedder:
-    """The embedder of this name; `endpoint` is for those that start with `api:`. The default is faster than a cache would be."""
+    """The embedder of a setting; those that start with `api:` need an `endpoint`. n-grams are faster than a cache."""
     if name == NGRAMS:
         return NgramEmbedder()
     if not name.startswith(API):
         return CachedEmbedder(SentenceEmbedder(name), cache)
     if endpoint is None:
         raise InputError(f"curation.embedder {name!r} needs an endpoint to ask: use {NGRAMS} here.")
-    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, lot=LOT)
+    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, TEXTS_PER_CALL)
+
+
+def _parse(body: str, wanted: int) -> tuple[Floats | None, int | None]:
+    """Vectors and tokens, each None if the answer has none. Never raises, because the answer may have been paid for."""
+    try:
+        content = json.loads(body)
+        rows = sorted(content["data"], key=lambda row: int(row["index"]))
+        vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None, None
+    usage = content.get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    whole = vectors.ndim == 2 and len(vectors) == wanted and bool(np.isfinite(vectors).all())
+    return (vectors if whole else None), tokens if is_token_count(tokens) else None

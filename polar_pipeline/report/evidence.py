@@ -11,7 +11,7 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.curation.funnel import funnel
+from polar_pipeline.curation.curate import funnel
 from polar_pipeline.decision.ensemble import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.errors import InputError

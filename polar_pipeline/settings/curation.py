@@ -54,8 +54,9 @@ class CurationSettings(Settings):
         return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
 
     def content_settings(self) -> dict[str, Any]:
-        """The settings that change which posts are kept, as JSON."""
-        return self.model_dump(mode="json", exclude={"per_language"})
+        """The settings of one language (see `of`) that change which posts are kept, as JSON."""
+        unused = set() if self.judge or self.round_trip is not None else {"temperature"}
+        return self.model_dump(mode="json", exclude={"per_language", *unused})
 
     def of(self, code: str) -> "CurationSettings":
         """The settings of one language."""

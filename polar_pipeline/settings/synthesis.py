@@ -96,15 +96,22 @@ class SynthesisSettings(Settings):
     shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
     """
 
-    def content_settings(self) -> dict[str, Any]:
-        """The settings that change which posts come out, as JSON."""
-        machine = {"batch", "concurrency", "timeout", "attempts", "max_dollars", "max_requests", "per_language"}
-        prices = {"price_prompt", "price_completion", "price_batch", "price_embedding"}
-        if self.source == "none":
-            return {"source": "none"}
-        return self.model_dump(mode="json", exclude=machine | prices)
-
     def of(self, code: str) -> "SynthesisSettings":
         """The settings of one language."""
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
         return self.model_copy(update={**own, "per_language": {}})
+
+    def content_settings(self) -> dict[str, Any]:
+        """The settings of one language (see `of`) that change which posts are made, as JSON.
+
+        Caps, prices, batches, speed and retries change no post, although a cap may end a run early.
+        """
+        names = {
+            "none": {"source"},
+            "offline": {"source", "posts", "positive_share"},
+            "endpoint": {
+                "source", "posts", "shares", "positive_share", "posts_per_request", "examples", "model", "base_url",
+                "temperature", "max_tokens", "max_tokens_name",
+            },
+        }  # fmt: skip
+        return self.model_dump(mode="json", include=names[self.source])

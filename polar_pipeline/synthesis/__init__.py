@@ -1,1 +1,1 @@
-"""Synthetic posts: asked of an OpenAI-style endpoint, paid for once, or made offline from real ones. Knows posts, not models."""
+"""Synthetic posts: asked of an OpenAI-style endpoint and paid for once, or made offline from real posts."""

@@ -1,113 +1,96 @@
-"""Batches: many requests as one job, which the endpoint answers within a day for a share of the price.
+"""Batches: many requests as one job of the endpoint's Batch API, answered within a day for a share of the price.
 
-A batch is in the ledger before it is sent: its requests are reserved, and its name goes out as its metadata. So a process that was
-killed at any moment finds its batch again, or knows that there never was one. What does not belong here: single requests.
+A batch is in the ledger before it is sent, and its name there is its metadata. So after a process was killed, at any
+moment, the next one finds its batch again, or knows that it was never created.
 """
 
 import asyncio
 import json
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.client import TOO_LATE, Attempt, failed, open_sdk, request_body
-from polar_pipeline.synthesis.endpoint import Progress, address, without_key
+from polar_pipeline.synthesis.client import Say, address, open_sdk
+from polar_pipeline.synthesis.exceptions import (
+    TIMED_OUT,
+    CallResult,
+    FailureMonitor,
+    advice,
+    billed_too_much,
+    classify_error,
+    no_batch_api,
+    without_key,
+)
+from polar_pipeline.synthesis.formats import Request, parse_reply, request_body, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
-from polar_pipeline.synthesis.pace import Pace
-from polar_pipeline.synthesis.patience import Patience
-from polar_pipeline.synthesis.prices import dollars, worst_tokens
-from polar_pipeline.synthesis.reading import read_reply
-from polar_pipeline.synthesis.request import Request
-from polar_pipeline.synthesis.trouble import Trouble, dearer, no_batches, sentence
+from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
 if TYPE_CHECKING:
-    import openai
     from openai.types import Batch
 
-_MOST = 20_000  # requests of a batch: OpenAI takes 50,000 and 200 MB
-_FIRST_LOOK, _LAST_LOOK = 1.0, 60.0  # seconds between two looks at a batch, the first and the longest
-_ENDED = {"completed", "failed", "expired", "cancelled"}
+_MAX_REQUESTS = 20_000  # of a batch: OpenAI takes 50,000 and 200 MB
+_FIRST_POLL, _MAX_POLL = 1.0, 60.0  # seconds between two looks at a batch
+_FINAL_STATES = {"completed", "failed", "expired", "cancelled"}
 
-Found = TypeVar("Found")
-
-
-class _Refused(InputError):
-    """The endpoint said no, so that nothing came of what it was asked for."""
+Answer = TypeVar("Answer")
 
 
-class Batches:
-    """Asks what is pending by batches, and collects those that an earlier process left behind first."""
+class _RefusedError(InputError):
+    """The endpoint refused a request, so that nothing was created."""
+
+
+class BatchRun:
+    """Asks the pending requests as batches. Afterwards see `failures` and `stopped`."""
 
     def __init__(
-        self,
-        pending: deque[Request],
-        ledger: Ledger,
-        folder: Path,
-        settings: SynthesisSettings,
-        succeeded: bool,
-        progress: Progress,
+        self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
     ) -> None:
+        """`succeeded`: whether any request of the plan was answered before."""
         self._requests = {request.key: request for request in pending}
-        self._ledger, self._settings, self._progress = ledger, settings, progress
-        self._pace, self._address = Pace(folder / "pace.json"), address(settings.base_url)
-        self._trouble = Trouble(settings, self._address, len(pending), succeeded)
-        self._sent = Counter[str]()  # request -> batches that it was in
-        self.failures: dict[str, str] = {}  # request -> how its last call failed
-        self.stopped = ""
+        self._ledger, self._settings, self._say = ledger, settings, say
+        self._address, self._limiter = address(settings.base_url), RateLimiter(1, ledger)
+        self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
+        self._sent = Counter[str]()  # key of the request -> batches that it was in
+        self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
+        self.stopped = ""  # what ended the run before all was answered, in words
 
-    async def all(self) -> None:
-        """Until everything is answered, a cap is reached, or each request went out as often as the settings allow."""
-        self._sdk = open_sdk(self._settings)
+    async def run(self) -> None:
+        """Collect the batches of earlier processes, then send new ones, until all is answered or a cap is reached."""
+        async with open_sdk(self._settings) as self._sdk:
+            for name, calls in self._ledger.open_batches().items():
+                if set(calls.values()) <= self._requests.keys():  # a batch of another plan waits for that plan
+                    await self._collect(await self._find(name), calls)
+            while not self.stopped and (worst := self._sendable()):
+                name, calls = self._ledger.reserve_batch(worst)
+                if not calls:
+                    self.stopped = f"{self._ledger.reached_cap(next(iter(worst.values())))} was reached"
+                    return
+                await self._send(name, calls)
+
+    def _sendable(self) -> dict[str, float]:
+        """Requests that may be sent once more, and the most that each can cost."""
+        answered = self._ledger.outcomes(self._requests)
+        keys = [key for key in self._requests if key not in answered and self._sent[key] < self._settings.attempts]
+        return {key: worst_dollars(self._requests[key], self._settings) for key in keys[:_MAX_REQUESTS]}
+
+    async def _send(self, name: str, calls: dict[int, str]) -> None:
+        self._sent.update(calls.values())
+        target = {"method": "POST", "url": "/v1/chat/completions"}
+        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls.values()]
+        content = "\n".join(json.dumps(line) for line in lines).encode()
         try:
-            for name, keys in self._ledger.answers.submitted().items():
-                # one of another plan stays counted, until that is asked for again
-                if set(keys.values()) <= self._requests.keys():
-                    await self._collect(await self._found(name), set(keys))
-            while not self.stopped and (reserved := self._reserved()):
-                await self._send(reserved)
-        finally:
-            await self._sdk.close()
-
-    def _reserved(self) -> dict[str, Request]:
-        """Reservations of as many requests as may go out once more, and as there is money for."""
-        found: dict[str, Request] = {}
-        for key, request in self._requests.items():
-            if len(found) == _MOST:
-                break
-            if self._ledger.finished(key) or self._sent[key] >= self._settings.attempts:
-                continue
-            worst = dollars(*worst_tokens(request), self._settings)
-            reservation = self._ledger.reserve(key, worst)
-            if reservation is None:
-                if not found:  # otherwise there is room again when these have come back
-                    self.stopped = f"{self._ledger.full(worst)} was reached"
-                break
-            found[reservation] = request
-        return found
-
-    async def _send(self, reserved: dict[str, Request]) -> None:
-        self._sent.update(request.key for request in reserved.values())
-        name = self._ledger.submit(list(reserved))
-        lines = "\n".join(
-            json.dumps({"custom_id": reservation, "method": "POST", "url": "/v1/chat/completions", "body": request_body(request)})
-            for reservation, request in reserved.items()
-        )  # fmt: skip
-        try:
-            file = await self._asked(
-                lambda: self._sdk.files.create(file=(f"{name}.jsonl", lines.encode()), purpose="batch")
-            )
-            await self._asked(lambda: self._created(name, file.id))
-        except _Refused:  # otherwise nobody knows, and the next run looks it up
-            self._release(set(reserved), "batch refused", free=True)
+            file = await self._ask(lambda: self._sdk.files.create(file=(f"{name}.jsonl", content), purpose="batch"))
+            await self._ask(lambda: self._create(name, file.id))
+        except _RefusedError:  # any other failure leaves it open, and the next run looks for the batch
+            self._release(calls, "batch refused", free=True)
             raise
-        await self._collect(await self._found(name), set(reserved))
+        await self._collect(await self._find(name), calls)
 
-    async def _created(self, name: str, file: str) -> None:
-        """Create it, unless an attempt that seemed to fail did so."""
+    async def _create(self, name: str, file: str) -> None:
+        """Create the batch, unless an attempt that seemed to fail did so."""
         if await self._look_up(name) is None:
             await self._sdk.batches.create(
                 input_file_id=file,
@@ -116,8 +99,8 @@ class Batches:
                 metadata={"submission": name},
             )
 
-    async def _found(self, name: str) -> "Batch | None":
-        return await self._asked(lambda: self._look_up(name))
+    async def _find(self, name: str) -> "Batch | None":
+        return await self._ask(lambda: self._look_up(name))
 
     async def _look_up(self, name: str) -> "Batch | None":
         async for batch in self._sdk.batches.list(limit=100):
@@ -125,21 +108,23 @@ class Batches:
                 return batch
         return None
 
-    async def _collect(self, batch: "Batch | None", waiting: set[str]) -> None:
-        """Wait for the batch's end and settle what is `waiting`, by reservation. One that was never made cost nothing."""
+    async def _collect(self, batch: "Batch | None", waiting: dict[int, str]) -> None:
+        """Wait for the end of a batch and settle the `waiting` calls. One that was never created cost nothing."""
         if batch is None:
             self._release(waiting, "never sent", free=True)
             return
-        batch = await self._end_of(batch)
+        batch = await self._wait_for(batch)
+        calls = {key[:16]: (call, key) for call, key in waiting.items()}
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
-                content = await self._asked(lambda file=file: self._sdk.files.content(file))  # type: ignore[misc]
+                content = await self._ask(lambda file=file: self._sdk.files.content(file))  # type: ignore[misc]
                 for line in content.text.splitlines():
-                    self._take(line, waiting)
-        if batch.status == "completed":  # it may have worked on what it does not mention
-            self._release(waiting, "not in the batch", free=False)
+                    self._settle(line, calls)
+        left = dict(calls.values())
+        if batch.status == "completed":  # the endpoint may have worked on what its answer lacks
+            self._release(left, "not in the batch", free=False)
             return
-        self._release(waiting, f"batch {batch.status}", free=True)
+        self._release(left, f"batch {batch.status}", free=True)
         if batch.status == "failed":
             said = "; ".join(error.message or "" for error in (batch.errors.data if batch.errors else None) or [])
             raise InputError(
@@ -147,74 +132,63 @@ class Batches:
                 "correct what it names, or set synthesis.batch to false."
             )
 
-    async def _end_of(self, batch: "Batch") -> "Batch":
-        started, pause = time.monotonic(), _FIRST_LOOK
-        while batch.status not in _ENDED:
+    async def _wait_for(self, batch: "Batch") -> "Batch":
+        started, pause = time.monotonic(), _FIRST_POLL
+        while batch.status not in _FINAL_STATES:
             counts = batch.request_counts
             done, total = (counts.completed + counts.failed, counts.total) if counts else (0, 0)
             rate = done / max(time.monotonic() - started, 1e-9)
             left = f", about {(total - done) / rate:.0f} s left" if rate else ""
-            self._progress(f"batch {batch.id}: {batch.status}, {done} of {total} requests{left}")
+            self._say(f"batch {batch.id}: {batch.status}, {done} of {total} requests{left}")
             await asyncio.sleep(pause)
-            pause, name = min(1.5 * pause, _LAST_LOOK), batch.id
-            batch = await self._asked(lambda name=name: self._sdk.batches.retrieve(name))  # type: ignore[misc]
+            pause, name = min(1.5 * pause, _MAX_POLL), batch.id
+            batch = await self._ask(lambda name=name: self._sdk.batches.retrieve(name))  # type: ignore[misc]
         return batch
 
-    def _take(self, line: str, waiting: set[str]) -> None:
-        """Settle one line of a batch's answer; a line that says nothing of what is waiting is passed over."""
+    def _settle(self, line: str, calls: dict[str, tuple[int, str]]) -> None:
+        """Settle the call of one line of the batch's answer, and take it out of `calls`. Other lines are ignored."""
         try:
             found = json.loads(line)
-            reservation, answer = found["custom_id"], found.get("response") or {}
+            answer = found.get("response") or {}
             status, body = answer.get("status_code"), json.dumps(answer.get("body"))
+            call, key = calls.pop(found["custom_id"].rsplit("-", 1)[-1][:16])  # older homes put more before the key
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
-        if not isinstance(reservation, str) or reservation not in waiting:
-            return
-        waiting.discard(reservation)
-        key = self._ledger.answers.key(reservation)
         if status != 200:
             failure = f"status {status}" if status else "batch expired"
-            self._ledger.release(reservation, failure, free=True)
-            self._ended(key, failure)
+            self._ledger.release(call, failure, free=True)
+            self.failures[key] = failure
+            self._monitor.record(failure)
             return
-        reply = read_reply(self._requests[key], body, self._settings)
-        if not self._ledger.settle(reservation, reply) and self._settings.max_dollars is not None:
-            self.stopped = self.stopped or dearer(self._address)
-        self._ended(key, reply.outcome)
+        reply = parse_reply(self._requests[key], body, self._settings)
+        if not self._ledger.settle(call, reply) and self._settings.max_dollars is not None:
+            self.stopped = self.stopped or billed_too_much(self._address)
+        self._monitor.record(reply.outcome)
 
-    def _ended(self, key: str, outcome: str) -> None:
-        if key not in self._ledger.replies:
+    def _release(self, calls: dict[int, str], outcome: str, free: bool) -> None:
+        for call, key in calls.items():
+            self._ledger.release(call, outcome, 0.0 if free else None, free)
             self.failures[key] = outcome
-        self._trouble.note(outcome)
 
-    def _release(self, waiting: set[str], why: str, free: bool) -> None:
-        for reservation in sorted(waiting):
-            key, cost = self._ledger.answers.key(reservation), self._ledger.held(reservation)
-            self._ledger.release(reservation, why, 0.0 if free else cost, free)
-            self.failures[key] = why
-
-    async def _asked(self, call: Callable[[], Awaitable[Found]]) -> Found:
-        """What a call gives, after as many attempts as the settings allow. Raises InputError when none succeeds."""
+    async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer to a call, after as many attempts as the settings allow. Raises InputError if none succeeds."""
         import openai
 
-        patience = Patience(self._settings)
+        retries = RetryPolicy(self._settings)
         while True:
             try:
                 async with asyncio.timeout(self._settings.timeout):
                     return await call()
             except TimeoutError:
-                attempt = Attempt(None, TOO_LATE, charged=True)
+                result = CallResult(failure=TIMED_OUT, charged=True)
             except openai.APIError as error:
-                attempt = self._failed(error)
-            if not await patience.lasts(attempt):
+                try:
+                    result = classify_error(error, self._limiter)
+                except InputError as refused:  # the key
+                    raise _RefusedError(str(refused)) from None
+            if not await retries.wait_to_retry(result):
                 break
-        said = sentence(attempt.failure, attempt.message, self._address, self._settings)
-        if attempt.failure in ("status 404", "status 405"):
-            said = no_batches(self._address, attempt.failure)
-        raise _Refused(said) if attempt.free else InputError(said)
-
-    def _failed(self, error: "openai.APIError") -> Attempt:
-        try:
-            return failed(error, self._pace)
-        except InputError as refused:  # the key
-            raise _Refused(str(refused)) from None
+        said = advice(result.failure, result.message, self._address, self._settings)
+        if result.failure in ("status 404", "status 405"):
+            said = no_batch_api(self._address, result.failure)
+        raise _RefusedError(said) if result.free else InputError(said)

@@ -1,20 +1,18 @@
-"""The client: one call of an OpenAI-style endpoint, and how it ended, whatever happened.
-
-429, 5xx, time-outs and lost connections are worth another try; an answer with status 200 is a reply, because it has been paid
-for. What does not belong here: prompts, what an answer means, the ledger, trying again.
-"""
+"""The client of an OpenAI-style endpoint: its address and key, and one call, however it ends."""
 
 import asyncio
-import math
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.endpoint import address, key, without_key
-from polar_pipeline.synthesis.pace import Pace, remaining
-from polar_pipeline.synthesis.prices import answer_format
-from polar_pipeline.synthesis.reading import read_reply
-from polar_pipeline.synthesis.request import Reply, Request
+from polar_pipeline.synthesis.exceptions import TIMED_OUT, CallResult, classify_error
+from polar_pipeline.synthesis.formats import Request, parse_reply, request_body
+from polar_pipeline.synthesis.rate_limit import RateLimiter
+from polar_pipeline.task.languages import Language
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -22,116 +20,105 @@ if TYPE_CHECKING:
     import openai
     from openai._legacy_response import LegacyAPIResponse
 
-UNREACHED, TOO_LATE, BROKEN = "no connection", "no answer in time", "the connection broke"
-_CONNECT = 10.0  # seconds; whatever takes longer to say hello does not listen
-# by name, because the SDK has changed the package that they come from
-_NEVER_OPENED = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "LocalProtocolError", "PoolTimeout"}
+_OPENAI = "https://api.openai.com/v1"
+_CONNECT_TIMEOUT = 10.0  # seconds
+
+Say = Callable[[str], None]  # takes a line of progress
 
 
-class Attempt(NamedTuple):
-    """How one call ended: with a reply, or with a failure, and whether that is worth another try."""
+class Endpoint(NamedTuple):
+    """What is needed to ask the endpoint about one language."""
 
-    reply: Reply | None
-    failure: str = ""  # one of the above, or `status 429`
-    message: str = ""  # the endpoint's own words, without the key
-    again: bool = True
-    wait: float = 0.0  # seconds that the endpoint asked for
-    charged: bool = False  # whether the endpoint may have worked on it, and so may charge for it
-    spent: bool = False  # whether it says that the account behind the key has no money left
-    remaining: float = math.inf  # requests that the endpoint says are left in its window
-    body: str | None = None  # of an answer with status 200
+    language: Language
+    settings: SynthesisSettings
+    ledgers: Path  # folder of the ledger
+    say: Say
 
-    @property
-    def free(self) -> bool:
-        """Refused before any work was done: counts neither as money nor as a request."""
-        return self.failure == UNREACHED or self.failure.startswith("status 4")
+
+def address(base_url: str | None) -> str:
+    """The URL for requests: the profile's, else OPENAI_BASE_URL, else OpenAI's. Raises InputError if it is none."""
+    chosen = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
+    try:
+        parts = urlsplit(chosen)
+        legal = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        legal = False
+    if not legal or not chosen.isprintable() or " " in chosen:
+        raise InputError(
+            f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
+            "like http://localhost:8000/v1."
+        )
+    return chosen.rstrip("/")
+
+
+def api_key() -> str:
+    """The key in OPENAI_API_KEY. Raises InputError if there is none, or if no HTTP header can carry it."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()  # a key read from a file may end in a newline
+    if not key:
+        raise InputError(
+            "OPENAI_API_KEY is not set: export the endpoint's key (any word for a local server without one)."
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InputError("OPENAI_API_KEY holds characters that no key has: copy it anew, without spaces or quotes.")
+    return key
+
+
+def check_endpoint(base_url: str | None) -> None:
+    """Check address and key without sending anything. Raises InputError if one is of no use."""
+    address(base_url)
+    api_key()
 
 
 class Client:
-    """Calls one endpoint. The key comes from OPENAI_API_KEY, the address from the profile or OPENAI_BASE_URL."""
+    """Sends single requests to the settings' endpoint."""
 
-    def __init__(self, settings: SynthesisSettings, pace: Pace) -> None:
-        self._settings, self._pace = settings, pace
+    def __init__(self, settings: SynthesisSettings, limiter: RateLimiter) -> None:
+        self._settings, self._limiter = settings, limiter
         self._sdk = open_sdk(settings)
 
-    async def close(self) -> None:
-        """Let the connections go."""
+    async def __aenter__(self) -> "Client":
+        """The client itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
         await self._sdk.close()
 
-    async def call(self, request: Request) -> Attempt:
-        """Send it once. Raises InputError for a key that every call would fail with."""
-        attempt = await self._sent(self._sdk.chat.completions.with_raw_response.create(**request_body(request)))
-        if attempt.body is None:
-            return attempt
-        return attempt._replace(reply=read_reply(request, attempt.body, self._settings))
-
-    async def embed(self, model: str, texts: list[str]) -> Attempt:
-        """Ask once for the vectors of texts; what came is in `body`. Raises InputError as `call` does."""
-        return await self._sent(
-            self._sdk.embeddings.with_raw_response.create(model=model, input=texts, encoding_format="float")
+    async def complete(self, request: Request) -> CallResult:
+        """Send a request once. Raises InputError for a refused key."""
+        result = await self._send(self._sdk.chat.completions.with_raw_response.create(**request_body(request)))
+        return (
+            result if result.body is None else result._replace(reply=parse_reply(request, result.body, self._settings))
         )
 
-    async def _sent(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> Attempt:
-        """How a call ends; the time-out is for the whole of it."""
+    async def embed(self, model: str, texts: list[str]) -> CallResult:
+        """Ask once for the vectors of texts; the answer is in `body`. Raises InputError for a refused key."""
+        embeddings = self._sdk.embeddings.with_raw_response
+        return await self._send(embeddings.create(model=model, input=texts, encoding_format="float"))
+
+    async def _send(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
         import openai
 
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
                 response = await call
         except TimeoutError:
-            return Attempt(None, TOO_LATE, charged=True)
+            return CallResult(failure=TIMED_OUT, charged=True)
         except openai.APIError as error:
-            return failed(error, self._pace)
-        self._pace.heed(response.headers, refused=False)
-        content = response.http_response.content.decode("utf-8", "replace")
-        return Attempt(None, remaining=remaining(response.headers), body=content)
+            return classify_error(error, self._limiter)
+        self._limiter.update(response.headers, refused=False)
+        return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
 
 
 def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
-    """The SDK for the settings' address, with the key of the environment."""
+    """The SDK with the settings' address and the environment's key. It retries nothing, because RetryPolicy does."""
     import openai
 
-    hello = min(_CONNECT, settings.timeout / 2)  # so that a silent address is told from a slow answer
+    # shorter than the time-out of the answer, so that a silent address and a slow answer can be told apart
+    connect = min(_CONNECT_TIMEOUT, settings.timeout / 2)
     return openai.AsyncOpenAI(
-        api_key=key(),
+        api_key=api_key(),
         base_url=address(settings.base_url),
-        max_retries=0,  # the rules are ours
-        timeout=openai.Timeout(None, connect=hello, pool=hello),
+        max_retries=0,
+        timeout=openai.Timeout(None, connect=connect, pool=connect),
     )
-
-
-def failed(error: "openai.APIError", pace: Pace) -> Attempt:
-    """What an error of the SDK means. Raises InputError for a key that is refused."""
-    import openai
-
-    if isinstance(error, openai.AuthenticationError):
-        # without the endpoint's own words: they are about the key
-        raise InputError(
-            f"the endpoint refused the key (status {error.status_code}): set OPENAI_API_KEY to a valid one."
-        )
-    if isinstance(error, openai.APIStatusError):
-        return _refused(error, pace)
-    if type(error.__cause__).__name__ in _NEVER_OPENED:
-        return Attempt(None, UNREACHED, without_key(str(error.__cause__)))
-    return Attempt(None, TOO_LATE if isinstance(error, openai.APITimeoutError) else BROKEN, charged=True)
-
-
-def _refused(error: "openai.APIStatusError", pace: Pace) -> Attempt:
-    status, headers = error.status_code, error.response.headers
-    wait = pace.heed(headers, refused=True)
-    spent = status == 402 or error.code == "insufficient_quota"
-    again = (status in (408, 409, 429) or status >= 500) and not spent
-    words = error.body.get("message") if isinstance(error.body, dict) else error.body
-    message = without_key(words if isinstance(words, str) else "")
-    return Attempt(None, f"status {status}", message, again, wait, spent=spent, remaining=remaining(headers))
-
-
-def request_body(request: Request) -> dict[str, Any]:
-    """What the endpoint is sent, as JSON."""
-    return {
-        "model": request.model,
-        "messages": [message.model_dump() for message in request.messages],
-        request.max_tokens_name: request.max_tokens,
-        "response_format": answer_format(request),
-        **({} if request.temperature is None else {"temperature": request.temperature}),
-    }

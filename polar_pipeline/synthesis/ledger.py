@@ -1,31 +1,64 @@
-"""The ledger: what was asked, what came back and what it cost, as append-only JSON lines, one file per language.
+"""The ledger: what was asked of endpoints, what came back and what it cost, in one sqlite database per home.
 
-A request is reserved at its worst case before it is sent and settled when its reply is written, so that the sum of settled
-and open never passes the cap, in whatever number of processes: they share one lock and read each other's files. A process that
-was killed leaves reservations that nobody will settle. The endpoint may have charged for those, so they stay counted at
-their worst case. Lines are written by one call each; a torn last line, which only a dying machine leaves, is cut off.
-
-What does not belong here: sending anything.
+Each call is reserved at its worst case before it is sent, and settled when its reply is written, both in a transaction.
+So the sum of settled and open money never passes the cap, however many processes share the ledger. A killed process
+leaves open calls that nobody will settle; the endpoint may have charged for them, so they stay counted at their worst
+case.
 """
 
 import json
-import os
-import time
-from collections.abc import Iterable
+import sqlite3
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.answers import Answers, entry, read_answers
-from polar_pipeline.synthesis.request import Reply
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.synthesis.formats import Reply
+from polar_pipeline.synthesis.ledger_import import OldCall, read_jsonl
+
+FILE = "ledger.db"
+_VERSION = 1
+_MAX_TRIES = 2  # an answer that cannot be read is asked for once more
+_PATIENCE = 60.0  # seconds to wait for another process's transaction
+# Money is kept in whole picodollars (1e-12 US dollars), so that sums are exact.
+_SCHEMA = f"""
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, language TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL,
+    bound INTEGER NOT NULL, reserved INTEGER NOT NULL, cost INTEGER, outcome TEXT, free INTEGER NOT NULL DEFAULT 0,
+    reply TEXT, digest TEXT, discarded INTEGER NOT NULL DEFAULT 0, batch TEXT);
+CREATE INDEX calls_by_key ON calls (language, key);
+CREATE INDEX open_calls ON calls (language) WHERE cost IS NULL;
+CREATE TABLE totals (requests INTEGER, settled INTEGER, open INTEGER, excess REAL, paused_until REAL);
+INSERT INTO totals VALUES (0, 0, 0, 1.0, 0.0);
+CREATE TABLE imported (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL);
+PRAGMA user_version = {_VERSION};
+"""
+_SUMS = """
+SELECT count(*) - coalesce(sum(free), 0), coalesce(sum(cost), 0), coalesce(sum(iif(cost IS NULL, reserved, 0)), 0)
+FROM calls
+"""
+# by the beginning of sqlite's name of an error; any other error means that the file is no ledger (any more)
+_REMEDIES = {
+    "SQLITE_BUSY": "end the process that has locked it for a minute",
+    "SQLITE_FULL": "free space there, or set POLAR_HOME to a folder on another disk",
+    "SQLITE_IOERR": "free space there, or set POLAR_HOME to a folder on another disk",
+    "SQLITE_READONLY": "allow it, or set POLAR_HOME to another folder",
+    "SQLITE_CANTOPEN": "allow it, or set POLAR_HOME to another folder",
+    "SQLITE_PERM": "allow it, or set POLAR_HOME to another folder",
+}
+_AMONG = "language = ? AND key IN (SELECT value FROM json_each(?))"
 
 
 class Account(NamedTuple):
-    """Sums over all languages of a folder."""
+    """Sums over all languages of a home."""
 
-    requests: int  # reserved, but for those that were refused for free
+    requests: int  # calls that were reserved, without those that were refused for free
     settled: float  # dollars of replies, and of calls that may have been charged
     open: float  # dollars reserved and not settled: in flight, or lost with a process that was killed
 
@@ -33,200 +66,328 @@ class Account(NamedTuple):
 class Budget(NamedTuple):
     """The caps; None is none."""
 
-    dollars: float | None
-    requests: int | None
+    dollars: float | None = None
+    requests: int | None = None
 
 
-class _Tail:
-    """One file, read as far as it goes and then only what is new."""
+class CallSummary(NamedTuple):
+    """All calls for some requests, including retries and charged time-outs: how many ended how, and their cost."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset = path, 0
-        self.requests, self.settled = 0, 0.0
-        self.open: dict[str, float] = {}  # reservation -> dollars
-        self._bounds: dict[str, float] = {}  # reservation -> dollars that were thought to be the most
-        self.excess = 1.0  # what a reply cost for each dollar that it should cost at the most
+    ended: Counter[str]
+    dollars: float
+    reserved: float  # dollars of those whose end nobody saw
 
-    def read(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            raise InputError(f"{self._path} was moved away while it is in use: put it back, and run again.") from None
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(entry(line, self._path))
+    def plus(self, other: "CallSummary") -> "CallSummary":
+        """Both together."""
+        return CallSummary(self.ended + other.ended, self.dollars + other.dollars, self.reserved + other.reserved)
 
-    def _take(self, line: dict[str, Any]) -> None:
-        if line["kind"] == "reserve":
-            self.requests += 1
-            self.open[line["reservation"]] = line["dollars"]
-            self._bounds[line["reservation"]] = line.get("bound", line["dollars"])
-            return
-        if line["kind"] in ("submit", "again"):  # no money
-            return
-        self.open.pop(line["reservation"], None)
-        bound = self._bounds.pop(line["reservation"], 0.0)
-        self.settled += line["dollars"]
-        self.requests -= bool(line.get("free"))
-        if bound > 0:
-            self.excess = max(self.excess, line["dollars"] / bound)
+
+NO_CALLS = CallSummary(Counter(), 0.0, 0.0)
 
 
 class Ledger:
-    """One language's file, and the account of all that lie beside it. Open once per language at a time."""
+    """One language's calls, and the account of all languages. Use it as a context manager.
 
-    def __init__(self, folder: Path, language: str, budget: Budget) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._budget = folder, budget
-        self._path = folder / f"{language}.jsonl"
-        self._lock = FileLock(folder / "account.lock")
-        self._mine = FileLock(folder / f"{language}.lock")
-        self._tails: dict[Path, _Tail] = {}
-        self._count = 0
-        self._held: dict[str, float] = {}  # this process's open reservations
-        self.answers = Answers()
+    Only one process at a time may write for a language: a lock that the system drops when the process dies ensures it.
+    With `read_only` it takes no lock, and an empty ledger stands in for one that does not exist.
+    Raises InputError, with the path and the remedy, for a database that cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, language: str, budget: Budget | None = None, read_only: bool = False) -> None:
+        self._folder, self._path = folder, folder / FILE
+        self._language, self._budget, self._read_only = language, budget or Budget(), read_only
+        self._language_lock = FileLock(folder / f"{language}.lock")
+        self._session = uuid.uuid4().hex
 
     def __enter__(self) -> "Ledger":
-        """Take the file and read every reply in it. Raises InputError when another process has it."""
+        """Open the database. Raises InputError when another process writes for this language."""
         try:
-            self._mine.acquire(timeout=0)
+            with self._explained():
+                if not self._read_only:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._language_lock.acquire(timeout=0)
+                self._open()
         except TimeoutError:
-            raise InputError(f"{self._path} is in use by another process: wait for it to end.") from None
-        try:
-            self._path.touch()
-            self._cut_torn_line()
-            self.answers = read_answers(self._path)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            raise InputError(
+                f"the ledger of {self._language} in {self._folder} is in use by another process: wait for it to end."
+            ) from None
         except BaseException:
-            self._mine.release()
+            self._language_lock.release()
             raise
-        self._opened = f"{os.getpid()}-{time.time_ns()}"  # process numbers come again
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the file back, with everything on the disk."""
-        os.fsync(self._file)
-        os.close(self._file)
-        self._mine.release()
+        """Close it, with everything on the disk."""
+        self._db.close()
+        self._language_lock.release()
 
-    def reserve(self, key: str, dollars: float) -> str | None:
-        """Set `dollars` aside for a request; None when that would pass a cap. Otherwise the reservation to settle.
+    def reserve(self, key: str, dollars: float) -> int | None:
+        """Set `dollars` aside for a request, and return the id of the call; None when that would pass a cap.
 
-        Where replies cost more than was set aside for them, as much more is set aside for those that follow.
+        If replies cost more than their reservations, later reservations grow by the same factor.
         """
-        with self._lock:
-            now = self.account()
-            aside = dollars * self._excess()
-            if self._full(now.requests, now.settled + now.open, aside):
-                return None
-            self._count += 1
-            reservation = f"{self._opened}-{self._count}-{key[:16]}"
-            what = {"key": key, "dollars": aside, "bound": dollars}
-            self._append({"kind": "reserve", "reservation": reservation, **what})
-            self._held[reservation] = aside
-        return reservation
+        with self._transaction():
+            return self._reserve(key, dollars)
 
-    def submit(self, reservations: list[str]) -> str:
-        """Write, before it is sent, that these requests go out as one batch. Returns the batch's name, which no other has."""
-        name = reservations[0]
-        self._append({"kind": "submit", "name": name, "reservations": reservations})
-        return name
+    def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[int, str]]:
+        """Reserve as many requests (key -> dollars) as the caps allow, at once, before they are sent as a batch.
 
-    def settle(self, reservation: str, reply: Reply) -> bool:
-        """Write what came back, and its price in place of the reserved one. Returns whether that was enough."""
-        content, held = reply.model_dump(mode="json"), self.held(reservation)
-        self._append({"kind": "reply", "reservation": reservation, "dollars": reply.dollars, "reply": content})
-        self._held.pop(reservation, None)
-        return reply.dollars <= held + 1e-12
+        Returns the batch's globally unique name, and the key of each call.
+        """
+        name, calls = uuid.uuid4().hex, dict[int, str]()
+        with self._transaction():
+            for key, dollars in wanted.items():
+                call = self._reserve(key, dollars, name)
+                if call is None:
+                    break
+                calls[call] = key
+        return name, calls
 
-    def release(self, reservation: str, reason: str, dollars: float = 0.0, free: bool = False) -> None:
-        """Write that a request ended without a reply. `free`: refused unseen, which counts not even as a request."""
-        self._append({"kind": "end", "reservation": reservation, "dollars": dollars, "reason": reason, "free": free})
-        self._held.pop(reservation, None)
+    def settle(self, call: int, reply: Reply) -> bool:
+        """Write a reply, and its price in place of the reserved one. Returns whether the reservation was enough."""
+        return self._end(call, reply.outcome, reply.dollars, reply=reply.model_dump_json())
 
-    def again(self, key: str) -> None:
-        """Write that what was answered uselessly may be asked once more; what it cost stays spent."""
-        self._append({"kind": "again", "key": key})
+    def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
+        """Write that a call ended without a reply; `dollars` None charges all that was reserved.
 
-    def held(self, reservation: str) -> float:
-        """Dollars that are set aside under this reservation."""
-        if reservation not in self._held:  # an earlier process set it aside
-            self.account()
-            return self._tails[self._path].open[reservation]
-        return self._held[reservation]
+        `free`: it was refused before any work, and does not even count as a request.
+        """
+        self._end(call, outcome, dollars, free=free)
+
+    def discard(self, keys: Collection[str]) -> None:
+        """Allow that these requests are asked again; what they cost stays spent."""
+        with self._transaction():
+            self._db.execute(f"UPDATE calls SET discarded = 1 WHERE {_AMONG}", self._among(keys))
+
+    def replies(self, keys: Collection[str]) -> dict[str, Reply]:
+        """The last reply to each of these requests that has one."""
+        found: dict[str, Reply] = {}
+        select = f"SELECT id, key, reply, digest FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND NOT discarded"
+        for call, key, reply, digest in self._rows(f"{select} ORDER BY id", *self._among(keys)):
+            if fingerprint(reply) != digest:
+                raise self._damaged(f"the reply of call {call} was changed")
+            found[key] = Reply.model_validate_json(reply)
+        return found
+
+    def outcomes(self, keys: Collection[str] | None = None) -> dict[str, str]:
+        """The last outcome of each request that needs no further call; of all requests without `keys`.
+
+        That is one that was answered or refused, or came back unreadable or cut off twice.
+        """
+        among = "language = ?" if keys is None else _AMONG
+        rows = self._rows(
+            # with max(), sqlite takes `outcome` from the row of the maximum
+            f"SELECT key, outcome, count(*), max(id) FROM calls WHERE {among} AND reply IS NOT NULL AND NOT discarded "
+            "GROUP BY key ORDER BY max(id)",
+            *((self._language,) if keys is None else self._among(keys)),
+        )
+        return {key: last for key, last, tries, _ in rows if last in ("ok", "refused") or tries >= _MAX_TRIES}
 
     def finished(self, key: str) -> bool:
         """Whether a request needs no further call."""
-        return self.answers.finished(key)
+        return bool(self.outcomes([key]))
 
-    @property
-    def replies(self) -> dict[str, Reply]:
-        """The last reply to each request."""
-        return self.answers.replies
+    def open_batches(self) -> dict[str, dict[int, str]]:
+        """Batches whose end nobody saw, by name: the key of each of their open calls."""
+        found: dict[str, dict[int, str]] = {}
+        select = "SELECT batch, id, key FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
+        for name, call, key in self._rows(f"{select} ORDER BY id", self._language):
+            found.setdefault(name, {})[call] = key
+        return found
+
+    def calls(self, keys: Collection[str]) -> CallSummary:
+        """All calls for these requests."""
+        rows = self._rows(
+            f"SELECT coalesce(outcome, 'no end seen'), count(*), coalesce(sum(cost), 0), "
+            f"sum(iif(cost IS NULL, reserved, 0)) FROM calls WHERE {_AMONG} GROUP BY outcome",
+            *self._among(keys),
+        )
+        cost, reserved = sum(row[2] for row in rows), sum(row[3] for row in rows)
+        return CallSummary(Counter({row[0]: row[1] for row in rows}), _dollars(cost), _dollars(reserved))
 
     def account(self) -> Account:
-        """The sums as of now, over the files of all languages."""
-        for path in self._folder.glob("*.jsonl"):
-            self._tails.setdefault(path, _Tail(path))
-        for tail in self._tails.values():
-            tail.read()
-        return _sum(self._tails.values())
+        """The sums over all languages as of now."""
+        requests, settled, open_, _ = self._totals()
+        return Account(requests, _dollars(settled), _dollars(open_))
 
-    def hopeless(self, dollars: float) -> str:
-        """The cap that leaves no room for a request even if nothing in flight cost anything; "" while there is hope.
+    def reached_cap(self, dollars: float, if_all_free: bool = False) -> str:
+        """The cap that leaves no room for a request of at most so many dollars; "" where there is room.
 
-        What another process holds may be in flight; what this language's file holds from before is lost for certain.
+        `if_all_free`: even if no call that may be in flight cost anything. Those are open calls of this session and of
+        other languages; open calls of earlier sessions of this language are lost for certain.
         """
-        now = self.account()
-        alive = [*self._held.values()]
-        alive += [held for path, tail in self._tails.items() if path != self._path for held in tail.open.values()]
-        return self._full(now.requests - len(alive), now.settled + now.open - sum(alive), dollars * self._excess())
+        requests, settled, open_, excess = self._totals()
+        if if_all_free:
+            alive = "cost IS NULL AND NOT (language = ? AND session <> ?)"
+            select = f"SELECT count(*), coalesce(sum(reserved), 0) FROM calls WHERE {alive}"
+            ((count, reserved),) = self._rows(select, self._language, self._session)
+            requests, open_ = requests - count, open_ - reserved
+        return self._reached_cap(requests, settled + open_, _pico(dollars * excess))
 
-    def full(self, dollars: float) -> str:
-        """The cap that leaves no room for a request as long as everything open counts; "" where there is room."""
-        now = self.account()
-        return self._full(now.requests, now.settled + now.open, dollars * self._excess())
+    def paused_until(self) -> float:
+        """The moment before which no process may send anything (seconds since the epoch)."""
+        return float(self._rows("SELECT paused_until FROM totals")[0][0])
 
-    def _full(self, requests: int, spent: float, dollars: float) -> str:
+    def pause_until(self, moment: float) -> None:
+        """Let all processes of the home wait until then."""
+        with self._transaction():
+            self._db.execute("UPDATE totals SET paused_until = max(paused_until, ?)", (moment,))
+
+    def _reserve(self, key: str, dollars: float, batch: str | None = None) -> int | None:
+        requests, settled, open_, excess = self._totals()
+        reserved = _pico(dollars * excess)
+        if self._reached_cap(requests, settled + open_, reserved):
+            return None
+        cursor = self._db.execute(
+            "INSERT INTO calls (language, key, session, bound, reserved, batch) VALUES (?, ?, ?, ?, ?, ?)",
+            (self._language, key, self._session, _pico(dollars), reserved, batch),
+        )
+        self._db.execute("UPDATE totals SET requests = requests + 1, open = open + ?", (reserved,))
+        return cursor.lastrowid
+
+    def _end(
+        self, call: int, outcome: str, dollars: float | None, free: bool = False, reply: str | None = None
+    ) -> bool:
+        with self._transaction():
+            select = "SELECT bound, reserved FROM calls WHERE id = ? AND cost IS NULL"
+            row = self._db.execute(select, (call,)).fetchone()
+            if row is None:
+                raise ValueError(f"call {call} of {self._path} is not open")
+            bound, reserved = row
+            cost = reserved if dollars is None else _pico(dollars)
+            self._db.execute(
+                "UPDATE calls SET cost = ?, outcome = ?, free = ?, reply = ?, digest = ? WHERE id = ?",
+                (cost, outcome, free, reply, reply and fingerprint(reply), call),
+            )
+            self._db.execute(
+                "UPDATE totals SET requests = requests - ?, settled = settled + ?, open = open - ?, "
+                "excess = max(excess, ?)",
+                (free, cost, reserved, cost / bound if bound else 1.0),
+            )
+        return bool(cost <= reserved)
+
+    def _reached_cap(self, requests: int, spent: int, more: int) -> str:
         if self._budget.requests is not None and requests + 1 > self._budget.requests:
             return f"synthesis.max_requests ({self._budget.requests})"
-        if self._budget.dollars is not None and spent + dollars > self._budget.dollars:
+        if self._budget.dollars is not None and spent + more > _pico(self._budget.dollars):
             return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
         return ""
 
-    def _excess(self) -> float:
-        return max((tail.excess for tail in self._tails.values()), default=1.0)
+    def _totals(self) -> tuple[int, int, int, float]:
+        """Requests, settled and open picodollars, and what a reply cost for each dollar that it should cost at most."""
+        row: tuple[int, int, int, float] = self._rows("SELECT requests, settled, open, excess FROM totals")[0]
+        return row
 
-    def _append(self, line: dict[str, Any]) -> None:
-        # half a character, which UTF-8 cannot hold, stays the JSON escape that it came as
-        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
-        content = text.encode("utf-8", "backslashreplace") + b"\n"
-        if os.write(self._file, content) != len(content):
-            raise OSError(f"{self._path}: the disk took only a part of a line")
-        self.answers.take(line)
+    def _among(self, keys: Collection[str]) -> tuple[str, str]:
+        return self._language, json.dumps(list(keys))
 
-    def _cut_torn_line(self) -> None:
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(self._path, whole)
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._explained():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it or nothing, with no other process in between."""
+        with self._explained():
+            if not self._path.exists() or self._path.stat().st_ino != self._inode:
+                raise InputError(f"{self._path} was moved away while it is in use: put it back, and run again.")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _open(self) -> None:
+        old = sorted(self._folder.glob("*.jsonl"))
+        if self._read_only and not old and not self._path.exists():
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            self._db.executescript(_SCHEMA)
+            return
+        self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        self._inode = self._path.stat().st_ino
+        self._db.execute("PRAGMA synchronous = NORMAL")  # with WAL, a killed process loses nothing
+        if old or self._version() == 0:
+            with FileLock(self._folder / "ledger.lock"):  # sqlite does not wait for another process to switch to WAL
+                if self._version() == 0:
+                    self._db.execute("PRAGMA journal_mode = WAL")
+                    self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+                for path in old:
+                    self._import(path)
+        if self._version() != _VERSION:
+            raise InputError(f"{self._path} was written by a newer version of polar_pipeline: install that version.")
+        if (sums := self._rows(_SUMS + "UNION ALL SELECT requests, settled, open FROM totals"))[0] != sums[1]:
+            raise self._damaged(f"its calls sum to {sums[0]}, its totals to {sums[1]}")
+
+    def _version(self) -> int:
+        return int(self._rows("PRAGMA user_version")[0][0])
+
+    def _import(self, path: Path) -> None:
+        """Take over one language's ledger of an older version, once, and rename its file."""
+        if not path.exists():  # another process did
+            return
+        calls, sha256 = read_jsonl(path)
+        with self._transaction():
+            if not self._rows("SELECT 1 FROM imported WHERE sha256 = ?", sha256):
+                self._db.executemany(
+                    "INSERT INTO calls (language, key, session, bound, reserved, cost, outcome, free, reply, digest, "
+                    "discarded, batch) VALUES (?, ?, 'imported', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [_values(path.stem, call) for call in calls],
+                )
+                excess = max([call.dollars / call.bound for call in calls if call.dollars and call.bound], default=1.0)
+                self._db.execute("INSERT INTO imported VALUES (?, ?)", (sha256, path.name))
+                self._db.execute(
+                    f"UPDATE totals SET (requests, settled, open) = ({_SUMS}), excess = max(excess, ?)", (excess,)
+                )
+        path.rename(path.with_name(f"{path.name}.imported-{sha256[:8]}"))
+
+    def _damaged(self, what: str) -> InputError:
+        return InputError(
+            f"{self._path} is damaged ({what}): restore a backup of it, or move it and its -wal and -shm files away to "
+            "begin anew, which asks and pays for everything again."
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn errors of sqlite and of the file system into one sentence with the path and the remedy."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+                raise
+            remedy = next((remedy for start, remedy in _REMEDIES.items() if name.startswith(start)), "")
+            if not remedy:
+                raise self._damaged(str(error)) from error
+            raise InputError(
+                f"{self._path} cannot be written ({error}): {remedy}; what was answered is kept."
+            ) from error
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise InputError(
+                f"{self._folder} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
+            ) from error
 
 
 def read_account(folder: Path) -> Account:
     """The sums as of now, also while others write; takes no lock."""
-    tails = [_Tail(path) for path in folder.glob("*.jsonl")]
-    for tail in tails:
-        tail.read()
-    return _sum(tails)
+    with Ledger(folder, "", read_only=True) as ledger:
+        return ledger.account()
 
 
-def _sum(tails: Iterable[_Tail]) -> Account:
-    tails = list(tails)
-    return Account(
-        sum(tail.requests for tail in tails),
-        sum(tail.settled for tail in tails),
-        sum(sum(tail.open.values()) for tail in tails),
-    )
+def _values(language: str, call: OldCall) -> tuple[Any, ...]:
+    cost = None if call.dollars is None else _pico(call.dollars)
+    digest = call.reply and fingerprint(call.reply)
+    state = (cost, call.outcome, call.free, call.reply, digest, call.discarded, call.batch)
+    return language, call.key, _pico(call.bound), _pico(call.reserved), *state
+
+
+def _pico(dollars: float) -> int:
+    return round(dollars * 1e12)
+
+
+def _dollars(pico: int) -> float:
+    return pico / 1e12

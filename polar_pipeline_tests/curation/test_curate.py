@@ -1,16 +1,23 @@
 """Every row keeps its place and gets a verdict; real posts stay; copies of held-out posts are leakage and go."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.curate import STAGES, VERDICT, curate, for_backbones
+from polar_pipeline.augmentation.share import cap_share
+from polar_pipeline.corpus.folds import assign_folds
+from polar_pipeline.corpus.posts import REAL, read_posts
+from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.curation.curate import STAGES, VERDICT, curate, curate_by_profile, for_backbones, funnel
 from polar_pipeline.curation.embedding import NgramEmbedder
-from polar_pipeline.curation.filters import Objection
-from polar_pipeline.curation.funnel import funnel
-from polar_pipeline.curation.share import capped
+from polar_pipeline.curation.quality_filter import Objection
 from polar_pipeline.settings.curation import CurationSettings
-from polar_pipeline.synthesis.posts import as_table
+from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.home import Home
+from polar_pipeline.synthesis.formats import posts_table
+from polar_pipeline.synthesis.generate import make_posts as make_synthetic_posts
+from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.made import CARD, make_posts
 
 WORDS = [
@@ -54,7 +61,7 @@ def synthetic(*texts: str) -> pd.DataFrame:
          "parent_id": "", "request": "k"}
         for i, text in enumerate(texts)
     ]  # fmt: skip
-    return as_table(rows, CARD)
+    return posts_table(rows, CARD)
 
 
 def verdicts(*texts: str, **changes: object) -> pd.DataFrame:
@@ -110,7 +117,7 @@ def pair(number: int, *texts: str) -> list[dict[str, object]]:
 
 def paired_verdicts(rows: list[dict[str, object]], look_again: object = None, **changes: object) -> pd.DataFrame:
     settings = CurationSettings.model_validate(changes)
-    table = curate(real_posts(), as_table(rows, CARD), "deu", CARD, settings, NgramEmbedder(), look_again)  # type: ignore[arg-type]
+    table = curate(real_posts(), posts_table(rows, CARD), "deu", CARD, settings, NgramEmbedder(), look_again)  # type: ignore[arg-type]
     return table[table["source"] != REAL].set_index("id")
 
 
@@ -209,7 +216,7 @@ def test_no_more_than_the_share_is_kept() -> None:
     texts = [f"Gestern im Park haben {i * 37} Leute nur über {WORDS[i]} und {WORDS[-i]} geredet." for i in range(1, 15)]
     table = curate(real_posts(), synthetic(*texts), "deu", CARD, CurationSettings(near_duplicate=1.0), NgramEmbedder())
     assert table["keep"].all()
-    found = capped(table, 0.05)[lambda table: table["source"] != REAL]
+    found = cap_share(table, 0.05)[lambda table: table["source"] != REAL]
     assert found["keep"].sum() == int(120 * 0.05 / 0.95)
     assert set(found["stage"]) == {"", "share"}
 
@@ -228,7 +235,7 @@ def test_contradictions_are_kept_unless_the_settings_say_drop() -> None:
     posts.loc[0, "label"], posts.loc[1, "label"] = 0, 1
     for setting, kept in (("keep", [True, True]), ("drop", [False, False])):
         settings = CurationSettings.model_validate({"contradictions": setting})
-        table = curate(posts, as_table([], CARD), "deu", CARD, settings, NgramEmbedder())
+        table = curate(posts, posts_table([], CARD), "deu", CARD, settings, NgramEmbedder())
         assert table["keep"][:2].tolist() == kept and table["keep"][2:].all()
         assert len(for_backbones(table)) == len(posts)  # scored all the same
 
@@ -251,11 +258,11 @@ def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
          "parent_id": f"pair{i // 2}" if source == "contrast" else "", "request": "k"}
         for i, source in enumerate(sources)
     ]  # fmt: skip
-    table = pd.concat([real_posts(), as_table(rows, CARD)], ignore_index=True)
+    table = pd.concat([real_posts(), posts_table(rows, CARD)], ignore_index=True)
     table = table.assign(keep=True, stage="", reason="")
     kept_before: set[str] = set()
     for share, most in ((0.1, 13), (0.2, 30), (0.3, 51)):
-        kept = capped(table, share)[lambda table: table["keep"] & (table["source"] != REAL)]
+        kept = cap_share(table, share)[lambda table: table["keep"] & (table["source"] != REAL)]
         assert most - 1 <= len(kept) <= most
         assert (
             abs(
@@ -268,10 +275,10 @@ def test_a_small_share_has_all_sources_and_labels_and_whole_pairs() -> None:
         assert kept_before <= set(kept["id"])
         kept_before = set(kept["id"])
     for most in range(1, 100):  # whatever the share, no pair is parted and at most one place is left empty
-        kept = capped(table, most / (most + 120))[lambda table: table["keep"] & (table["source"] != REAL)]
+        kept = cap_share(table, most / (most + 120))[lambda table: table["keep"] & (table["source"] != REAL)]
         assert (kept[kept["source"] == "contrast"]["parent_id"].value_counts() == 2).all()
         assert most - 1 <= len(kept) <= most
-    assert capped(table, 0.0)["keep"].sum() == len(real_posts())
+    assert cap_share(table, 0.0)["keep"].sum() == len(real_posts())
 
 
 def test_no_stage_has_the_name_of_another_column_of_the_funnel() -> None:
@@ -281,3 +288,26 @@ def test_no_stage_has_the_name_of_another_column_of_the_funnel() -> None:
     rows = funnel(found)
     assert [(row["label"], row.get("leakage", 0), row["kept"]) for row in rows] == [(0, 1, 0), (1, 0, 1)]
     assert not {"source", "label", "made", "kept"} & set(STAGES)
+
+
+@pytest.mark.slow
+def test_copies_and_another_language_are_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    server = made.Running(tmp_path, {"duplicate": 0.3, "foreign": 0.3, "german": 0.4})
+    profile = Profile(name="x", description="", synthesis=made.settings(base_url=server.url, posts=240))
+    posts = assign_folds(read_posts(bundled_folder(), "deu", made.CARD), profile.folds, 0)
+    home, said = Home(tmp_path), list[str]()
+    try:
+        asked = make_synthetic_posts(posts, "deu", made.CARD, profile.synthesis, 0, home.ledgers, said.append)
+        found = curate_by_profile(posts, asked.posts, "deu", made.CARD, profile, home, said.append)
+    finally:
+        server.stop()
+    table: pd.DataFrame = found.table[found.table["source"] != "real"]
+    foreign = table[table["text"].str.contains("harbour")]
+    assert len(foreign) > 30 and not foreign["keep"].any()
+    assert (foreign["stage"].isin(["language", "length", "duplicate"])).all() and (foreign["stage"] == "language").any()
+    german = table[~table["text"].str.contains("harbour")]
+    texts = german.loc[german["keep"], "text"]
+    assert texts.is_unique and found.usable == len(texts) > 25
+    assert (german["stage"] == "duplicate").sum() > 30
+    assert found.calls.dollars == 0 and found.agreement is None and found.stopped == ""  # no second look was wanted

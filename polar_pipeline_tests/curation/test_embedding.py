@@ -12,7 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from polar_pipeline.curation.embedding import CachedEmbedder, NgramEmbedder, make_embedder
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.synthesis.endpoint import Endpoint
+from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.synthesis.ledger import read_account
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made
@@ -108,8 +108,8 @@ def test_what_was_embedded_before_a_failure_is_kept(tmp_path: Path) -> None:
 
     inner = Breaking()
     with pytest.raises(InputError):
-        CachedEmbedder(inner, tmp_path, lot=2).embed(["a", "bb", "ccc", "dddd", "stop"])
-    CachedEmbedder(inner, tmp_path, lot=2).embed(["a", "bb", "ccc", "dddd"])
+        CachedEmbedder(inner, tmp_path, batch_size=2).embed(["a", "bb", "ccc", "dddd", "stop"])
+    CachedEmbedder(inner, tmp_path, batch_size=2).embed(["a", "bb", "ccc", "dddd"])
     assert inner.seen == ["a", "bb", "ccc", "dddd"]
 
 
@@ -160,7 +160,7 @@ def test_an_endpoints_embeddings_are_asked_for_once_paid_for_and_refusals_do_not
 def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polar_pipeline.synthesis.patience._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit._FIRST_BACKOFF", 0.01)
     server = made.Running(tmp_path, {"500": 0.5})
     try:
         found = make_embedder("api:small", tmp_path / "cache", endpoint(server.url, tmp_path, attempts=12))

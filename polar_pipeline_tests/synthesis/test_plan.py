@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.make import planned_requests
-from polar_pipeline.synthesis.plan import Balance, plan, prompt_pool
-from polar_pipeline.synthesis.request import STRATEGIES
+from polar_pipeline.synthesis.formats import STRATEGIES
+from polar_pipeline.synthesis.generate import planned_requests
+from polar_pipeline.synthesis.plan import LabelBalancer, plan, prompt_pool
 from polar_pipeline_tests.synthesis import made
 
 POSTS = made.make_posts()
@@ -22,26 +22,26 @@ def test_only_training_posts_in_folds_may_be_shown() -> None:
     dev_in_folds = POSTS.assign(fold=POSTS["fold"].where(POSTS["split"] != "dev", 1))
     synthetic = POSTS.head(5).assign(id=[f"s{i}" for i in range(5)], source="direct")
     assert len(prompt_pool(pd.concat([dev_in_folds, synthetic]))) == 200
-    shown = {post for errand in plan(dev_in_folds, made.CARD, made.settings(), 0) for post in errand.shown["id"]}
+    shown = {post for one in plan(dev_in_folds, made.CARD, made.settings(), 0) for post in one.shown["id"]}
     assert shown <= set(POSTS.loc[POSTS["split"] == "train", "id"])
 
 
 def test_what_a_request_shows_is_of_its_fold() -> None:
     folds = dict(zip(POSTS["id"], POSTS["fold"], strict=True))
-    errands = plan(POSTS, made.CARD, made.settings(posts=300), 0)
-    assert all({folds[post] for post in errand.shown["id"]} == {errand.fold} for errand in errands)
-    assert {errand.fold for errand in errands} == set(range(5))
+    planned = plan(POSTS, made.CARD, made.settings(posts=300), 0)
+    assert all({folds[post] for post in one.shown["id"]} == {one.fold} for one in planned)
+    assert {one.fold for one in planned} == set(range(5))
 
 
 def test_rewriting_shows_a_post_of_each_label_asked_for() -> None:
     labels = dict(zip(POSTS["id"], POSTS["label"], strict=True))
-    for errand in plan(POSTS, made.CARD, made.settings(shares=(0, 1, 0)), 0):
-        assert tuple(labels[post] for post in errand.shown["id"]) == errand.labels
+    for one in plan(POSTS, made.CARD, made.settings(shares=(0, 1, 0)), 0):
+        assert tuple(labels[post] for post in one.shown["id"]) == one.labels
 
 
 def test_pairs_are_opposite_in_label() -> None:
-    for errand in plan(POSTS, made.CARD, made.settings(shares=(0, 0, 1)), 0):
-        assert errand.labels == (1, 0) * (len(errand.labels) // 2)
+    for one in plan(POSTS, made.CARD, made.settings(shares=(0, 0, 1)), 0):
+        assert one.labels == (1, 0) * (len(one.labels) // 2)
 
 
 @settings(max_examples=25)
@@ -56,12 +56,12 @@ def test_as_many_posts_as_wanted_are_asked_for(
     whole = sum(shares)
     shares = (shares[0] / whole, shares[1] / whole, shares[2] / whole)
     chosen = made.settings(posts=posts, shares=shares, posts_per_request=per_request)
-    errands = plan(POSTS, made.CARD, chosen, 0)
-    found = {strategy: sum(len(e.labels) for e in errands if e.strategy == strategy) for strategy in STRATEGIES}
+    planned = plan(POSTS, made.CARD, chosen, 0)
+    found = {strategy: sum(len(e.labels) for e in planned if e.strategy == strategy) for strategy in STRATEGIES}
     assert sum(found.values()) == posts and found["contrast"] % 2 == 0
     for strategy, share in zip(STRATEGIES, shares, strict=True):
         assert abs(found[strategy] - share * posts) <= 2 * max(per_request, 2)
-    assert max((len(errand.labels) for errand in errands), default=0) <= max(per_request, 2)
+    assert max((len(one.labels) for one in planned), default=0) <= max(per_request, 2)
 
 
 @given(
@@ -74,7 +74,7 @@ def test_labels_bring_the_share_as_near_as_they_can_at_every_moment(
     positives: int, negatives: int, share: float, dealt: list[tuple[bool, int]]
 ) -> None:
     real = np.repeat([1, 0], [positives, negatives])
-    balance, labels = Balance(real, share), list[int]()
+    balance, labels = LabelBalancer(real, share), list[int]()
     for paired, size in dealt:
         made_now = balance.pairs(size) if paired else balance.labels(size)
         assert len(made_now) == (2 * size if paired else size) and (not paired or made_now == (1, 0) * size)
@@ -92,8 +92,8 @@ def test_a_whole_plan_has_the_labels_that_are_lacking_pairs_included(
     positive: float, posts: int, expected: int
 ) -> None:
     label = pd.array((np.arange(len(POSTS)) % 10 < 10 * positive).astype(int), dtype="Int8")
-    errands = plan(POSTS.assign(label=label), made.CARD, made.settings(posts=posts), 0)
-    assert sum(sum(errand.labels) for errand in errands) == expected
+    planned = plan(POSTS.assign(label=label), made.CARD, made.settings(posts=posts), 0)
+    assert sum(sum(one.labels) for one in planned) == expected
 
 
 def test_a_plan_for_more_posts_begins_as_one_for_fewer_does() -> None:
@@ -107,17 +107,17 @@ def test_a_plan_for_more_posts_begins_as_one_for_fewer_does() -> None:
 @pytest.mark.parametrize("strategy", ["direct", "contrast"])
 def test_topics_that_train_lacks_come_more_often_in_every_strategy(strategy: str) -> None:
     posts = POSTS.assign(political=pd.array([1] * len(POSTS), dtype="Int8"))
-    errands = plan(posts, made.CARD, made.settings(posts=3000), 0)
-    topics = Counter(errand.topic for errand in errands if errand.strategy == strategy)
+    planned = plan(posts, made.CARD, made.settings(posts=3000), 0)
+    topics = Counter(one.topic for one in planned if one.strategy == strategy)
     assert set(topics) == set(made.CARD.auxiliary.types)
     assert topics.most_common()[-1][0] == "political"
-    lacking = Counter(errand.topic for errand in errands if errand.strategy == strategy and errand.fold == 0)
+    lacking = Counter(one.topic for one in planned if one.strategy == strategy and one.fold == 0)
     assert len(lacking) >= 4  # no fold has its own topics
 
 
 def test_files_without_types_have_no_topics() -> None:
     bare = POSTS.drop(columns=list(made.CARD.auxiliary.columns))
-    assert {errand.topic for errand in plan(bare, made.CARD, made.settings(), 0)} == {""}
+    assert {one.topic for one in plan(bare, made.CARD, made.settings(), 0)} == {""}
 
 
 def test_the_same_posts_in_any_order_make_the_same_plan() -> None:
@@ -134,22 +134,18 @@ def test_posts_of_one_label_are_refused() -> None:
 
 
 def test_any_part_of_a_plan_has_all_strategies_in_their_shares_and_each_all_folds() -> None:
-    errands = plan(POSTS, made.CARD, made.settings(posts=600), 0)
-    for part in (errands[:20], errands[40:60], errands[-20:]):
-        found = [sum(errand.strategy == strategy for errand in part) for strategy in ("direct", "rewrite", "contrast")]
+    planned = plan(POSTS, made.CARD, made.settings(posts=600), 0)
+    for part in (planned[:20], planned[40:60], planned[-20:]):
+        found = [sum(one.strategy == strategy for one in part) for strategy in ("direct", "rewrite", "contrast")]
         assert np.allclose(found, [10, 6, 4], atol=1)
     for strategy in ("direct", "rewrite", "contrast"):
-        assert {errand.fold for errand in errands if errand.strategy == strategy} == set(range(5))
+        assert {one.fold for one in planned if one.strategy == strategy} == set(range(5))
 
 
 def test_posts_to_rewrite_differ_within_a_request_and_are_used_about_equally_often() -> None:
-    errands = plan(POSTS, made.CARD, made.settings(posts=450, shares=(0, 1, 0)), 0)
-    assert all(errand.shown["id"].is_unique for errand in errands)
-    used = (
-        pd.concat([errand.shown for errand in errands])["id"]
-        .value_counts()
-        .reindex(POSTS["id"].iloc[:200], fill_value=0)
-    )
+    planned = plan(POSTS, made.CARD, made.settings(posts=450, shares=(0, 1, 0)), 0)
+    assert all(one.shown["id"].is_unique for one in planned)
+    used = pd.concat([one.shown for one in planned])["id"].value_counts().reindex(POSTS["id"].iloc[:200], fill_value=0)
     for label in (0, 1):
         mine = used[(POSTS["label"].iloc[:200] == label).to_numpy(dtype=bool)]
         assert mine.max() - mine.min() <= 2  # folds of the test are not stratified by label
@@ -157,8 +153,8 @@ def test_posts_to_rewrite_differ_within_a_request_and_are_used_about_equally_oft
 
 def test_a_fold_without_a_label_is_passed_over_and_nothing_to_rewrite_is_one_sentence() -> None:
     lacking = POSTS.assign(label=POSTS["label"].where((POSTS["fold"] != 2) | (POSTS["split"] != "train"), 0))
-    errands = plan(lacking, made.CARD, made.settings(shares=(0, 1, 0)), 0)
-    assert errands and all((errand.fold != 2) or 1 not in errand.labels for errand in errands)
+    planned = plan(lacking, made.CARD, made.settings(shares=(0, 1, 0)), 0)
+    assert planned and all((one.fold != 2) or 1 not in one.labels for one in planned)
     few = POSTS[(POSTS["label"] == 0).fillna(False) | (POSTS.index < 6)]
     with pytest.raises(
         InputError, match=r"^a request to rewrite wants \d different training posts labelled 1 of one fold"

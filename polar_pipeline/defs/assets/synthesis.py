@@ -6,21 +6,19 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
+from polar_pipeline.augmentation.share import cap_share
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.funnel import funnel
-from polar_pipeline.curation.leaks import leaks
-from polar_pipeline.curation.review import Review, review
-from polar_pipeline.curation.share import capped
-from polar_pipeline.decision.augmentation import ShareResult
-from polar_pipeline.decision.gate import Gate, gate
+from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
+from polar_pipeline.curation.fold_leakage import fold_leaks
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Check
-from polar_pipeline.synthesis.answers import Calls
-from polar_pipeline.synthesis.make import Made, make_posts
+from polar_pipeline.synthesis.generate import Made, make_posts
+from polar_pipeline.synthesis.ledger import CallSummary
 from polar_pipeline.tracking.base import TrackedRun
 
 SYNTHESIS_OPTIONS = {
@@ -58,7 +56,7 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         return made.posts
 
     def check_folds(context: StepContext, posts: pd.DataFrame, **upstream: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
-        yield Check(name="folds_of_parents", complaint=leaks(posts))
+        yield Check(name="folds_of_parents", complaint=fold_leaks(posts))
 
     @tracked_asset(
         profile.name,
@@ -74,19 +72,23 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
     def deduped_posts(
         context: StepContext, raw_posts: pd.DataFrame, synthetic_posts: pd.DataFrame, run: TrackedRun
     ) -> pd.DataFrame:
-        """Real and synthetic posts, each kept or flagged with the stage that objected, the reason and what it is like."""
+        """Real and synthetic posts, each kept or flagged with the stage that objected and the reason."""
         language, say = context.partition_key, context.log.info
-        reviewed = review(raw_posts, synthetic_posts, language, card, profile, home, say)
+        reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say)
         share, results = _share(context, reviewed.table)
-        curated = capped(reviewed.table, share)
+        curated = cap_share(reviewed.table, share)
         survival = funnel(curated)
-        run.log(metrics=_survival_metrics(curated, survival, share) | _look_metrics(reviewed) | _gate_metrics(results))
+        run.log(
+            metrics=_survival_metrics(curated, survival, share)
+            | _verification_metrics(reviewed)
+            | _gate_metrics(results)
+        )
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
                 "synthetic_kept": int((curated["keep"] & (curated["source"] != REAL)).sum()),
                 "share_allowed": share,
-                **_look_metadata(reviewed),
+                **_verification_metadata(reviewed),
                 **({"funnel": table(survival)} if survival else {}),
                 **({"shares": table(_share_rows(results))} if results else {}),
             }
@@ -114,7 +116,7 @@ def _made_metadata(made: Made) -> dict[str, Any]:
     }
 
 
-def _call_metrics(calls: Calls) -> dict[str, float]:
+def _call_metrics(calls: CallSummary) -> dict[str, float]:
     counts = {f"calls/{how.replace(' ', '_')}": float(count) for how, count in calls.ended.items()}
     return {"dollars": calls.dollars, "dollars_reserved": calls.reserved, **counts}
 
@@ -148,12 +150,12 @@ def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _look_metrics(reviewed: Review) -> dict[str, float]:
+def _verification_metrics(reviewed: Curated) -> dict[str, float]:
     agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
     return (_call_metrics(reviewed.calls) if reviewed.calls.ended else {}) | agreement
 
 
-def _look_metadata(reviewed: Review) -> dict[str, Any]:
+def _verification_metadata(reviewed: Curated) -> dict[str, Any]:
     """What translation and judge cost and found; nothing where nobody was asked."""
     agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
     if not reviewed.calls.ended and not reviewed.stopped:

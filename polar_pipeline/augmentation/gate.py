@@ -1,0 +1,100 @@
+"""The gate: which share of synthetic posts a language trains with, by what they do for the cheapest backbone.
+
+It trains with several shares on the same folds and is judged on the same real posts. A synthetic post leaves with the
+fold that it was made from, so the difference is what the posts teach.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from polar_pipeline.augmentation.share import cap_share
+from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import for_backbones
+from polar_pipeline.decision.members import MemberScores
+from polar_pipeline.decision.selection import nested_predictions
+from polar_pipeline.metrics.intervals import Interval, paired_interval
+from polar_pipeline.metrics.scores import Ints, macro_f1
+from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.settings.profile import Profile
+from polar_pipeline.task.card import TaskCard
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
+# the best of four is taken, so each interval is wider, that all of them together hold at 95% (Bonferroni)
+_LEVEL = 1 - 0.05 / (len(SHARES) - 1)
+_RESAMPLES = 4000
+
+
+class ShareResult(NamedTuple):
+    """What training with a share of synthetic posts does. Where posts run out, `share` is below the one `asked` for."""
+
+    asked: float
+    share: float
+    posts: int
+    macro_f1: float  # nested, on the real posts
+    difference: Interval  # to training without any; holds for all shares of a language together
+
+
+class Gate(NamedTuple):
+    """The share that helps beyond the error, 0 when none does, and what every share did."""
+
+    share: float
+    results: list[ShareResult]
+
+
+def gate(curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile) -> Gate:
+    """Choose a share for the curated table. Shares above the profile's are measured too, but not chosen."""
+    own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
+    results = evaluate_shares(curated, language, card, profile, make_backbone(own, profile))
+    most = profile.curation.of(language).share
+    return Gate(helpful_share([result for result in results if result.asked <= most]), results)
+
+
+def evaluate_shares(
+    curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
+) -> list[ShareResult]:
+    """One result per share that there are enough posts for, the first without synthetic posts."""
+    results: list[ShareResult] = []
+    without: Ints = np.zeros(0, dtype=np.int64)
+    for asked in SHARES:
+        table = for_backbones(cap_share(curated, asked))
+        trained = table[table["keep"] & (table["fold"] >= 0)]
+        made = int((trained["source"] != REAL).sum())
+        if results and made == results[-1].posts:
+            continue  # there are no more posts
+        labels, predictions = _predict(table, language, card, profile, backbone)
+        without = without if results else predictions
+        difference = compare(labels, predictions, without, profile.seed)
+        results.append(ShareResult(asked, made / len(trained), made, macro_f1(labels, predictions), difference))
+    return results
+
+
+def compare(labels: Ints, predictions: Ints, without: Ints, seed: int) -> Interval:
+    """Difference in macro-F1 of two predictions, 0/1 (posts,), with an interval for the best of all shares."""
+    return paired_interval(labels, predictions, without, _RESAMPLES, seed, _LEVEL)
+
+
+def helpful_share(results: list[ShareResult]) -> float:
+    """The share with the highest macro-F1 among those that help beyond the error; 0 when none does."""
+    helping = [result for result in results if result.difference.low > 0]
+    return max(helping, key=lambda result: result.macro_f1).share if helping else 0.0
+
+
+def _predict(
+    table: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
+) -> tuple[Ints, Ints]:
+    """Labels and nested predictions of the real posts in folds."""
+    with tempfile.TemporaryDirectory() as folder:
+        ref = backbone.train(language, table, card, Path(folder), Progress())
+        scores = backbone.score(language, ref, table, card, Path(folder))
+    real = table[table["source"] == REAL].reset_index(drop=True)
+    inside = (real["fold"] >= 0).to_numpy(dtype=bool)
+    labels, folds = (real.loc[inside, name].to_numpy(dtype=np.int64) for name in ("label", "fold"))
+    member = MemberScores(backbone.name, (0,), scores["logit"].to_numpy(dtype=float)[inside, None])
+    settings = profile.decision.model_copy(update={"departures": False})
+    return labels, nested_predictions(labels, folds, [member], settings, profile.seed)

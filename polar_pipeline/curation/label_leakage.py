@@ -1,0 +1,96 @@
+"""Label leakage: the label that a post was asked for, written beside it, which a classifier would learn to copy.
+
+At the start before a colon or dash, after "label" or the like, in brackets, or as a hashtag at either end. Label names
+are the task card's; for the bundled card also their translations, in `label_leakage.yaml`.
+"""
+
+import functools
+import unicodedata
+from importlib import resources
+from typing import Any
+
+import regex
+import yaml
+
+from polar_pipeline.corpus.text import UNSPACED
+from polar_pipeline.task.card import Label
+
+ENGLISH = "eng"  # models fall back to English in every language
+LETTER = r"[\p{L}\p{M}\p{N}]"
+UNSPACED_LETTERS = "".join(rf"\p{{Script={name}}}" for name in UNSPACED)  # of scripts without spaces between words
+_SEPARATOR = r"(?:\s*[:\u1361\u1366\u17d6=|\u2013\u2014]|\s+[-~>.]|\s*->|\s*\n|[.\u0964\u06d4\u3002]\s)"
+_COLON = r"[:=\u1361\u1366\u17d6]"
+_OPEN_QUOTE = r"[\"'*_\u00ab\u201c\u201e\u2018(\[{<]*"
+_CLOSE_QUOTE = r"[\"'*_\u00bb\u201d\u2019)\]}>]*"
+_STOP = r"[.!?\u0964\u06d4\u3002]"
+
+
+def label_leak(text: str, language: str, label: Label) -> str:
+    """The part of a text that gives its label away, or ""."""
+    lines = [" ".join(line.split()) for line in _fold(text).split("\n")]
+    content = "\n".join(line for line in lines if line)
+    for pattern in _patterns(language, label.negative, label.positive):
+        if found := pattern.search(content):
+            return str(found[0]).strip()
+    return ""
+
+
+@functools.cache
+def word_lists(stage: str) -> dict[str, dict[str, list[str]]]:
+    """The word lists of a stage of curation, by language code and kind, from its YAML file."""
+    text = (resources.files("polar_pipeline.curation") / f"{stage}.yaml").read_text(encoding="utf-8")
+    lists: dict[str, dict[str, list[str]]] = yaml.safe_load(text)
+    return lists
+
+
+def word_pattern(phrase: str, whole: bool = True) -> str:
+    """A pattern for a phrase as whole words, or as their beginning; anywhere in scripts without spaces."""
+    before = rf"(?<!{LETTER})" if _has_word_boundary(phrase[0]) else ""
+    after = rf"(?!{LETTER})" if whole and _has_word_boundary(phrase[-1]) else ""
+    return f"{before}{regex.escape(phrase)}{after}"
+
+
+def _has_word_boundary(character: str) -> bool:
+    return bool(regex.match(LETTER, character)) and not regex.match(f"[{UNSPACED_LETTERS}]", character)
+
+
+@functools.lru_cache(maxsize=256)
+def _patterns(language: str, negative: str, positive: str) -> tuple[Any, ...]:
+    lists = word_lists("label_leakage")
+    here = [lists[code] for code in dict.fromkeys([ENGLISH, language]) if code in lists]
+    names = [negative, positive, f"not {positive}", f"non {positive}", f"non-{positive}"]
+    if _fold(positive) in lists[ENGLISH]["names"]:  # the lists translate the bundled card's labels only
+        names += [name for found in here for name in found["names"]]
+    name, kind = _any(names), _any([kind for found in here for kind in found["kind"]])
+    # hashtags have neither spaces nor hyphens
+    tag = _any([regex.sub(r"[\s-]", joint, found) for found in names for joint in ("", "_")])
+    in_brackets = rf"(?:{kind}\W{{0,4}})?{name}\s*[)\]}}>*\u3011]"
+    hashtag = rf"#(?:{tag})(?![\p{{L}}\p{{M}}\p{{N}}_])"
+    parts = (
+        rf"\A[\W_]*(?:{kind}\W{{0,4}})?{name}{_CLOSE_QUOTE}(?:\s*[(\[]?[01][)\]]?)?"
+        rf"(?:\s+(?:post|text|tweet))?{_SEPARATOR}",
+        rf"\A[\W_]*(?:\w+[\W_]+){{1,2}}{name}{_CLOSE_QUOTE}(?:\s+\w+)?\s*[:=|]",
+        rf"\A[\W_]*{name}(?:\s+\w+)?\s*[:=|]",
+        rf"(?:--|\s-|[\u2013\u2014|])\s*{name}\W*\Z",
+        rf"(?:\A|\n|{_STOP}\s*)[\W_]*{kind}\s*(?:[:=\u1361\u1366\u17d6\u2013\u2014-]\s*{_OPEN_QUOTE}|{_OPEN_QUOTE})"
+        rf"(?:{name})",
+        rf"(?:\A|\n)[\W_]*{kind}\s*{_COLON}\s*{_OPEN_QUOTE}[01](?![\p{{N}}\p{{L}}%])(?!\s*[.,:/]\p{{N}})",
+        rf"(?:\A\W*|\n\s*)[(\[{{<*\u3010]+\s*{in_brackets}",
+        rf"[(\[{{<*\u3010]\s*{in_brackets}+\W*\Z",
+        rf"\A\s*{hashtag}",
+        rf"{hashtag}\W*\Z",
+    )
+    return tuple(regex.compile(part) for part in parts)
+
+
+def _any(phrases: list[str]) -> str:
+    """A pattern for any of the phrases, longest first; a phrase that ends in * may go on with letters."""
+    parts = []
+    for phrase in sorted({_fold(phrase) for phrase in phrases}, key=lambda phrase: (-len(phrase), phrase)):
+        stem = phrase.removesuffix("*")
+        parts.append(word_pattern(stem) if stem == phrase else word_pattern(stem, whole=False) + r"[\p{L}\p{M}]*")
+    return f"(?:{'|'.join(parts)})"
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")

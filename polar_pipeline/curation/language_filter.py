@@ -1,0 +1,218 @@
+"""Is a text in the language that it should be in? Decided by its script, and by the sum of three kinds of evidence.
+
+Function words of other languages of the script (`language_filter.yaml`), letter sequences that the real posts do not
+have, and a language identifier (CLD3, 107 languages). The limit is learned from the language's own real posts, each
+judged by all the others, so that few of them pass it. Other languages that many real posts are written in are accepted,
+but only to the share that they have there: every seventh post of the Hausa file is English.
+"""
+
+import functools
+import math
+from collections import Counter
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+import regex
+import yaml
+
+from polar_pipeline.corpus.text import dominant_scripts
+from polar_pipeline.task.languages import Language
+
+_COMMON = 0.02  # share of real posts identified as a language from which that language is accepted
+_OWN_NAME = 0.5  # share of real posts identified as a language from which the identifier means this one by it
+_CERTAIN = 0.9  # probability from which an identification counts for these shares
+_SCRIPT = 0.005  # share of real posts in a script from which that script is accepted
+_FLAGGED = 1 / 80  # share of real posts above the limit
+_LEAST_LIMIT = 2.0  # evidence below it says nothing
+_WORDS_ALONE = (
+    -0.5
+)  # evidence of words from which a post counts as another language's, for real and synthetic posts alike
+_CONFUSED = {"pa": "ur"}  # what the identifier calls a language in a script it does not know: Punjabi in Arabic letters
+_LETTERS_WEIGHT, _IDENTIFIER_WEIGHT = 1.5, 2.0  # beside that of words; chosen on posts of train, reported on others
+
+_WORD = regex.compile(r"[\p{L}\p{M}\u200c']+")
+# letters that keyboards of one script mix up
+_SAME_LETTERS = str.maketrans(
+    "\u064a\u0649\u0643\u06c1\u06c3\u0629\u0623\u0625\u0622\u2019",
+    "\u06cc\u06cc\u06a9\u0647\u0647\u0647\u0627\u0627\u0627'",
+)
+_FUNCTION_SHARE = 0.4  # share of a text that its language's function words make up
+_FREQUENT = 150  # most frequent words of the real posts that speak for the language, beside its function words
+_BY_CHANCE = 2e-4  # how often another language would use one of those
+_MAX_WORD = 3.0  # evidence of one word, in nats, so that a repeated name proves nothing
+_MIN_WORDS = -9.0  # evidence for the language from which more of it does not outweigh other evidence
+
+_NGRAM = 4  # letters, across words
+_PRIOR = 10  # sequences' worth of doubt: a short text proves little
+_ENOUGH_POSTS = 1000  # real posts from which letter evidence counts in full
+
+
+class Identification(NamedTuple):
+    """A language's ISO 639-1 code, without script, its probability, and whether the identifier trusts itself."""
+
+    code: str
+    probability: float
+    reliable: bool
+
+    @property
+    def certain(self) -> bool:
+        """Whether it counts for shares of posts."""
+        return self.reliable and self.probability >= _CERTAIN
+
+
+class WordEvidence:
+    """Compares how often the language's real posts use a text's words with how often another language would."""
+
+    def __init__(self, language: Language, real: list[str], scripts: frozenset[str], accepted: frozenset[str]) -> None:
+        """`accepted` are codes of languages that are not looked for."""
+        self._counts = Counter(word for text in real for word in split_words(text))
+        self._total = self._counts.total()
+        known = {code: found for script in sorted(scripts) for code, found in function_words().get(script, {}).items()}
+        frequent = (word for word, _ in self._counts.most_common(_FREQUENT))
+        self._own = known.get(language.iso639_1, frozenset()) | frozenset(frequent)
+        self._others = {code: found for code, found in known.items() if code not in {language.iso639_1, *accepted}}
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """The languages that a text may be taken for."""
+        return frozenset(self._others)
+
+    def __call__(self, text: str, *, counted: bool = False) -> tuple[float, str]:
+        """Evidence for the most likely other language, above 0 if its words are more likely, and its code.
+
+        `counted`: the text is one of the real posts, whose own words are left out.
+        """
+        found = split_words(text)
+        if not found or not self._others:
+            return 0.0, ""
+        mine, total = (Counter(found), self._total - len(found)) if counted else (Counter[str](), self._total)
+        logs = {word: math.log((self._counts[word] - mine[word] + 0.5) / (total + 1)) for word in set(found)}
+        own = {word: min(_MAX_WORD, max(0.0, logs[word] - math.log(_BY_CHANCE))) for word in logs if word in self._own}
+        base = -sum(own.get(word, 0.0) for word in found)
+        best, best_code = _MIN_WORDS, ""
+        for code, theirs in self._others.items():
+            usual = math.log(_FUNCTION_SHARE / len(theirs))
+            hits = [word for word in found if word in theirs]
+            change = (max(-_MAX_WORD, min(_MAX_WORD, usual - logs[word])) + own.get(word, 0.0) for word in hits)
+            if (score := base + sum(change)) > best:
+                best, best_code = score, code
+        return best / math.sqrt(len(found) + 4), best_code
+
+
+class LetterEvidence:
+    """Compares the share of a text's letter sequences that no real post has with that of a real post."""
+
+    def __init__(self, real: list[str]) -> None:
+        self._posts = Counter(part for text in real for part in _ngrams(text))
+        self._weight = min(1.0, len(real) / _ENOUGH_POSTS)
+        # what a real post shares with no other occurs in one post alone
+        self._usual = sum(count == 1 for count in self._posts.values()) / max(self._posts.total(), 1)
+
+    def __call__(self, text: str, *, counted: bool = False) -> float:
+        """Above 0 for a text with more unknown sequences than real posts. `counted`: it is one of the real posts."""
+        parts = _ngrams(text)
+        unknown = sum(self._posts[part] <= counted for part in parts)
+        return self._weight * (unknown - self._usual * len(parts)) / math.sqrt(len(parts) + _PRIOR)
+
+
+class LanguageFilter:
+    """What counts as the language, learned from its real posts.
+
+    `names` are the identifier's codes for the language itself, `accepted` those and the other languages that many real
+    posts are written in, `shares` the share of real posts in each of these others, `limit` that of the evidence.
+    """
+
+    def __init__(self, language: Language, real: list[str]) -> None:
+        written = Counter(dominant_scripts(real))
+        found = {script for script, count in written.items() if count >= _SCRIPT * len(real)}
+        self.scripts = frozenset(found) | {language.scripts[0]}
+        identified = [identify(text) for text in real]
+        said = Counter(found.code for found in identified if found.certain)
+        self.names, self.accepted = (
+            frozenset(code for code, count in said.items() if count >= least * len(real)) | {language.iso639_1}
+            for least in (_OWN_NAME, _COMMON)
+        )
+        self._words = WordEvidence(language, real, self.scripts, self.accepted)
+        self._all_words = WordEvidence(language, real, self.scripts, frozenset({language.iso639_1}))
+        self._letters = LetterEvidence(real)
+        taken = Counter(self._taken_for(text, found, True) for text, found in zip(real, identified, strict=True))
+        # in a script that it does not know the identifier names languages at random, so words have to know them too
+        confused = {code for code, called in _CONFUSED.items() if called in self.names}
+        counted = (self.accepted | confused) & self._all_words.codes
+        self.shares = {code: taken[code] / len(real) for code in sorted(counted)}
+        sums = [self._evidence(text, found, True)[0] for text, found in zip(real, identified, strict=True)]
+        self.limit = max(_LEAST_LIMIT, float(np.quantile(sums, 1 - _FLAGGED)))
+
+    def foreign(self, text: str, script: str) -> str:
+        """Why a text is not in the language, or "". `script` is its dominant one."""
+        if script not in self.scripts:
+            return f"script {script or 'without letters'}"
+        evidence, other = self._evidence(text, identify(text))
+        return f"language {other or 'unfamiliar'}" if evidence > self.limit else ""
+
+    def surplus(self, texts: list[str]) -> dict[int, str]:
+        """Positions of texts that are more of an accepted or similar language than real posts have, and why.
+
+        The first ones in order pass: as many as the real posts' share makes on average, and one standard error more.
+        """
+        taken = [self._taken_for(text, identify(text)) for text in texts]
+        found: dict[int, str] = {}
+        for code, share in self.shares.items():
+            usual = share * len(texts)
+            places = [place for place, other in enumerate(taken) if other == code]
+            reason = f"language {code}, more of it than the {share:.1%} of real posts"
+            found |= dict.fromkeys(places[int(usual + math.sqrt(usual)) :], reason)
+        return found
+
+    def _taken_for(self, text: str, found: Identification, counted: bool = False) -> str:
+        """The other language that words, or else the identifier, surely take a text for, or ""."""
+        evidence, other = self._all_words(text, counted=counted)
+        if evidence > _WORDS_ALONE:
+            return other
+        return found.code if found.certain and found.code not in self.names else ""
+
+    def _evidence(self, text: str, found: Identification, counted: bool = False) -> tuple[float, str]:
+        """All evidence together, and the code of the language that it speaks for, "" for none in particular."""
+        words, other = self._words(text, counted=counted)
+        own = found.code in self.accepted
+        identifier = -found.probability if own else found.probability
+        if own and _CONFUSED.get(other) == found.code:
+            identifier = 0.0  # it would say the same of that language
+        letters = self._letters(text, counted=counted)
+        return words + _LETTERS_WEIGHT * letters + _IDENTIFIER_WEIGHT * identifier, other if own else found.code
+
+
+def identify(text: str) -> Identification:
+    """What the identifier says of a text."""
+    found = _identifier().FindLanguage(text.replace("\x00", " "))
+    return Identification(found.language.split("-")[0], found.probability, found.is_reliable)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, case folded, with look-alike letters made one."""
+    found: list[str] = _WORD.findall(text.casefold().translate(_SAME_LETTERS))
+    return found
+
+
+@functools.cache
+def function_words() -> dict[str, dict[str, frozenset[str]]]:
+    """Function words by script and ISO 639-1 code."""
+    text = (resources.files("polar_pipeline.curation") / "language_filter.yaml").read_text(encoding="utf-8")
+    read: dict[str, dict[str, str]] = yaml.safe_load(text)
+    return {
+        script: {code: frozenset(split_words(line)) for code, line in all_.items()} for script, all_ in read.items()
+    }
+
+
+@functools.cache
+def _identifier() -> Any:
+    import gcld3
+
+    return gcld3.NNetLanguageIdentifier(min_num_bytes=0, max_num_bytes=1000)
+
+
+def _ngrams(text: str) -> frozenset[str]:
+    """The different letter sequences of a text, case folded, between single spaces."""
+    bare = f" {' '.join(text.casefold().split())} "
+    return frozenset(bare[at : at + _NGRAM] for at in range(len(bare) - _NGRAM + 1))

@@ -1,0 +1,229 @@
+"""What is sent to the endpoint and what comes back: requests, replies, their price, and the posts made from them."""
+
+import json
+from functools import cached_property
+from typing import Any, Literal, TypeGuard
+
+import pandas as pd
+
+from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.storage.record import Record
+from polar_pipeline.task.card import TaskCard
+
+Strategy = Literal["direct", "rewrite", "contrast", "translate", "judge"]
+STRATEGIES: tuple[Strategy, ...] = ("direct", "rewrite", "contrast")  # those that make posts; the others verify them
+COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request", "shown"]
+
+_MESSAGE_OVERHEAD = 16  # tokens of a message's frame (role, separators): a handful in every published chat format
+_MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
+_PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+
+
+class Message(Record):
+    """One chat message."""
+
+    role: Literal["system", "user"]
+    content: str
+
+
+class Request(Record):
+    """One chat completion to ask for. Its fields make its key, so a changed field is a new, paid request.
+
+    `shown` are the ids of the real training posts in its messages; all are of one `fold`, which its posts inherit.
+    `labels` are those of the posts wanted, in their order.
+    """
+
+    language: str
+    strategy: Strategy
+    number: int  # position in the language's plan; two requests that are otherwise equal differ in it
+    fold: int
+    shown: tuple[str, ...]
+    labels: tuple[int, ...]
+    messages: tuple[Message, ...]
+    address: str  # of the endpoint
+    model: str
+    temperature: float | None  # None: the endpoint's default
+    max_tokens: int
+    max_tokens_name: str = "max_tokens"  # the parameter's name at this endpoint
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of all fields: the same plan asks the same requests of the same model at the same address."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+class Reply(Record):
+    """A paid answer: the texts in the order of the request's labels, or none and the reason in `outcome`."""
+
+    key: str
+    texts: tuple[str, ...]
+    outcome: str  # ok, refused, truncated, malformed
+    finish: str  # the endpoint's finish_reason
+    prompt_tokens: int
+    completion_tokens: int
+    dollars: float
+    counted: bool  # tokens as the endpoint counted them; otherwise the worst case
+
+
+def request_body(request: Request) -> dict[str, Any]:
+    """The JSON body of a chat completion."""
+    return {
+        "model": request.model,
+        "messages": [message.model_dump() for message in request.messages],
+        request.max_tokens_name: request.max_tokens,
+        "response_format": response_format(request),
+        **({} if request.temperature is None else {"temperature": request.temperature}),
+    }
+
+
+def response_format(request: Request) -> dict[str, Any]:
+    """The JSON schema of the answer: as many texts as labels."""
+    size = len(request.labels)
+    posts = {"type": "array", "items": {"type": "string"}, "minItems": size, "maxItems": size}
+    schema = {"type": "object", "properties": {"posts": posts}, "required": ["posts"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "posts", "strict": True, "schema": schema}}
+
+
+def worst_tokens(request: Request) -> tuple[int, int]:
+    """Upper bounds of prompt and completion tokens: no tokenizer makes more tokens than bytes.
+
+    The schema counts too, because endpoints put it into the prompt or charge for it as if they did.
+    """
+    prompt = sum(len(message.content.encode("utf-8")) + _MESSAGE_OVERHEAD for message in request.messages)
+    return prompt + len(json.dumps(response_format(request))) + _MESSAGE_OVERHEAD, request.max_tokens
+
+
+def dollars(prompt_tokens: int, completion_tokens: int, settings: SynthesisSettings) -> float:
+    """Price in US dollars, from the profile's prices per million tokens; a batch costs `price_batch` of them."""
+    share = settings.price_batch if settings.batch else 1.0
+    return share * (prompt_tokens * settings.price_prompt + completion_tokens * settings.price_completion) / 1_000_000
+
+
+def worst_dollars(request: Request, settings: SynthesisSettings) -> float:
+    """The most that one call of the request can cost, in US dollars."""
+    return dollars(*worst_tokens(request), settings)
+
+
+def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:
+    """Price of embedding so many tokens, in US dollars."""
+    return tokens * settings.price_embedding / 1_000_000
+
+
+def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Reply:
+    """The reply in a response with status 200. Never raises: what cannot be read is `malformed`."""
+    content, message, finish = _parse_choice(body)
+    prompt, completion, counted = _parse_usage(content, request)
+    texts, outcome = _parse_texts(message, finish, len(request.labels))
+    return Reply(
+        key=request.key,
+        texts=texts,
+        outcome=outcome,
+        finish=finish,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        dollars=dollars(prompt, completion, settings),
+        counted=counted,
+    )
+
+
+def is_token_count(tokens: Any) -> TypeGuard[int]:
+    """Whether a value of `usage` can be a number of tokens."""
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MAX_TOKENS
+
+
+def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: TaskCard) -> pd.DataFrame:
+    """The posts in the replies, one row per text, in the order of the plan. Columns: see `posts_table`.
+
+    `source` is the strategy. `parent_id` is the rewritten post, or for a pair a made-up id that both halves share.
+    """
+    rows: list[dict[str, object]] = [
+        {
+            "id": f"{request.language}_syn_{request.number:05}_{position}",
+            "text": text,
+            "label": label,
+            "split": "train",
+            "fold": request.fold,
+            "source": request.strategy,
+            "parent_id": _parent_id(request, position),
+            "request": reply.key,
+            "shown": ids_json(request.shown),
+        }
+        for request, reply in zip(requests, replies, strict=True)
+        if reply is not None
+        for position, (label, text) in enumerate(zip(request.labels, reply.texts, strict=False))
+    ]
+    return posts_table(rows, card)
+
+
+def posts_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
+    """Rows as a posts table with two more columns; auxiliary labels are missing.
+
+    `request` is the request's key ("" for a perturbed post), `shown` a JSON list of the ids of all real posts that the
+    request showed, in which a leak can be looked for.
+    """
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame = frame.astype({name: str for name in COLUMNS if name not in ("label", "fold")})
+    frame = frame.astype({"label": "Int8", "fold": "Int8"})
+    return frame.assign(**{name: pd.array([pd.NA] * len(frame), dtype="Int8") for name in card.auxiliary.columns})
+
+
+def ids_json(shown: tuple[str, ...]) -> str:
+    """Ids as one cell of the column `shown`."""
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def _parent_id(request: Request, position: int) -> str:
+    if request.strategy == "rewrite":
+        return request.shown[position]
+    return f"{request.language}_pair_{request.number:05}_{position // 2}" if request.strategy == "contrast" else ""
+
+
+def _parse_choice(body: str) -> tuple[Any, Any, str]:
+    """The whole answer, its first message and its finish_reason. Without a message there may still be the usage."""
+    try:
+        content = json.loads(body)
+    except _PARSE_ERRORS:
+        return {}, {}, "unreadable"
+    try:
+        choice = content["choices"][0]
+        finish = choice.get("finish_reason")
+        return content, choice["message"], finish if isinstance(finish, str) and _is_utf8(finish) else "none"
+    except _PARSE_ERRORS:
+        return content, {}, "unreadable"
+
+
+def _parse_texts(message: Any, finish: str, wanted: int) -> tuple[tuple[str, ...], str]:
+    if not isinstance(message, dict):
+        return (), "malformed"
+    if message.get("refusal") or finish == "content_filter":
+        return (), "refused"
+    if finish == "length":
+        return (), "truncated"
+    try:
+        posts = json.loads(message["content"])["posts"]
+    except _PARSE_ERRORS:
+        return (), "malformed"
+    valid = isinstance(posts, list) and len(posts) == wanted
+    if not valid or not all(isinstance(post, str) and _is_utf8(post) for post in posts):
+        return (), "malformed"
+    return tuple(posts), "ok"
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON may escape half a character (a lone surrogate), which no file can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_usage(content: Any, request: Request) -> tuple[int, int, bool]:
+    """Tokens as the endpoint counted them; where it did not, the upper bounds."""
+    usage = content.get("usage") if isinstance(content, dict) else None
+    if isinstance(usage, dict):
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if is_token_count(prompt) and is_token_count(completion):
+            return prompt, completion, True
+    return *worst_tokens(request), False

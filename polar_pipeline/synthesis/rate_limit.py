@@ -1,0 +1,171 @@
+"""How many requests may be in flight, when the next one may be sent, and whether a failed one is retried."""
+
+import asyncio
+import email.utils
+import math
+import random
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from polar_pipeline.settings.synthesis import SynthesisSettings
+
+if TYPE_CHECKING:
+    from polar_pipeline.synthesis.exceptions import CallResult
+
+_MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TOLERATED = 0.1  # refusals per answer that do not lower the concurrency
+_FIRST_BACKOFF, _MAX_BACKOFF = 0.5, 60.0  # seconds
+_MAX_SILENCE = 10  # time-outs without any answer, after which refusals that name a wait are no longer waited for
+_RANDOM = random.Random()  # jitter, which has to differ between processes
+
+
+class PauseStore(Protocol):
+    """A moment, in seconds since the epoch, before which no process of a home sends anything. The ledger is one."""
+
+    def paused_until(self) -> float:
+        """The moment; 0 when nobody asked for a pause."""
+
+    def pause_until(self, moment: float) -> None:
+        """Set it, unless it is later already."""
+
+
+class RateLimiter:
+    """Limits the requests in flight of one process, and pauses all processes when the endpoint says so.
+
+    Use `async with limiter` around each request, and report how it ended. The limit follows additive increase and
+    multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
+    many answers as the limit, never more than `x-ratelimit-remaining-requests`. Occasional refusals, which busy
+    endpoints give at any load, change nothing.
+    """
+
+    def __init__(self, concurrency: int, store: PauseStore) -> None:
+        self._concurrency, self._store = concurrency, store
+        self._limit, self._remaining = float(concurrency), math.inf
+        self._in_flight, self._lowered = 0, 0.0
+        self._credit = _TOLERATED * concurrency  # refusals that the answers so far make up for
+        self._room = asyncio.Condition()
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now; at least one, or nobody would notice that there is room again."""
+        return max(int(min(self._limit, self._remaining)), 1)
+
+    async def __aenter__(self) -> None:
+        """Wait for room, then for the end of a pause."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._in_flight < self.limit)
+            self._in_flight += 1
+        try:
+            while (pause := self.pause()) > 0:
+                await asyncio.sleep(pause + 0.1 * _RANDOM.random())
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Make room."""
+        async with self._room:
+            self._in_flight -= 1
+            self._room.notify(max(self.limit - self._in_flight, 0))
+
+    def pause(self) -> float:
+        """Seconds until the next request may be sent, at most ten minutes even if the clock was set back."""
+        return min(max(self._store.paused_until() - time.time(), 0.0), _MAX_WAIT)
+
+    def refused(self, sent: float) -> None:
+        """Report a 429 to a request sent at `sent` (monotonic). Requests sent together lower the limit once."""
+        self._credit -= 1
+        if self._credit < 0 and sent > self._lowered:
+            self._limit, self._lowered = max(self._limit / 2, 1.0), time.monotonic()
+
+    def answered(self) -> None:
+        """Report an answer."""
+        self._limit = min(self._limit + 1 / self._limit, float(self._concurrency))
+        self._credit = min(max(self._credit, 0.0) + _TOLERATED, _TOLERATED * self._limit)
+
+    def update(self, headers: Mapping[str, str], refused: bool) -> float:
+        """Read a response's headers; `refused` is whether its status was an error.
+
+        Returns the seconds that the endpoint asks to wait, at most ten minutes, 0 when it does not say.
+        """
+        remaining = headers.get("x-ratelimit-remaining-requests", "").strip()
+        if remaining.isascii() and remaining.isdigit():  # otherwise what it said before still holds
+            self._remaining = float(remaining)
+        wait = _retry_after(headers) if refused else _window_reset(headers)
+        wait = min(wait, _MAX_WAIT) if math.isfinite(wait) else 0.0
+        if wait > 0:
+            self._store.pause_until(time.time() + wait)
+        return wait
+
+
+class RetryPolicy:
+    """Decides whether a failed call is repeated, and waits before it.
+
+    A refusal that names a wait does not count as an attempt: that is how a slow endpoint says that it works. Other
+    waits double, with jitter, so that requests which were refused together do not come back together (Brooker 2015).
+    """
+
+    def __init__(self, settings: SynthesisSettings) -> None:
+        self._settings = settings
+        self._started, self._failures, self._backoff = time.monotonic(), 0, _FIRST_BACKOFF
+
+    async def wait_to_retry(self, result: "CallResult", last_answer: float = 0.0) -> bool:
+        """Wait and return True if the call is worth another attempt, else return False at once.
+
+        `last_answer` is when any request was last answered (monotonic seconds).
+        """
+        self._failures += not result.wait
+        if not result.retryable or self._failures >= self._settings.attempts:
+            return False
+        silence = time.monotonic() + result.wait - max(self._started, last_answer)
+        if result.wait > 0 and silence > _MAX_SILENCE * self._settings.timeout:
+            return False
+        if result.wait:
+            await asyncio.sleep(result.wait)
+        elif not result.reply:  # an unreadable answer is asked for again at once
+            await asyncio.sleep(self._backoff * (0.5 + _RANDOM.random() / 2))
+            self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
+        return True
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Retry-After in seconds or as a date (RFC 9110, section 10.2.3); OpenAI's `retry-after-ms` is finer."""
+    if "retry-after-ms" in headers:
+        return _number(headers["retry-after-ms"]) / 1000
+    value = headers.get("retry-after", "")
+    if not value:
+        return _window_reset(headers)
+    if _number(value):
+        return _number(value)
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _window_reset(headers: Mapping[str, str]) -> float:
+    """Seconds until a spent window of `x-ratelimit-*` begins anew; 0 when none is spent."""
+    waits = [
+        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+    ]
+    return max(waits, default=0.0)
+
+
+def _duration(text: str) -> float:
+    """`1s`, `6m0s`, `20ms` or plain seconds."""
+    parts = _DURATION.findall(text)
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else _number(text)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return 0.0
+    return max(number, 0.0) if math.isfinite(number) else 0.0
