@@ -90,9 +90,9 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
         else:
             found = list(dict.fromkeys(reason for name in assets for reason in lineage.root_reasons(name, code)))
         reasons.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in found), []).append(code)
-    for found, languages in reasons.items():
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        click.echo(f"  {', '.join(languages)}: {'; '.join(found[:3])}{more}")
+    for told, languages in reasons.items():
+        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+        click.echo(f"  {', '.join(languages)}: {'; '.join(told[:3])}{more}")
 
 
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
@@ -105,12 +105,11 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
     with RunWatch(rows, jobs) as watch:
         try:
             for event in run_languages(project, stale, processes, force):
-                if not isinstance(event, tuple):
+                if not isinstance(event, Outcome):
                     watch.progress(event)
                     continue
-                outcome, seconds = event
-                failed += [outcome] if outcome.error else []
-                watch.finished(outcome, seconds, None if outcome.error else _decision(project, outcome.language))
+                failed += [event] if event.error else []
+                watch.finished(event, None if event.error else _decision(project, event.language))
         except KeyboardInterrupt:
             click.echo(
                 f"{watch.done} of {len(stale)} languages are done; the same command goes on with the rest.", err=True

@@ -58,13 +58,13 @@ class RunWatch:
             self._spoken[key] = event.seconds
             click.echo(f"  {event.line}")
 
-    def finished(self, outcome: Outcome, seconds: float, decision: Decision | None) -> None:
+    def finished(self, outcome: Outcome, decision: Decision | None) -> None:
         """A line for a language that ended."""
         self.done += 1
         code = outcome.language or outcome.job
         self._running.pop(code, None)
         if not outcome.error:
-            self._measured.append((self._rows.get(code, 0), seconds))
+            self._measured.append((self._rows.get(code, 0), outcome.seconds))
         for key in [key for key in self._tasks if key[1] == outcome.language]:
             self._bars.remove_task(self._tasks.pop(key))
         result = f"FAILED: {outcome.error}"

@@ -236,12 +236,12 @@ def _nodes(project: Project) -> Iterator[Node]:
         settings = fixed("backbones", **own)
         pooled = isinstance(entry, LoraSettings) and entry.scope == "pooled"
         sources = _backbone_sources(entry)
-        adapter, made = f"{entry.name}_adapter", ("deduped_posts",)
+        adapter, made = f"{entry.name}_adapter", ["deduped_posts"]
         if pooled:
             across = f"{entry.name}_pooled_adapter"
-            yield Node(across, AdapterRef, made, settings, sources, partitioned=False)
-            made = (*made, across)
-        yield Node(adapter, AdapterRef, made, settings, sources)
+            yield Node(across, AdapterRef, tuple(made), settings, sources, partitioned=False)
+            made.append(across)
+        yield Node(adapter, AdapterRef, tuple(made), settings, sources)
         scored = fixed("backbones", **own, transductive=profile.decision.transductive)  # which its checks look at
         yield Node(f"{entry.name}_dev_probabilities", pd.DataFrame, ("deduped_posts", adapter), scored)
         scores.append(f"{entry.name}_dev_probabilities")

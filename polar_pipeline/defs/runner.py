@@ -6,7 +6,7 @@ shows like any other. What does not belong here: printing, and anything that com
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ class Outcome:
     run_id: str = ""
     error: str = ""
     bad_input: bool = False
+    seconds: float = 0.0
 
 
 def run_languages(
     project: Project, stale: dict[str, list[str]], processes: int, force: bool = False
-) -> Iterator[StepProgress | Started | tuple[Outcome, float]]:
+) -> Iterator[StepProgress | Started | Outcome]:
     """Make the `stale` assets of each language, `processes` languages at a time; yields progress, and outcomes with their seconds.
 
     With `force`, everything of these languages is computed again. Results do not depend on `processes` or on the order of
@@ -103,7 +104,7 @@ def observe_release(project: Project, codes: list[str]) -> None:
             outputs.observe(instance, code, project.release_sha256(code))
 
 
-def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | tuple[Outcome, float]]:
+def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
     """What the caller hears of an event; a run that lost its process is closed first."""
     if isinstance(event, Sent):
         yield event.message
@@ -111,12 +112,12 @@ def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Starte
         yield event
     elif isinstance(event, Killed):
         _close_orphans(project)
-        yield Outcome(event.task.job, event.task.language, error=event.reason), 0.0
+        yield Outcome(event.task.job, event.task.language, error=event.reason)
     elif event.task.job in (
         LANGUAGE_JOB,
         POOLED_JOB,
     ):  # what the others fail at fails again, and is told, with its language
-        yield event.result, event.seconds
+        yield replace(event.result, seconds=event.seconds)
 
 
 def _before_languages(project: Project, stale: dict[str, list[str]], workers: Workers, force: bool) -> Iterator[Event]:
@@ -177,11 +178,11 @@ class TaskRunner:
 
 def _forced(job: dg.JobDefinition) -> dict[str, Any]:
     """Run config that has every step train again that could find something finished."""
-    ops = {node.name: node for node in job.graph.node_dict.values()}
+    schemas = {name: node.definition.config_schema for name, node in job.graph.node_dict.items()}
     return {
         name: {"config": {"force": True}}
-        for name, node in ops.items()
-        if "force" in getattr(node.definition.config_schema.config_type, "fields", {})
+        for name, schema in schemas.items()
+        if schema is not None and "force" in getattr(schema.config_type, "fields", {})
     }
 
 

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from polar_pipeline.report.plots import decision_png, overview_plot, reliability_plot, threshold_plot
+from polar_pipeline.report.plots import confusion_png, curve_svg, decision_png, overview_svg, reliability_svg
 from polar_pipeline.report.reference import load_reference
 from polar_pipeline_tests.report.made import evidence, tables
 
@@ -47,3 +48,12 @@ def test_the_picture_for_dagster_is_a_png_even_of_constant_scores() -> None:
     for probabilities in (np.full(10, 0.4), np.linspace(0, 1, 10)):
         image = base64.b64decode(decision_png(decision, np.array([0, 1] * 5), probabilities))
         assert image.startswith(b"\x89PNG")
+
+
+def test_the_confusion_matrix_is_a_png_even_without_any_post_and_with_odd_names() -> None:
+    decision = tables("deu")[2]
+    pictures = [
+        confusion_png(decision.model_copy(update={"confusion": counts}), "no $x", "yes $y")
+        for counts in ((0, 0, 0, 0), (5, 1, 2, 1234), (5, 2, 1, 1234))
+    ]
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures) and len(set(pictures)) == 3

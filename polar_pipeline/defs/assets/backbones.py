@@ -138,7 +138,7 @@ def _pooled_asset(
         posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
         started, progress = time.perf_counter(), reporting(context, backbone.name, run)
         try:
-            ref = backbone.train_all(posts, project.card, root, progress)
+            ref = backbone.train_all(posts, project.card, root, progress, bool(context.options.get("force")))
         finally:
             if not keep:
                 backbone.release()
