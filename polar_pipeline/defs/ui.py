@@ -1,6 +1,7 @@
 """`polar ui`: Dagster's code server, daemon and web server, and the MLflow server, kept running over one home.
 
-A server that dies is started again. What the servers print goes to files in the home, and to the terminal what a person should know.
+A server that dies is started again. What the servers print goes to files in the home; the terminal shows the addresses
+and what failed.
 """
 
 import logging
@@ -85,7 +86,8 @@ class Server:
         delay = min(2.0 ** (self.quick_deaths - 1), _LONGEST_DELAY)
         self.next_start = time.monotonic() + delay
         if self.quick_deaths >= _MOST_QUICK:
-            return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {self.last_line or 'none'}"
+            last = self.last_line or "none"
+            return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {last}"
         return f"the {self.title} {how}; it is started again. Its log: {self.log}"
 
     def _keep_log(self, process: "subprocess.Popen[bytes]") -> None:
@@ -99,7 +101,10 @@ class Server:
 
 
 def serve(project: Project, profile: str, ports: Ports) -> int:
-    """Run the servers until a signal ends them; returns the exit code. Raises InputError for ports and homes that are in use."""
+    """Run the servers until a signal ends them; returns the exit code.
+
+    Raises InputError for a port or a home that is in use.
+    """
     home, asked = project.home, threading.Event()
     for name, port in (("--dagster-port", ports.dagster), ("--mlflow-port", ports.mlflow)):
         if not _free(port):

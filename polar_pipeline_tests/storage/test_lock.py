@@ -48,9 +48,12 @@ def test_a_second_writer_of_a_profile_is_refused_and_told_who_the_first_is(home:
     with holder("writing", home, "cpu") as other:
         (worker,) = who_works(home)
         assert (worker.command, worker.profile, worker.pid) == ("polar run", "cpu", other.pid)
-        with pytest.raises(
-            InputError, match=rf"in use by polar run with profile cpu, process {other.pid} on .*, since \d{{4}}"
-        ), writing(home, "cpu"):
+        with (
+            pytest.raises(
+                InputError, match=rf"in use by polar run with profile cpu, process {other.pid} on .*, since \d{{4}}"
+            ),
+            writing(home, "cpu"),
+        ):
             pass
         with writing(home, "laptop"), serving(home, "cpu"):
             assert {entry.profile for entry in who_works(home)} == {"cpu", "laptop"} and len(who_works(home)) == 3
