@@ -1,6 +1,6 @@
 """The Dagster instance of a home: its settings in `dagster/dagster.yaml`, and its databases.
 
-The databases are made, checked and migrated here. Where the settings name a storage of their own, such as Postgres, nothing here replaces it.
+The databases are made, checked and migrated here. A storage that the settings name, such as Postgres, is never replaced.
 """
 
 import functools
@@ -42,10 +42,10 @@ _SPECIAL = re.compile(r"[%?*\[\]]")  # Dagster puts paths into database addresse
 def prepare_home(home: Home) -> dict[str, str]:
     """Make or check the instance of a home; returns the environment that processes working in this home need.
 
-    Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there is
-    kept, so that a home can have settings of its own. Databases of an older Dagster are backed up and migrated.
+    Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there
+    is kept, so that a home can have settings of its own. Databases of an older Dagster are backed up and migrated.
 
-    Raises InputError if the home cannot be written, if a database is damaged or was written by a newer Dagster, or if the
+    Raises InputError if the home cannot be written, a database is damaged or was written by a newer Dagster, or the
     storage that the settings name cannot be reached.
     """
     with creating(home):
@@ -135,8 +135,8 @@ def _explained(folder: Path, own: dict[str, Any]) -> Iterator[None]:
         reason = " ".join(str(driver or error).split())
         if own:
             raise InputError(
-                f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct the "
-                f"settings, or start the database."
+                f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct "
+                f"the settings, or start the database."
             ) from error
         if isinstance(driver, sqlite3.Error):
             raise InputError(
@@ -193,8 +193,8 @@ def _is_outdated(path: Path) -> bool:
         raise InputError(f"{path} cannot be opened ({error}): allow reading and writing it.") from error
     except sqlite3.DatabaseError as error:
         raise InputError(
-            f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together with "
-            f"its -wal and -shm files; Dagster's history is then lost, what was computed stays."
+            f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together "
+            f"with its -wal and -shm files; Dagster's history is then lost, what was computed stays."
         ) from error
     revision = rows[0][0] if rows else None
     script = _revisions()

@@ -1,7 +1,7 @@
 """Runs whose process is gone: who executes a run, and failing the runs that nobody executes any more.
 
-A run knows its process by tags: `polar run` sets them when it creates a run, and `owned_executor` when a process that the
-daemon launched starts with its steps.
+A run knows its process by tags: `polar run` sets them when it creates a run, and `owned_executor` when a process that
+the daemon launched starts with its steps.
 
 | state of the run | it is an orphan when |
 |---|---|
@@ -98,7 +98,7 @@ def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] |
 
 
 def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -> bool:
-    """Whether the process that owns a run exists. For one on another machine: whether somebody there works in this home."""
+    """Whether the process that owns a run exists. On another machine: whether somebody there works in this home."""
     host, pid = owner[OWNER_HOST], int(owner[OWNER_PID])
     if (
         OWNER_PROCESS not in owner

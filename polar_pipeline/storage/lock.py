@@ -1,7 +1,7 @@
 """Who works in a home: one writer for each profile, and one user interface.
 
-Each holds a file lock, which the kernel releases when the process ends, however it ends. A small JSON beside the lock says
-whose it is. Only the lock counts: a JSON that a killed process left behind blocks nobody, also on a disk that hosts share.
+Each holds a file lock, which the kernel releases when the process ends, however it ends. A small JSON beside the lock
+says whose it is. Only the lock counts: a JSON that a killed process left blocks nobody, also on a disk that hosts share.
 """
 
 import functools
@@ -89,7 +89,7 @@ def ui_was_killed(home: Home) -> bool:
 
 @functools.cache
 def machine() -> str:
-    """Within what a pid is unique: this machine's boot, and the namespace of pids, of which each container has its own."""
+    """Within what a pid is unique: this machine's boot, and the namespace of pids, as containers have their own."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
