@@ -1,7 +1,7 @@
 """Dagster's sqlite event log, with one connection for each database instead of an engine for each statement.
 
 A language's run stores 350 times: a new engine compiles every statement anew, and each commit and each closing of a
-last connection waits for the disk. The files are the same as those of the class below this one: either reads the other's.
+last connection waits for the disk. The files are the same as those of the class below this one.
 """
 
 import os

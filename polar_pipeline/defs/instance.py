@@ -1,6 +1,6 @@
 """The Dagster instance of a home: its settings in `dagster/dagster.yaml`, and its databases.
 
-The databases are made, checked and migrated here. A storage that the settings name, such as Postgres, is never replaced.
+The databases are made, checked and migrated here. A storage that the settings name, as Postgres, is never replaced.
 """
 
 import functools

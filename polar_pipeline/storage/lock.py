@@ -1,7 +1,7 @@
 """Who works in a home: one writer for each profile, and one user interface.
 
 Each holds a file lock, which the kernel releases when the process ends, however it ends. A small JSON beside the lock
-says whose it is. Only the lock counts: a JSON that a killed process left blocks nobody, also on a disk that hosts share.
+says whose it is. Only the lock counts: what a killed process left blocks nobody, also on a disk of several hosts.
 """
 
 import functools
