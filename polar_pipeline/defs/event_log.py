@@ -1,7 +1,7 @@
-"""Dagster's sqlite event log, with a connection that is kept per database instead of an engine and a connection per statement.
+"""Dagster's sqlite event log, with one connection for each database instead of an engine for each statement.
 
-A language's run stores 350 times: a new engine compiles every statement anew, and each closing of a last connection and each commit wait for
-the disk. The files are the same as those of the class below this one, so either can read what the other wrote.
+A language's run stores 350 times: a new engine compiles every statement anew, and each commit and each closing of a
+last connection waits for the disk. The files are the same as those of the class below this one.
 """
 
 import os

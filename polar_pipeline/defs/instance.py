@@ -1,6 +1,6 @@
-"""The Dagster instance of a home: its settings in `dagster/dagster.yaml`, its databases, and how they are made, checked and migrated.
+"""The Dagster instance of a home: its settings in `dagster/dagster.yaml`, and its databases.
 
-Where the settings name a storage of their own, such as Postgres, nothing here replaces it.
+The databases are made, checked and migrated here. A storage that the settings name, as Postgres, is never replaced.
 """
 
 import functools
@@ -42,9 +42,11 @@ _SPECIAL = re.compile(r"[%?*\[\]]")  # Dagster puts paths into database addresse
 def prepare_home(home: Home) -> dict[str, str]:
     """Make or check the instance of a home; returns the environment that processes working in this home need.
 
-    Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there is kept, so that
-    a home can have settings of its own. Databases of an older Dagster are backed up and migrated. Raises InputError if the home cannot
-    be written, a database is damaged or was written by a newer Dagster, or the settings' own storage cannot be reached.
+    Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there
+    is kept, so that a home can have settings of its own. Databases of an older Dagster are backed up and migrated.
+
+    Raises InputError if the home cannot be written, a database is damaged or was written by a newer Dagster, or the
+    storage that the settings name cannot be reached.
     """
     with creating(home):
         settings = home.dagster / "dagster.yaml"
@@ -62,7 +64,7 @@ def prepare_home(home: Home) -> dict[str, str]:
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
-    """The instance in `folder`, which is a home's `dagster`. Raises InputError if its settings or its storage do not work."""
+    """The instance in `folder`, which is a home's `dagster`. Raises InputError if it does not open."""
     own = _storage_settings(folder)
     folder = plain_path(folder)
     with _explained(folder, own):
@@ -76,7 +78,7 @@ def settings_file() -> Path:
 
 
 def runtime_folder(folder: Path) -> Path:
-    """A private folder of this user, outside of `folder`, for what must have a short and plain path: sockets and links."""
+    """A private folder of this user, outside of `folder`, for what needs a short and plain path."""
     base = Path(tempfile.gettempdir()) / f"polar-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
@@ -107,7 +109,8 @@ def _storage_settings(folder: Path) -> dict[str, Any]:
         problems = error.errors if isinstance(error, DagsterInvalidConfigError) else []
         reason = "; ".join(problem.message for problem in problems) or str(error)
         raise InputError(
-            f"{folder / 'dagster.yaml'} is not valid: {' '.join(reason.split())}; correct it, or delete it to get the default one."
+            f"{folder / 'dagster.yaml'} is not valid: {' '.join(reason.split())}; correct it, or delete it to get the "
+            f"default one."
         ) from error
     return {name: value for name, value in settings.items() if name in _STORAGE_SETTINGS and value}
 
@@ -128,21 +131,31 @@ def _explained(folder: Path, own: dict[str, Any]) -> Iterator[None]:
     except Exception as error:
         if is_full(error, folder):
             raise
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        driver = _driver_error(error)
+        reason = " ".join(str(driver or error).split())
         if own:
             raise InputError(
-                f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct the settings, or start "
-                f"the database."
+                f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct "
+                f"the settings, or start the database."
             ) from error
-        if isinstance(getattr(error, "orig", None), sqlite3.Error):
+        if isinstance(driver, sqlite3.Error):
             raise InputError(
                 f"Dagster's databases in {folder} do not open: {reason}; allow reading and writing them."
             ) from error
         raise
 
 
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    """What the database's driver said, behind the errors of those that called it."""
+    while error is not None:
+        if found := getattr(error, "orig", None):
+            return found if isinstance(found, BaseException) else None
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _make_missing(folder: Path) -> None:
-    """Make the databases that are not there beside `folder`, and rename them into place: a kill leaves none half made."""
+    """Make missing databases in a temporary folder and rename them into place: a kill leaves none half made."""
     for left in folder.glob(".new-*"):  # of a killed process: nobody else is here
         shutil.rmtree(left)
     missing = [name for name in DATABASES if not (folder / name).exists()]
@@ -180,8 +193,8 @@ def _is_outdated(path: Path) -> bool:
         raise InputError(f"{path} cannot be opened ({error}): allow reading and writing it.") from error
     except sqlite3.DatabaseError as error:
         raise InputError(
-            f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together with its -wal and -shm files; "
-            f"Dagster's history is then lost, what was computed stays."
+            f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together "
+            f"with its -wal and -shm files; Dagster's history is then lost, what was computed stays."
         ) from error
     revision = rows[0][0] if rows else None
     script = _revisions()
@@ -189,7 +202,8 @@ def _is_outdated(path: Path) -> bool:
         return False
     if revision is not None and revision not in {entry.revision for entry in script.walk_revisions()}:
         raise InputError(
-            f"{path} was written by a newer version of Dagster than {dg.__version__}: update this installation, or use another home."
+            f"{path} was written by a newer version of Dagster than {dg.__version__}: update this installation, or use "
+            f"another home."
         )
     return bool(tables)
 

@@ -1,11 +1,11 @@
 """Runs whose process is gone: who executes a run, and failing the runs that nobody executes any more.
 
-A run knows its process by tags: `polar run` sets them when it creates a run, and `owned_executor` when the daemon's run process starts
-with its steps. Nothing that is unfinished and dead blocks what comes after it.
+A run knows its process by tags: `polar run` sets them when it creates a run, and `owned_executor` when a process that
+the daemon launched starts with its steps.
 
 | state of the run | it is an orphan when |
 |---|---|
-| has tags of its own process | that process has ended; if it ran on another machine, nobody from there works in this home |
+| has tags of its own process | that process has ended; on another machine: nobody from there works in this home |
 | has none yet: queued, or just launched | no daemon serves this home |
 """
 
@@ -60,9 +60,9 @@ owned_executor = dg.executor(name="in_process", config_schema=_PLAIN.config_sche
 def close_orphans(
     instance: dg.DagsterInstance, home: Home, tracker: Tracker, served: bool = False, launching: bool = False
 ) -> list[str]:
-    """Fail orphaned runs, free the slots in pools that they held, and close what they left open in MLflow. Returns their ids.
+    """Fail orphaned runs, free their slots in pools, and close what they left open in MLflow. Returns their ids.
 
-    `served`: the caller knows that a daemon lives. `launching`: the caller starts one, which will launch what is queued.
+    `served`: the caller knows that a daemon lives. `launching`: the caller starts one, which launches what is queued.
     """
     served = served or _is_served(instance, home)
     workers = who_works(home)
@@ -98,7 +98,7 @@ def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] |
 
 
 def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -> bool:
-    """Whether the process that owns a run still exists. On another machine, whether anybody from there works in this home."""
+    """Whether the process that owns a run exists. On another machine: whether somebody there works in this home."""
     host, pid = owner[OWNER_HOST], int(owner[OWNER_PID])
     if (
         OWNER_PROCESS not in owner
@@ -123,7 +123,7 @@ def _is_older(pid: int, record: dg.RunRecord) -> bool:
 
 
 def _is_served(instance: dg.DagsterInstance, home: Home) -> bool:
-    """Whether a daemon launches runs in this home: that of `polar ui`, or one that was started without it, as by `dg dev`."""
+    """Whether a daemon launches runs in this home: that of `polar ui`, or one that was started by `dg dev`, say."""
     if any(worker.command == "polar ui" for worker in who_works(home)):
         return True
     if ui_was_killed(home):

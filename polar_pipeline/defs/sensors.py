@@ -26,7 +26,7 @@ def close_orphaned_runs(home: Home) -> dg.SensorDefinition:
         name="close_orphaned_runs",
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
-        description="A run whose process was killed, with the server that started it, stays unfinished; this marks it as failed.",
+        description="A run whose process and code server were killed stays unfinished; this marks it as failed.",
     )
     def sensor(context: dg.SensorEvaluationContext, tracker: dg.ResourceParam[Tracker]) -> dg.SkipReason:
         closed = close_orphans(context.instance, home, tracker, served=True)  # a daemon asks, so one is there
@@ -36,7 +36,7 @@ def close_orphaned_runs(home: Home) -> dg.SensorDefinition:
 
 
 def automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """Evaluates the conditions of the report and the submission; on from the start, so that they follow the languages."""
+    """Evaluates the conditions of the report and the submission; on from the start."""
     return dg.AutomationConditionSensorDefinition(
         "follow_languages",
         target=dg.AssetSelection.groups("evidence"),

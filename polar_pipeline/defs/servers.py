@@ -1,7 +1,7 @@
 """The servers of `polar ui`, each started as `python -m polar_pipeline.defs.servers NAME ...` in a process of its own.
 
-They listen on this machine only. Beside what Dagster and MLflow serve, there are routes between the two that hold whatever the ports
-are, and the reports. Each server ends with the process that started it, even if that one is killed.
+They listen on this machine only. Beside what Dagster and MLflow serve, there are the reports, and links between the two
+that hold whatever the ports are. Each server ends with the process that started it, even if that one is killed.
 """
 
 import os

@@ -1,6 +1,7 @@
 """`polar ui`: Dagster's code server, daemon and web server, and the MLflow server, kept running over one home.
 
-A server that dies is started again. What the servers print goes to files in the home, and to the terminal what a person should know.
+A server that dies is started again. What the servers print goes to files in the home; the terminal shows the addresses
+and what failed.
 """
 
 import logging
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -60,6 +61,13 @@ class Server:
     last_line: str = ""
     left: list[psutil.Process] = field(default_factory=list)  # what servers that died left running
 
+    def __post_init__(self) -> None:
+        """Prepare the log, for all processes that this server has one after the other."""
+        # opened with the first line, so that a disk that is full is no reason to leave what a server prints unread
+        self._handler = RotatingFileHandler(
+            self.log, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8", delay=True
+        )
+
     def start(self, environment: dict[str, str], pipe: int) -> None:
         """Start the process as the leader of a group of its own."""
         command = [sys.executable, "-m", "polar_pipeline.defs.servers", *self.command]
@@ -86,21 +94,24 @@ class Server:
         delay = min(2.0 ** (self.quick_deaths - 1), _LONGEST_DELAY)
         self.next_start = time.monotonic() + delay
         if self.quick_deaths >= _MOST_QUICK:
-            return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {self.last_line or 'none'}"
+            last = self.last_line or "none"
+            return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {last}"
         return f"the {self.title} {how}; it is started again. Its log: {self.log}"
 
     def _keep_log(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
-        handler = RotatingFileHandler(self.log, maxBytes=_LOG_BYTES, backupCount=_OLD_LOGS, encoding="utf-8")
-        with process.stdout, closing(handler):
-            for line in iter(lambda: process.stdout.readline(1 << 16), b""):  # type: ignore[union-attr]
+        with process.stdout as pipe:
+            for line in iter(lambda: pipe.readline(1 << 16), b""):
                 text = line.decode(errors="replace").rstrip()
                 self.last_line = text.strip() or self.last_line
-                handler.handle(logging.makeLogRecord({"msg": text}))
+                self._handler.handle(logging.makeLogRecord({"msg": text}))
 
 
 def serve(project: Project, profile: str, ports: Ports) -> int:
-    """Run the servers until a signal ends them; returns the exit code. Raises InputError for ports and homes that are in use."""
+    """Run the servers until a signal ends them; returns the exit code.
+
+    Raises InputError for a port or a home that is in use.
+    """
     home, asked = project.home, threading.Event()
     for name, port in (("--dagster-port", ports.dagster), ("--mlflow-port", ports.mlflow)):
         if not _free(port):
@@ -162,6 +173,7 @@ def _servers(project: Project, ports: Ports) -> list[Server]:
     home = project.home
     logs = home.root / "logs"
     logs.mkdir(exist_ok=True)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
     folder = runtime_folder(home.dagster)
     listens = folder / "code.sock"
     listens.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Who works in a home: one writer for each profile, and one user interface.
 
-Each holds a file lock, which the kernel releases when the process ends, however it ends. A small JSON beside the lock says whose it
-is. Only the lock counts: a JSON that a killed process left behind blocks nobody, also not on a disk that several hosts share.
+Each holds a file lock, which the kernel releases when the process ends, however it ends. A small JSON beside the lock
+says whose it is. Only the lock counts: what a killed process left blocks nobody, also on a disk of several hosts.
 """
 
 import functools
@@ -28,7 +28,7 @@ _WAIT = 1.0  # seconds; `who_works` holds a lock for an instant to see whether i
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that works in a home. `command` is what it runs; `process` tells it from a later one with the same pid."""
+    """A process that works in a home. `process`, its start, tells it from a later one with the same pid."""
 
     command: str
     profile: str
@@ -52,14 +52,14 @@ class Worker:
 
 @contextmanager
 def writing(home: Home, profile: str) -> Iterator[None]:
-    """Be the one writer of a profile in this home. Raises InputError, which names the other one, while there is another."""
+    """Be the one writer of a profile in this home. Raises InputError, naming the other one, while there is another."""
     with _held(home, f"run-{quote(profile, safe='')}", Worker.here("polar run", profile)):
         yield
 
 
 @contextmanager
 def serving(home: Home, profile: str) -> Iterator[None]:
-    """Be the one user interface over this home. Raises InputError, which names the other one, while there is another."""
+    """Be the one user interface over this home. Raises InputError, naming the other one, while there is another."""
     with _held(home, _UI, Worker.here("polar ui", profile)):
         yield
 
@@ -73,7 +73,7 @@ def creating(home: Home) -> Iterator[None]:
 
 
 def who_works(home: Home) -> list[Worker]:
-    """The processes that work in a home now, on this host and, where the disk shares locks, on others. Writes nothing."""
+    """The processes that work in a home now, on other hosts too if the disk shares locks. Writes nothing."""
     folder = _folder(home)
     names = sorted(file.stem for file in folder.glob("*.json")) if folder.is_dir() else []
     return [
@@ -89,7 +89,7 @@ def ui_was_killed(home: Home) -> bool:
 
 @functools.cache
 def machine() -> str:
-    """What pids on this machine are unique in: its boot and the namespace of pids, since containers have namespaces of their own."""
+    """Within what a pid is unique: this machine's boot, and the namespace of pids, as containers have their own."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -124,7 +124,7 @@ def _lock(home: Home, name: str) -> FileLock:
         path.touch()
     except OSError as error:
         raise InputError(
-            f"the home {home.root} cannot be written ({error.strerror}): allow it, or choose another folder with POLAR_HOME."
+            f"the home {home.root} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
         ) from error
     return FileLock(path)
 

@@ -1,4 +1,4 @@
-"""Homes are made by many processes at once, killed ones among them; odd paths, and databases that are damaged, newer or older."""
+"""Homes that many processes make at once; odd paths; databases that are damaged, newer or older."""
 
 import os
 import random

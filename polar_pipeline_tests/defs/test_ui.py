@@ -1,4 +1,4 @@
-"""`polar ui` as it is used: servers that are killed come back, queued runs wait for them, and everything ends with it."""
+"""`polar ui`: servers that are killed come back, queued runs wait for them, and everything ends with it."""
 
 import json
 import os

@@ -62,9 +62,9 @@ def test_a_second_writer_of_a_profile_is_refused_and_told_who_the_first_is(home:
 
 def test_a_second_user_interface_is_refused(home: Home) -> None:
     with holder("serving", home, "cpu") as other:
-        with pytest.raises(InputError, match=f"in use by polar ui with profile cpu, process {other.pid} on"):
-            with serving(home, "laptop"):
-                pass
+        message = f"in use by polar ui with profile cpu, process {other.pid} on"
+        with pytest.raises(InputError, match=message), serving(home, "laptop"):
+            pass
         assert not ui_was_killed(home)
 
 
