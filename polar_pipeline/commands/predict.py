@@ -30,7 +30,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic, write_atomic_with
 
-BATCH = 2048  # posts: a linear backbone needs about 25 kB for each while it counts n-grams
+BATCH = 1024  # posts: a linear backbone needs about 25 kB for each while it counts n-grams, a tokenizer as much
 SHOWN = 20  # bad rows on stderr; the file of --bad has all
 SECONDS_BETWEEN_LINES = 5.0
 
