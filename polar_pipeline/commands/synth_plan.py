@@ -25,7 +25,7 @@ from polar_pipeline.task.languages import language
 
 _BYTES_PER_TOKEN = 3.0  # of prompts in many scripts; a rough average
 _COLUMNS = (
-    "language", "requests", "answered", "useless", "posts to ask for", "second look", "embeddings", "tokens, likely",
+    "language", "requests", "answered", "useless", "posts to ask for", "verification", "embeddings", "tokens, likely",
     "$, likely", "$, set aside",
 )  # fmt: skip
 

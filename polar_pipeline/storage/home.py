@@ -34,7 +34,7 @@ class Home:
 
     @property
     def ledgers(self) -> Path:
-        """What was asked of endpoints, what came back and what it cost, one file per language."""
+        """The folder of the database of what was asked of endpoints, what came back and what it cost."""
         return self.root / "ledgers"
 
     @property
