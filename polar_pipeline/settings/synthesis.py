@@ -1,4 +1,4 @@
-"""Settings of synthetic posts: how many are made, of what and for how much, and which are kept. Each may differ by language.
+"""Settings of synthetic posts: how many are made, of what and for how much, and which are kept, also by language.
 
 What does not belong here: the endpoint's key, which comes from the environment.
 """
