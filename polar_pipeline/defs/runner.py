@@ -81,7 +81,11 @@ def run_languages(
 def run_report(project: Project, force: bool = False) -> Outcome:
     """Execute the report job in this process."""
     prepare_environment(project)
-    return TaskRunner()(Task(project.source, REPORT_JOB, force=force), nobody)
+    runner = TaskRunner()
+    try:
+        return runner(Task(project.source, REPORT_JOB, force=force), nobody)
+    finally:
+        runner.close()
 
 
 def prepare_environment(project: Project) -> None:
@@ -168,6 +172,11 @@ class TaskRunner:
         )
         error, bad_input = ("", False) if result.success else _error(result)
         return Outcome(task.job, task.language, result.run_id, error, bad_input)
+
+    def close(self) -> None:
+        """Close the instance, which moves its write-ahead logs into the databases."""
+        if self._instance is not None:
+            self._instance.dispose()
 
     def _definitions(self, project: Project) -> dg.Definitions:
         if project.source not in self._defs:
