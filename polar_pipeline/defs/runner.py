@@ -168,7 +168,7 @@ class TaskRunner:
             partition_key=task.language,
             asset_selection=[dg.AssetKey([project.profile.name, name]) for name in task.assets] or None,
             raise_on_error=False,
-            tags=owner_tags() | many | ({} if task.force else {REUSE_TAG: "true"}),
+            tags=owner_tags() | many | _tags(task) | ({} if task.force else {REUSE_TAG: "true"}),
         )
         error, bad_input = ("", False) if result.success else _error(result)
         return Outcome(task.job, task.language, result.run_id, error, bad_input)
@@ -183,6 +183,10 @@ class TaskRunner:
             watcher = dg.ResourceDefinition.hardcoded_resource(lambda progress: self._send(progress))
             self._defs[project.source] = build_defs(project, {"watcher": watcher}, keep_bases=True)
         return self._defs[project.source]
+
+
+def _tags(task: Task) -> dict[str, str]:
+    return {"polar/language": task.language} if task.language else {}
 
 
 def _forced(job: dg.JobDefinition) -> dict[str, Any]:

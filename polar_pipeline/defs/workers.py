@@ -25,7 +25,6 @@ class Execute(Protocol):
         """Called when the worker ends."""
 
 
-
 @dataclass(frozen=True)
 class Started:
     """A worker took a task."""
