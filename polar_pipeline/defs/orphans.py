@@ -86,6 +86,19 @@ def close_orphans(
     return orphans
 
 
+def executing_pids(instance: dg.DagsterInstance) -> set[int]:
+    """The pids on this machine that execute a run, those included that have not tagged it yet."""
+    pids = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+        if owner := _owner(instance, run):
+            pids.add(int(owner[OWNER_PID]))
+            continue
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            noted = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+            pids |= {int(str(noted.value))} if noted else set()
+    return pids
+
+
 def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] | None:
     """The tags of the run's own process. A run that was launched again has its parent's until its process starts."""
     tags = {name: run.tags[name] for name in (OWNER_HOST, OWNER_PID, OWNER_PROCESS) if name in run.tags}
