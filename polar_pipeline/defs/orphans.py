@@ -30,6 +30,7 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_LAUNCHED = _UNFINISHED[2:]
 _HEARTBEAT = 90.0  # seconds; a daemon that lives writes one every 30
 
 
@@ -87,9 +88,9 @@ def close_orphans(
 
 
 def executing_pids(instance: dg.DagsterInstance) -> set[int]:
-    """The pids on this machine that execute a run, those included that have not tagged it yet."""
+    """The pids on this machine that execute a run, or will: those that Dagster has noted as its process, tagged or not."""
     pids = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+    for run in instance.get_runs(dg.RunsFilter(statuses=_LAUNCHED)):
         if owner := _owner(instance, run):
             pids.add(int(owner[OWNER_PID]))
             continue

@@ -153,7 +153,7 @@ def _watch(
             elif server.process.poll() is not None:
                 click.echo(server.note_death(), err=True)
                 if server is code:
-                    _keep_executing(server, home)
+                    _keep_launched(server, home)
                 _end(server.left, signal.SIGKILL)
                 if server.quick_deaths >= _MOST_QUICK:
                     click.echo(f"polar: the {server.title} cannot be kept running: see {server.log}.", err=True)
@@ -165,10 +165,10 @@ def _watch(
     return 0
 
 
-def _keep_executing(code: Server, home: Home) -> None:
-    """Let the run processes of a dead code server go on that execute a run.
+def _keep_launched(code: Server, home: Home) -> None:
+    """Let the run processes of a dead code server go on whose launch the daemon has seen.
 
-    The daemon queues a run again that was only about to start. Its process has to end, or it would be executed twice.
+    It queues the other runs again. Their processes, which were about to start, have to end, or a run would have two.
     """
     starting = code.left[:]
     _end(starting, signal.SIGSTOP)  # none may begin while we look
