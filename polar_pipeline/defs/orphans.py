@@ -88,7 +88,7 @@ def close_orphans(
 
 
 def executing_pids(instance: dg.DagsterInstance) -> set[int]:
-    """The pids on this machine that execute a run, or will: those that Dagster has noted as its process, tagged or not."""
+    """The pids on this machine that execute a run or will: those that Dagster has noted for it, tagged or not."""
     pids = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=_LAUNCHED)):
         if owner := _owner(instance, run):
