@@ -30,6 +30,7 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_LAUNCHED = _UNFINISHED[2:]
 _HEARTBEAT = 90.0  # seconds; a daemon that lives writes one every 30
 
 
@@ -84,6 +85,19 @@ def close_orphans(
         orphans.append(run.run_id)
     tracker.close_killed()
     return orphans
+
+
+def executing_pids(instance: dg.DagsterInstance) -> set[int]:
+    """The pids on this machine that execute a run or will: those that Dagster has noted for it, tagged or not."""
+    pids = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_LAUNCHED)):
+        if owner := _owner(instance, run):
+            pids.add(int(owner[OWNER_PID]))
+            continue
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            noted = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+            pids |= {int(str(noted.value))} if noted else set()
+    return pids
 
 
 def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] | None:

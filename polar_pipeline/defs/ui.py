@@ -23,11 +23,12 @@ import psutil
 import yaml
 
 from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
-from polar_pipeline.defs.orphans import close_orphans
+from polar_pipeline.defs.orphans import close_orphans, executing_pids
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.servers import HOST, LOCATION, PARENT
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import serving
 from polar_pipeline.tracking.store import sqlite_url
 
@@ -59,7 +60,8 @@ class Server:
     quick_deaths: int = 0
     next_start: float = 0.0
     last_line: str = ""
-    left: list[psutil.Process] = field(default_factory=list)  # what servers that died left running
+    left: list[psutil.Process] = field(default_factory=list)  # what the process that died left running
+    executing: list[psutil.Process] = field(default_factory=list)  # runs that go on without their code server
 
     def __post_init__(self) -> None:
         """Prepare the log, for all processes that this server has one after the other."""
@@ -88,7 +90,7 @@ class Server:
         assert self.process is not None
         code = self.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self.left += _group(self.process.pid)
+        self.left = _group(self.process.pid)
         self.process = None
         self.quick_deaths = self.quick_deaths + 1 if time.monotonic() - self.started < _QUICK else 1
         delay = min(2.0 ** (self.quick_deaths - 1), _LONGEST_DELAY)
@@ -133,11 +135,11 @@ def serve(project: Project, profile: str, ports: Ports) -> int:
         stack.callback(os.close, read_end)
         stack.callback(os.close, write_end)
         stack.callback(_stop, servers, asked)
-        return _watch(servers, environment, read_end, asked, _addresses(project, ports))
+        return _watch(home, servers, environment, read_end, asked, _addresses(project, ports))
 
 
 def _watch(
-    servers: list[Server], environment: dict[str, str], pipe: int, asked: threading.Event, addresses: str
+    home: Home, servers: list[Server], environment: dict[str, str], pipe: int, asked: threading.Event, addresses: str
 ) -> int:
     """Start the servers, and again those that die, until we are asked to end or give up."""
     announced = False
@@ -151,19 +153,35 @@ def _watch(
                     server.start(environment, pipe)
             elif server.process.poll() is not None:
                 click.echo(server.note_death(), err=True)
-                if server is not code:  # its runs live on, and end by themselves
-                    _end(server.left, signal.SIGKILL)
+                if server is code:
+                    _keep_launched(server, home)
+                _end(server.left, signal.SIGKILL)
                 if server.quick_deaths >= _MOST_QUICK:
                     click.echo(f"polar: the {server.title} cannot be kept running: see {server.log}.", err=True)
                     return _BROKEN
-        if not announced and all(server.process for server in others) and addresses_answer(servers):
+        if not announced and all(server.process for server in others) and _answer_all(servers):
             announced = True
             click.echo(addresses)
         asked.wait(0.2)
     return 0
 
 
-def addresses_answer(servers: list[Server]) -> bool:
+def _keep_launched(code: Server, home: Home) -> None:
+    """Let the run processes of a dead code server go on whose launch the daemon has seen.
+
+    It queues the other runs again. Their processes, which were about to start, have to end, or a run would have two.
+    """
+    starting = code.left[:]
+    _end(starting, signal.SIGSTOP)  # none may begin while we look
+    with open_instance(home.dagster) as instance:
+        pids = executing_pids(instance)
+    executing = [process for process in starting if process.pid in pids]
+    _end(executing, signal.SIGCONT)
+    code.executing = [process for process in [*code.executing, *executing] if _runs(process)]
+    code.left = [process for process in starting if process not in executing]
+
+
+def _answer_all(servers: list[Server]) -> bool:
     """Whether all servers that listen on a port accept connections; the port is the last word of their command."""
     return not any(_free(int(server.command[-1])) for server in servers if server.command[-1].isdecimal())
 
@@ -236,7 +254,7 @@ def _stop(servers: list[Server], asked: threading.Event) -> None:
     """End all servers and their children: asked to at first, and after a while, or at a second signal, killed."""
     asked.clear()
     running = [server.process for server in servers if server.process]
-    everything = [process for server in servers for process in server.left]
+    everything = [process for server in servers for process in server.executing]
     everything += [member for process in running for member in _group(process.pid)]
     _end(everything, signal.SIGTERM)
     end = time.monotonic() + _GRACE
