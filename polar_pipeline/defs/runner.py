@@ -69,7 +69,8 @@ def run_languages(
         failed = False
         for event in _before_languages(project, stale, workers, force):
             yield from _passed_on(project, event)
-            failed |= isinstance(event, Finished) and event.task.job == POOLED_JOB and bool(event.result.error)
+            if isinstance(event, Killed | Finished) and event.task.job == POOLED_JOB:
+                failed |= isinstance(event, Killed) or bool(event.result.error)
         tasks = [
             Task(project.source, LANGUAGE_JOB, code, assets=() if force else tuple(assets), force=force)
             for code, assets in stale.items()
@@ -109,18 +110,20 @@ def observe_release(project: Project, codes: list[str]) -> None:
 
 
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
-    """What the caller hears of an event; a run that lost its process is closed first."""
+    """What the caller hears of an event; a run that lost its process is closed first.
+
+    Of the jobs that go before those of the languages nothing is passed on: the language's own job does what they did not.
+    """
+    told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):
         yield event.message
     elif isinstance(event, Started):
         yield event
     elif isinstance(event, Killed):
         _close_orphans(project)
-        yield Outcome(event.task.job, event.task.language, error=event.reason)
-    elif event.task.job in (
-        LANGUAGE_JOB,
-        POOLED_JOB,
-    ):  # what the others fail at fails again, and is told, with its language
+        if told:
+            yield Outcome(event.task.job, event.task.language, error=event.reason)
+    elif told:
         yield replace(event.result, seconds=event.seconds)
 
 
