@@ -124,6 +124,8 @@ def serve(project: Project, profile: str, ports: Ports) -> int:
         click.echo(f"home     {home.root}\nprofile  {project.profile.name}")
         environment = {**os.environ, **prepare_home(home), "POLAR_PROFILE": profile}
         environment |= {"POLAR_MLFLOW_URL": _mlflow_url(ports), "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}"}
+        # a backfill, too, waits for the code server; otherwise Dagster fails it and cancels its queued runs
+        environment["DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"] = "true"
         tracker = make_tracker(project)
         tracker.connect()  # makes its database before several processes try to at once
         with open_instance(home.dagster) as instance:
