@@ -24,7 +24,8 @@ from dagster._core.definitions.data_version import (
 )
 
 from polar_pipeline.defs.io_managers import OutputsIOManager
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem
+from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance
 from polar_pipeline.tracking.base import Step, TrackedRun
 
@@ -142,8 +143,10 @@ class _Maker:
             step = self._step(context, language)
             try:
                 found = self._make(step, outputs, made, inputs, run)
-            except InputError as error:
-                raise dg.Failure(str(error), allow_retries=False) from error
+            except Exception as error:
+                if (problem := known_problem(error)) is None:
+                    raise
+                raise dg.Failure(str(problem), allow_retries=False) from problem
             yield from self._report(context, found, step.metadata | links(run.links))
 
     def each(self, context: dg.AssetExecutionContext, keys: list[str], inputs: dict[str, Any]) -> Iterator[Any]:
@@ -156,7 +159,8 @@ class _Maker:
         failed = {
             key: f"{', '.join(names)} is not there: materialize it first." for key, names in absent.items() if names
         }
-        ready, unexpected = [key for key in keys if key not in failed], False
+        ready = [key for key in keys if key not in failed]
+        unexpected, broken = False, None
         for key in ready:
             try:
                 with ExitStack() as stack:
@@ -168,15 +172,17 @@ class _Maker:
                     metadata = step.metadata | links(run.links)
                     tags = _provenance_tags(context, self.key, key, found)
                     yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
-            except InputError as error:
-                failed[key] = str(error)
-                context.log.error(f"{key}: {error}")
             except Exception as error:  # whatever it is, it is this language's: the step fails below
-                failed[key], unexpected = f"{type(error).__name__}: {error}", True
-                context.log.exception(f"{key}: {error}")
+                if problem := known_problem(error):
+                    failed[key], broken = str(problem), problem if isinstance(problem, EnvironmentProblem) else broken
+                    context.log.error(f"{key}: {problem}")
+                else:
+                    failed[key], unexpected = f"{type(error).__name__}: {error}", True
+                    context.log.exception(f"{key}: {error}")
         if failed:
             named = "; ".join(f"{key}: {text}" for key, text in failed.items())
-            raise dg.Failure(f"{len(failed)} of {len(keys)} languages failed ({named})", allow_retries=unexpected)
+            text = f"{len(failed)} of {len(keys)} languages failed ({named})"
+            raise dg.Failure(text, allow_retries=unexpected) from broken
 
     def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
         options = context.op_execution_context.op_config or {}
