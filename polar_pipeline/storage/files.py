@@ -87,8 +87,8 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         if is_full(error):
             raise EnvironmentProblem(
-                f"{path} cannot be written, its disk is full (No space left on device): free space there, or use a "
-                f"home on another disk (--home), and start again; what was finished stays."
+                f"{path} cannot be written, its disk is full (No space left on device): free space there, or set "
+                f"POLAR_HOME to a folder on another disk, and start again; what was finished stays."
             ) from error
         if isinstance(error, OSError) and error.errno in _REFUSED:
             raise EnvironmentProblem(
