@@ -16,22 +16,21 @@ from polar_pipeline.backbones.lora.model_files import check_model_settings
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
-from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.languages import language
 
-DONE, SOME_FAILED, WRONG_INPUT = 0, 1, 2
-
 
 def run_pipeline(project: Project, codes: list[str], processes: int, force: bool) -> int:
     """Make whatever is not current of these languages, and then the report and the submission. Returns the exit code.
 
-    0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad input.
+    0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad
+    input; 3: some failed because the machine or the home is broken.
     """
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
     for settings in project.profile.backbones:
@@ -40,6 +39,7 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     # a scheduler that ends the run ends its workers too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):
+        claim_results(project)
         return _run_and_report(project, codes, processes, force)
 
 
@@ -157,17 +157,19 @@ def _decision(project: Project, code: str | None) -> Decision | None:
     return found
 
 
-def _exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> int:
+def _exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:
     if missing:
         named = " ".join(f"--language {code}" for code in missing)
         source = project.source
         click.echo(f"polar: not in the submission: {', '.join(missing)}; finish them with", err=True)
         click.echo(f"  polar run {named} --profile {source}", err=True)
     if not failed and not missing:
-        return DONE
-    languages = [outcome for outcome in failed if outcome.language]
-    all_bad = len(languages) == len(codes) and all(outcome.bad_input for outcome in failed)
-    return WRONG_INPUT if all_bad else SOME_FAILED
+        return ExitCode.DONE
+    kinds = {outcome.exit_code for outcome in failed}
+    if ExitCode.BROKEN_ENVIRONMENT in kinds:  # what else failed may have failed for the same reason
+        return ExitCode.BROKEN_ENVIRONMENT
+    all_failed = len([outcome for outcome in failed if outcome.language]) == len(codes)
+    return ExitCode.WRONG_INPUT if all_failed and kinds == {ExitCode.WRONG_INPUT} else ExitCode.SOME_FAILED
 
 
 def _print_results(project: Project, codes: list[str], seconds: float) -> list[str]:

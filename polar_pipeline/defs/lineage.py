@@ -322,16 +322,17 @@ def _settings_changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[s
     """One sentence for each setting that has another value, by its path."""
     if code_version(before) == code_version(now):
         return
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(setting_leaves(before)), dict(setting_leaves(now))
     for path in sorted(set(old) | set(new)):
         if old.get(path) != new.get(path):
             yield f"setting {path} is {_short(new.get(path))}, was {_short(old.get(path))}"
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def setting_leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by their dotted path; a list is one value."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+            yield from setting_leaves(inner, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
 

@@ -24,7 +24,8 @@ from dagster._core.definitions.data_version import (
 )
 
 from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem
+from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
 from polar_pipeline.tracking.base import Step, TrackedRun
 
@@ -143,8 +144,10 @@ class _Maker:
                 step = self._step(context, language)
                 found = self._make(step, outputs, inputs, run)
                 yield from self._report(context, found, step.metadata | links(run.links))
-        except InputError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        except Exception as error:
+            if (problem := known_problem(error)) is None:
+                raise
+            raise dg.Failure(str(problem), allow_retries=False) from problem
 
     def each(self, context: dg.AssetExecutionContext, keys: list[str], inputs: dict[str, Loaded]) -> Iterator[Any]:
         """Several languages, each in a tracked run of its own.
@@ -154,7 +157,8 @@ class _Maker:
         outputs: OutputsIOManager = context.resources.outputs
         missing = {key: [found.missing[key] for found in inputs.values() if key in found.missing] for key in keys}
         failed = {key: " ".join(reasons) for key, reasons in missing.items() if reasons}
-        ready, unexpected = [key for key in keys if key not in failed], False
+        ready = [key for key in keys if key not in failed]
+        unexpected, broken = False, None
         for key in ready:
             try:
                 with ExitStack() as stack:
@@ -164,15 +168,17 @@ class _Maker:
                     metadata = step.metadata | links(run.links)
                     tags = _provenance_tags(context, self.key, key, found)
                     yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
-            except InputError as error:
-                failed[key] = str(error)
-                context.log.error(f"{key}: {error}")
             except Exception as error:  # whatever it is, it is this language's: the step fails below
-                failed[key], unexpected = f"{type(error).__name__}: {error}", True
-                context.log.exception(f"{key}: {error}")
+                if problem := known_problem(error):
+                    failed[key], broken = str(problem), problem if isinstance(problem, EnvironmentProblem) else broken
+                    context.log.error(f"{key}: {problem}")
+                else:
+                    failed[key], unexpected = f"{type(error).__name__}: {error}", True
+                    context.log.exception(f"{key}: {error}")
         if failed:
             named = "; ".join(f"{key}: {text}" for key, text in failed.items())
-            raise dg.Failure(f"{len(failed)} of {len(keys)} languages failed ({named})", allow_retries=unexpected)
+            text = f"{len(failed)} of {len(keys)} languages failed ({named})"
+            raise dg.Failure(text, allow_retries=unexpected) from broken
 
     def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
         options = context.op_execution_context.op_config or {}

@@ -24,7 +24,7 @@ import yaml
 
 from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
 from polar_pipeline.defs.orphans import close_orphans, executing_pids
-from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.servers import HOST, LOCATION, PARENT
 from polar_pipeline.errors import InputError
@@ -121,6 +121,7 @@ def serve(project: Project, profile: str, ports: Ports) -> int:
     if ports.dagster == ports.mlflow:
         raise InputError(f"port {ports.dagster} cannot be both: choose another with --mlflow-port.")
     with serving(home, project.profile.name), _signals(asked), ExitStack() as stack:
+        claim_results(project)
         click.echo(f"home     {home.root}\nprofile  {project.profile.name}")
         environment = {**os.environ, **prepare_home(home), "POLAR_PROFILE": profile}
         environment |= {"POLAR_MLFLOW_URL": _mlflow_url(ports), "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}"}

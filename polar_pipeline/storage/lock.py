@@ -18,7 +18,7 @@ from urllib.parse import quote
 import psutil
 from filelock import FileLock, Timeout
 
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home
 
@@ -52,14 +52,20 @@ class Worker:
 
 @contextmanager
 def writing(home: Home, profile: str) -> Iterator[None]:
-    """Be the one writer of a profile in this home. Raises InputError, naming the other one, while there is another."""
+    """Be the one writer of a profile in this home.
+
+    Raises EnvironmentProblem, which names the other one, while there is another.
+    """
     with _held(home, f"run-{quote(profile, safe='')}", Worker.here("polar run", profile)):
         yield
 
 
 @contextmanager
 def serving(home: Home, profile: str) -> Iterator[None]:
-    """Be the one user interface over this home. Raises InputError, naming the other one, while there is another."""
+    """Be the one user interface over this home.
+
+    Raises EnvironmentProblem, which names the other one, while there is another.
+    """
     with _held(home, _UI, Worker.here("polar ui", profile)):
         yield
 
@@ -117,14 +123,14 @@ def _folder(home: Home) -> Path:
 
 
 def _lock(home: Home, name: str) -> FileLock:
-    """A lock of this home. Raises InputError if the home cannot be written."""
+    """A lock of this home. Raises EnvironmentProblem if the home cannot be written."""
     path = _folder(home) / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        raise InputError(
-            f"the home {home.root} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
+        raise EnvironmentProblem(
+            f"the home {home.root} cannot be written ({error.strerror}): allow it, or use another home (--home)."
         ) from error
     return FileLock(path)
 
@@ -136,7 +142,7 @@ def _held(home: Home, name: str, worker: Worker) -> Iterator[None]:
         lock.acquire(timeout=_WAIT)
     except Timeout:
         other = _read(note) or "another process"
-        raise InputError(
+        raise EnvironmentProblem(
             f"{home.root} is in use by {other}: wait until it has ended or end it, or use another home."
         ) from None
     try:
