@@ -11,6 +11,7 @@ import click
 
 from polar_pipeline import __version__
 from polar_pipeline.commands.export import export
+from polar_pipeline.commands.maintenance import doctor, prune, status
 from polar_pipeline.commands.profile import profile as profiles
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import is_full
@@ -202,3 +203,6 @@ def check(languages: tuple[str, ...], profile: str) -> None:
 
 
 polar.add_command(export)
+polar.add_command(status)
+polar.add_command(doctor)
+polar.add_command(prune)
