@@ -19,6 +19,7 @@ import click
 
 from polar_pipeline import __version__
 from polar_pipeline.commands.export import export
+from polar_pipeline.commands.maintenance import doctor, prune, status
 from polar_pipeline.commands.options import (
     DATA,
     HOME,
@@ -255,3 +256,6 @@ def check(languages: tuple[str, ...], profile: str) -> int:
 
 polar.add_command(profiles)
 polar.add_command(export)
+polar.add_command(status)
+polar.add_command(doctor)
+polar.add_command(prune)

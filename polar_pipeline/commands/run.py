@@ -86,17 +86,14 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
         click.echo(f"{len(codes)} languages are computed again, as --force asks")
         return
     click.echo(f"{len(codes) - len(stale)} of {len(codes)} languages are current")
-    reasons: dict[tuple[str, ...], list[str]] = {}
-    for code in stale:
-        assets = [name for name in lineage.language_assets if name in stale[code]]
-        if all(lineage.outputs.provenance(name, code) is None for name in lineage.language_assets):
-            found = ["not made yet"]
-        else:
-            found = list(dict.fromkeys(reason for name in assets for reason in lineage.root_reasons(name, code)))
-        reasons.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in found), []).append(code)
-    for told, languages in reasons.items():
-        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        click.echo(f"  {', '.join(languages)}: {'; '.join(told[:3])}{more}")
+    say_reasons(lineage.shared_reasons(stale))
+
+
+def say_reasons(shared: dict[tuple[str, ...], list[str]], indent: str = "  ") -> None:
+    """One line for each set of reasons, with the languages."""
+    for reasons, languages in shared.items():
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        click.echo(f"{indent}{', '.join(languages)}: {'; '.join(reasons[:3])}{more}")
 
 
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:

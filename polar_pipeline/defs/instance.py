@@ -52,7 +52,7 @@ def prepare_home(home: Home) -> dict[str, str]:
         settings = home.dagster / "dagster.yaml"
         if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in _SHIPPED_BEFORE:
             write_atomic(settings, settings_file().read_bytes())
-        if _storage_settings(home.dagster):
+        if storage_settings(home.dagster):
             with open_instance(home.dagster):  # makes the tables of the storage that the settings name
                 pass
         else:
@@ -65,7 +65,7 @@ def prepare_home(home: Home) -> dict[str, str]:
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
     """The instance in `folder`, which is a home's `dagster`. Raises EnvironmentProblem if it does not open."""
-    own = _storage_settings(folder)
+    own = storage_settings(folder)
     folder = plain_path(folder)
     with _explained(folder, own):
         return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={} if own else _faster(folder)))
@@ -101,7 +101,7 @@ def plain_path(folder: Path) -> Path:
     return link
 
 
-def _storage_settings(folder: Path) -> dict[str, Any]:
+def storage_settings(folder: Path) -> dict[str, Any]:
     """The settings in `dagster.yaml` that choose where Dagster stores; empty for its sqlite files below `folder`."""
     try:
         settings, _ = dagster_instance_config(str(plain_path(folder)))

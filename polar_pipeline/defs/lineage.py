@@ -115,6 +115,17 @@ class Lineage:
         found = {name: self.why_not_current(name, language) for name in self.language_assets}
         return {name: reasons for name, reasons in found.items() if reasons}
 
+    def shared_reasons(self, stale: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+        """Why the `stale` assets of languages are not current, and for each set of reasons the languages."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for code, assets in stale.items():
+            if all(self.outputs.provenance(name, code) is None for name in self.language_assets):
+                reasons = ["not made yet"]
+            else:
+                reasons = list(dict.fromkeys(reason for name in assets for reason in self.root_reasons(name, code)))
+            found.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in reasons), []).append(code)
+        return found
+
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""
         if reasons := self.root_reasons(asset, language):

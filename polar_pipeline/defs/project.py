@@ -3,6 +3,7 @@
 Read from the environment when asked, never at import.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,28 @@ class Project:
         if wrong := list(_wrong_languages(settings)):
             raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
         return cls(settings, load_card(settings.task), Home.from_environment(environment), name)
+
+    @classmethod
+    def of_results(cls, home: Home, name: str) -> "Project":
+        """The project whose results lie in `home` under this name.
+
+        Raises InputError if its profile is unknown, cannot be read, or is not of this name any more.
+        """
+        source = name
+        try:
+            source = str(json.loads(home.results(name).settings.read_bytes())["source"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{home.results(name).settings} is damaged: run `polar run` with the profile.") from None
+        if source == "bundled":
+            source = name
+        if source == name and name not in bundled_profiles():
+            raise InputError(f"the profile file of {name} is unknown: run `polar run` with it once.")
+        found = cls.load(source, {**os.environ, "POLAR_HOME": str(home.root)})
+        if found.profile.name != name:
+            raise InputError(f"the profile {source} is named {found.profile.name} now, not {name}.")
+        return found
 
     @property
     def results(self) -> Results:

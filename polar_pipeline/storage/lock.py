@@ -47,7 +47,8 @@ class Worker:
 
     def __str__(self) -> str:
         """What a person is told of it."""
-        return f"{self.command} with profile {self.profile}, process {self.pid} on {self.host}, since {self.since}"
+        profile = f" with profile {self.profile}" if self.profile else ""
+        return f"{self.command}{profile}, process {self.pid} on {self.host}, since {self.since}"
 
 
 @contextmanager
@@ -68,6 +69,19 @@ def serving(home: Home, profile: str) -> Iterator[None]:
     """
     with _held(home, _UI, Worker.here("polar ui", profile)):
         yield
+
+
+@contextmanager
+def maintaining(home: Home, command: str) -> Iterator[None]:
+    """Be the only one that works in this home. Raises InputError, naming another one, while there is one.
+
+    Others that start meanwhile wait before they open the databases.
+    """
+    with creating(home):
+        if others := who_works(home):
+            raise EnvironmentProblem(f"{home.root} is in use by {others[0]}: wait until it has ended or end it.")
+        with _held(home, "maintenance", Worker.here(command, "")):
+            yield
 
 
 @contextmanager

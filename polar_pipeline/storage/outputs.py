@@ -137,9 +137,36 @@ class Outputs:
         value = content.decode("utf-8").removesuffix("\n") if kind is str else parse_record(content, path, kind)
         return value, found.sha256
 
+    def problems(self) -> dict[tuple[str, str | None], str]:
+        """What is wrong with the stored outputs, in words, by asset and language. Reads every byte of them."""
+        found = {}
+        stems = {(path.parent.name, path.name.partition(".")[0]) for path in self._tables.glob("*/[!.]*")}
+        for asset, stem in sorted(stems):
+            language = None if stem == ALL else stem
+            values = self._values(asset, language)
+            there = self.provenance(asset, language)
+            if there is None:
+                found[asset, language] = f"{output_name(asset, language)} has no record of what it was made from"
+            elif not values:
+                found[asset, language] = f"{output_name(asset, language)} is missing"
+            elif text := self._damage(there, values[0]):
+                found[asset, language] = text
+        return found
+
+    def remove(self, asset: str, language: str | None) -> None:
+        """Delete an output and its provenance, so that it is made again; further files are overwritten then."""
+        for path in (self._provenance_path(asset, language), *self._values(asset, language)):
+            path.unlink(missing_ok=True)
+
     def damage(self, found: Provenance, kind: type[Any]) -> str:
         """What is wrong with an output's files, in words; "" when every byte is as it was written."""
-        main = self.path(found.asset, found.language, kind)
+        return self._damage(found, self.path(found.asset, found.language, kind))
+
+    def _values(self, asset: str, language: str | None) -> list[Path]:
+        paths = (self.path(asset, language, kind) for kind in (pd.DataFrame, str, Record))
+        return [path for path in paths if path.is_file()]
+
+    def _damage(self, found: Provenance, main: Path) -> str:
         for path, expected in ((main, found.sha256), *((self._home / name, sha) for name, sha in found.files.items())):
             if not path.is_file():
                 return f"{self._relative(path)} is missing"

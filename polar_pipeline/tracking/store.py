@@ -169,6 +169,20 @@ def has_open_runs(database: Path) -> bool:
     return True
 
 
+def open_runs(database: Path) -> list[dict[str, str]]:
+    """The tags of the RUNNING runs in a sqlite store, without importing MLflow. Raises InputError if it is damaged."""
+    if not database.exists() or _revision(database) is None:
+        return []
+    found: dict[str, dict[str, str]] = {}
+    with closing(_read_only(database)) as connection:
+        rows = connection.execute(
+            "SELECT run_uuid, key, value FROM runs JOIN tags USING (run_uuid) WHERE status = 'RUNNING'"
+        )
+        for run, key, value in rows:
+            found.setdefault(run, {})[key] = value
+    return list(found.values())
+
+
 def _open_sqlite(file: Path) -> "MlflowClient":
     from mlflow import MlflowClient
     from sqlalchemy import event
