@@ -34,6 +34,7 @@ _STORAGE_SETTINGS = {"storage", "run_storage", "event_log_storage", "schedule_st
 _SHIPPED_BEFORE = {
     "2a2cfbba6f67d1814c4886ad7703a3a0fa6940574cc98e9ebed2924b63f0a13f",
     "4855105933d6c456b5ed101db6deeb1a3a30b32477f9dd016f7fb61d529f31ca",
+    "6cfc3b794748dcb5aa8f49f9bf9434b2b8fd8bfa39fee073a47d9d4981798a31",
 }
 _CHECKED_WHOLE = 64 << 20  # bytes up to which a database is checked page by page, which takes milliseconds
 _SPECIAL = re.compile(r"[%?*\[\]]")  # Dagster puts paths into database addresses and file patterns without quoting them
