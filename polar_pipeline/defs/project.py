@@ -3,6 +3,7 @@
 Read from the environment when asked, never at import.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
+from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, Results
 from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.languages import language, language_codes
@@ -66,6 +68,26 @@ class Project:
         """The posts of one language with their folds; `folds` are the profile's unless given. Raises InputError."""
         posts = read_posts(self.data, language, self.card)
         return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
+
+    def claim_results(self) -> None:
+        """Note in the home which profile file its results are of.
+
+        Raises InputError if they are those of another file of this name that has other settings.
+        """
+        path, note, root = profile_path(self.source).resolve(), self.results.settings, self.home.root
+        # relative to the home, so that a folder with both can be moved or copied
+        owner = json.loads(note.read_bytes())["file"] if note.is_file() else os.path.relpath(path, root)
+        other = (root / owner).resolve()
+        if other != path and other.is_file():
+            kept = load_profile(str(other))
+            changed = list(self.profile.differences(kept)) if kept.name == self.profile.name else []
+            if changed:
+                names = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+                raise InputError(
+                    f"profile {path} has the name of {other}, whose results this home holds, and other settings "
+                    f"({names}): give it a name of its own (`name:`)."
+                )
+        write_atomic(note, (json.dumps({"file": os.path.relpath(path, root)}) + "\n").encode("utf-8"))
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""
