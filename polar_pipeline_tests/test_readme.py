@@ -102,7 +102,7 @@ def test_an_endpoint_writes_posts_after_the_lines_that_the_recipe_changes(checko
 @real_data
 @pytest.mark.slow
 def test_the_recipes_on_real_data(checkout: Path, tmp_path: Path) -> None:
-    """The release is fetched from a server on this machine; the smallest language stands for all, which take minutes."""
+    """The release is fetched from a server on this machine; the smallest language stands for all of them."""
     release = str(Path(str(DATA_DIR)).resolve())
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", release],
@@ -193,7 +193,7 @@ def test_every_benchmark_starts() -> None:
     code = "import runpy, sys; [runpy.run_path(path, run_name='benchmark') for path in sys.argv[1:]]"
     scripts = sorted(str(path) for path in (ROOT / "benchmarks").glob("*.py"))
     assert len(scripts) > 10
-    run(shlex.join([sys.executable, "-c", code, *scripts]), ROOT, PYTHONPATH=str(ROOT))
+    run(shlex.join([sys.executable, "-c", code, *scripts]), ROOT, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}")
 
 
 def with_recipe(copied: str) -> str:
