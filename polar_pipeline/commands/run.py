@@ -50,7 +50,7 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
     }
     _say_what_is_stale(lineage, codes, stale, force)
     failed = _run(project, stale, processes, force) if stale else []
-    failed += _run_report(project, force or bool(stale))
+    failed += _run_report(project, force or bool(failed))
     missing = _print_results(project, codes, time.perf_counter() - started)
     for outcome in failed:
         click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
@@ -119,16 +119,20 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
     return failed
 
 
-def _run_report(project: Project, changed: bool) -> list[Outcome]:
-    """Make the report and the submission where they are not current. Returns what failed."""
+def _run_report(project: Project, force: bool) -> list[Outcome]:
+    """Make the report and the submission where they are not current, and say why. Returns what failed."""
     lineage = Lineage(project)
-    if not changed and not any(lineage.why_not_current(name, None) for name in ACROSS):
+    reasons = {name: lineage.why_not_current(name, None) for name in ACROSS}
+    if not force and not any(reasons.values()):
         return []
+    for name, found in reasons.items():
+        if found and found != ["not made yet"] and not any("output" in reason for reason in found):
+            click.echo(f"  {name}: {'; '.join(found[:3])}")
     try:
         current_languages(project)
     except InputError:  # every language failed, and that is told for each of them
         return []
-    report = run_report(project, changed)
+    report = run_report(project, force)
     return [report] if report.error else []
 
 
