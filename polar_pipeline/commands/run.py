@@ -54,7 +54,7 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
     missing = _print_results(project, codes, time.perf_counter() - started)
     for outcome in failed:
         click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
-    return _exit_code(project, codes, failed, missing)
+    return exit_code(project, codes, failed, missing)
 
 
 def default_jobs(profile: Profile) -> int:
@@ -158,7 +158,8 @@ def _decision(project: Project, code: str | None) -> Decision | None:
     return found
 
 
-def _exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:
+def exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:
+    """How a run over `codes` ends; says what is `missing` from the submission, and how to finish it."""
     if missing:
         named = " ".join(f"--language {code}" for code in missing)
         source = project.source
