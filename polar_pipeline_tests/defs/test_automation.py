@@ -15,7 +15,7 @@ from polar_pipeline.task.card import load_card
 from polar_pipeline.tracking.base import NullTracker
 from polar_pipeline_tests.defs.mini import mini_project, mini_release
 from polar_pipeline_tests.defs.test_orphans import dead_tags
-from polar_pipeline_tests.defs.test_staleness import LINEAR, Home
+from polar_pipeline_tests.defs.test_staleness import LINEAR, QUIET, Home
 
 BOTH = {"benchmark_report", "submission"}
 
@@ -70,13 +70,15 @@ def test_they_wait_while_a_language_is_computed_and_not_for_a_process_that_is_go
 
 
 def test_a_language_that_a_check_refused_is_left_out_and_asked_for_no_second_time(home: Home) -> None:
-    column, file = load_card("polar").label.column, home.root / "release" / "train" / "eng.csv"
-    pd.read_csv(file).assign(**{column: 1}).to_csv(file, index=False)
+    column = load_card("polar").label.column
+    for split in ("train", "dev"):
+        file = home.root / "release" / split / "eng.csv"
+        pd.read_csv(file).assign(**{column: 1}).to_csv(file, index=False)
     daemon = Daemon(home)
     assert daemon.tick() == set()
     home.run("language_pipeline", "deu")
     refused = home.defs().resolve_job_def("language_pipeline")
-    result = refused.execute_in_process(instance=home.instance, partition_key="eng", raise_on_error=False)
+    result = refused.execute_in_process(QUIET, home.instance, partition_key="eng", raise_on_error=False)
     failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
     assert "both_classes" in failed and not result.asset_materializations_for_node("mini__thresholds")
     assert daemon.tick() == BOTH
