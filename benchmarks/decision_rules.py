@@ -17,11 +17,9 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
-from polar_pipeline.decision.ensemble import language_seed
-from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.screening import screen
-from polar_pipeline.decision.selection import compare, nested_predictions
-from polar_pipeline.decision.strategies import combine, fit_combination, strategies
+from polar_pipeline.decision.selection import compare, language_seed, nested_predictions
+from polar_pipeline.decision.strategies import MemberScores, combine, fit_combination, gather, strategies
 from polar_pipeline.decision.thresholds import RULES, best_threshold, choose_threshold
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.intervals import mean_interval, paired_resamples
@@ -121,7 +119,8 @@ def nested_free(labels: Ints, folds: Ints, members: list[MemberScores], settings
     for fold in np.unique(folds):
         outside, inside = folds == fold, folds != fold
         rest = [member.rows(inside) for member in members]
-        best = max(compare(labels[inside], folds[inside], rest, settings, seed), key=lambda found: found.macro_f1)
+        candidates, _ = compare(labels[inside], folds[inside], rest, settings, seed)
+        best = max(candidates, key=lambda found: found.macro_f1)
         fitted = fit_combination(best.name, labels[inside], rest)
         probabilities = sigmoid(combine(fitted, rest))
         threshold = choose_threshold("bagged", labels[inside], probabilities, settings.resamples, seed).value

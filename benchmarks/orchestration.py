@@ -34,8 +34,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
-    from polar_pipeline.decision.ensemble import decide
     from polar_pipeline.decision.predictions import predict
+    from polar_pipeline.decision.selection import decide
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import LanguageResults, language_evidence
     from polar_pipeline.report.gold_labels import read_test_labels

@@ -16,8 +16,8 @@ from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import for_backbones
-from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.selection import nested_predictions
+from polar_pipeline.decision.strategies import MemberScores
 from polar_pipeline.metrics.intervals import Interval, paired_interval
 from polar_pipeline.metrics.scores import Ints, macro_f1
 from polar_pipeline.settings.backbones import LinearSettings

@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.decision.ensemble import nested_table
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.selection import nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import Interval, confusion
 from polar_pipeline.report.comparison import Comparison, compare_language, overall, verdict

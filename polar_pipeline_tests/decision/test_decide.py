@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from polar_pipeline.decision.ensemble import decide, nested_table
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.selection import decide, nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion
 from polar_pipeline.metrics.scores import macro_f1
@@ -73,7 +73,9 @@ def test_scores_of_test_and_labels_outside_folds_move_nothing() -> None:
     posts = make_posts()
     scores = make_scores(posts)
     changed = scores.assign(logit=scores["logit"].where(scores["split"] != "test", -3 * scores["logit"]))
-    assert decided(posts, changed) == decided(posts, scores)
+    made, moved = decided(posts, scores), decided(posts, changed)
+    assert moved.scores != made.scores  # it names the scores that it was made from
+    assert moved.model_copy(update={"scores": made.scores}) == made
     without_dev = posts.assign(fold=posts["fold"].where(posts["split"] != "dev", -1))
     dev = without_dev["split"] == "dev"
     flipped = without_dev.assign(label=without_dev["label"].where(~dev, 1 - without_dev["label"]))
