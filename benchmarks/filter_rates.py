@@ -1,14 +1,14 @@
-"""What the quality filter does to real posts, and to junk that was planted: it should leave the first and catch the second.
+"""What the quality filter does to real posts, which it should leave, and to planted junk, which it should catch.
 
 Usage: POLAR_DATA_DIR=... python benchmarks/filter_rates.py [language ...]
 
-Real: the share of each language's training posts that any stage objects to, each judged by what was learned from the other four
-fifths. Planted (planted.py): posts of other languages of the script, from their test files, a hundred of one language as if a
-model wrote nothing else; introductions, refusals, labels told beside a post, and some of the three that were written after the
-lists (later) or are in English; copies of training posts in other case or with one or two other words, markup, and texts cut off.
-The share of each kind that is not kept.
-Beside it, where synthetictext is installed (`pip install --no-deps synthetictext==0.2.0`): what its filters object to among
-real positive posts, as shipped and with the keywords that its documentation gives as an example.
+Real: the share of each language's training posts that any stage objects to, each judged by what was learned from the
+other four fifths. Planted (planted.py): posts of other languages of the script, from their test files, a hundred of one
+language as if a model wrote nothing else; introductions, refusals, labels told beside a post, and some of the three
+that were written after the lists (later) or are in English; copies of training posts in other case or with one or two
+other words, markup, and texts cut off. The share of each kind that is not kept. Beside it, where synthetictext is
+installed (`pip install --no-deps synthetictext==0.2.0`): what its filters object to among real positive posts, as
+shipped and with the keywords that its documentation gives as an example.
 """
 
 import logging
@@ -37,14 +37,15 @@ def flagged_held_out(code: str, texts: list[str], label: Label) -> float:
     fold = np.random.default_rng(1).permutation(len(texts)) % FOLDS
     wrong = 0
     for held in range(FOLDS):
-        known = QualityFilter(language(code), [text for text, at in zip(texts, fold, strict=True) if at != held], label)
+        others = [text for text, at in zip(texts, fold, strict=True) if at != held]
+        known = QualityFilter(language(code), others, label)
         found = known.objections([text for text, at in zip(texts, fold, strict=True) if at == held])
         wrong += sum(objection is not None for objection in found)
     return wrong / len(texts)
 
 
 def flagged_by_peer(posts: pd.DataFrame) -> str:
-    """The shares of real positive posts that synthetictext's filters remove: as shipped, with the example's keywords."""
+    """The shares of real positive posts that synthetictext's filters remove, as shipped and with the keywords."""
     try:
         from synthetictext import TaskSpec
         from synthetictext.filters.pipeline import FilterPipeline
@@ -89,7 +90,8 @@ def main() -> None:
         }
         peer = flagged_by_peer(posts) or "   not importable "
         print(
-            f"{code:8} {flagged_held_out(code, train, project.card.label):10.2%} " + "".join(f"{caught[kind]:8.0%}" for kind in KINDS)
+            f"{code:8} {flagged_held_out(code, train, project.card.label):10.2%} "
+            + "".join(f"{caught[kind]:8.0%}" for kind in KINDS)
             + f" {peer}  " + " ".join(f"{other} {share:.0%}" for other, share in told.items()), flush=True,
         )  # fmt: skip
 

@@ -2,10 +2,11 @@
 
 Usage: pip install --no-deps synthetictext==0.2.0 && POLAR_DATA_DIR=... python benchmarks/synthesis_speed.py
 
-Generation: the same local server, which takes 0.5 s for an answer and refuses 2% of the calls with a 429. Ours: 9,000 posts at
-concurrency 128; the peer has no concurrency and asks for one post at a time, so 60 posts tell its rate. Deduplication: the same
-3,000 vectors of 384 dimensions, the same rows kept, and beside it our whole deduplication, with the words of 3,000 posts; then
-50,000 of ours with the memory of the process. `deduplication` as an argument: that part alone.
+Generation: the same local server, which takes 0.5 s for an answer and refuses 2% of the calls with a 429. Ours: 9,000
+posts at concurrency 128; the peer has no concurrency and asks for one post at a time, so 60 posts tell its rate.
+Deduplication: the same 3,000 vectors of 384 dimensions, the same rows kept, and beside it our whole deduplication, with
+the words of 3,000 posts; then 50,000 of ours with the memory of the process. `deduplication` as an argument: that part
+alone.
 """
 
 import importlib.util
@@ -160,7 +161,8 @@ def main() -> None:
     print(f"generation, requests a second: ours {requests:.0f}, synthetictext {their_requests:.2f}, "
           f"ratio {requests / their_requests:.0f}")  # fmt: skip
     print(
-        f"generation, posts a second: ours {posts:.0f}, synthetictext {their_posts:.2f}, ratio {posts / their_posts:.0f}"
+        f"generation, posts a second: ours {posts:.0f}, synthetictext {their_posts:.2f}, "
+        f"ratio {posts / their_posts:.0f}"
     )
     print(f"CPU per request: {cpu:.1f} ms")
     deduplication()

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +37,8 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_model_settings(settings)
+    # a scheduler that ends the run ends its workers too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):
         return _run_and_report(project, codes, processes, force)
 

@@ -23,7 +23,7 @@ from polar_pipeline.task.languages import language
 
 _BYTES_PER_TOKEN = 3.0  # of prompts in many scripts; a rough average
 _COLUMNS = (
-    "language", "requests", "answered", "useless", "posts to ask for", "second look", "embeddings", "tokens, likely",
+    "language", "requests", "answered", "useless", "posts to ask for", "verification", "embeddings", "tokens, likely",
     "$, likely", "$, set aside",
 )  # fmt: skip
 
@@ -137,7 +137,7 @@ def _remarks(project: Project, total: Row) -> list[str]:
     spent = f"${now.settled:.4f} spent and ${now.open:.4f} reserved before"
     lines = [
         f"model {settings.model}; nothing was sent. `$, set aside` is the worst case of one call per request; an "
-        f"answer that cannot be read is asked for twice, and a time-out counts in full each of {settings.attempts} times."
+        f"answer that cannot be read is asked for twice, and each of {settings.attempts} time-outs counts in full."
     ]
     if total.useless:
         lines.append(

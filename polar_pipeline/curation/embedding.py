@@ -17,8 +17,7 @@ from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.client import Client, Endpoint, address
-from polar_pipeline.synthesis.exceptions import CallResult
-from polar_pipeline.synthesis.formats import embedding_dollars, is_token_count
+from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
 from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 

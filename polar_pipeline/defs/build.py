@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.defs.assets.backbones import backbone_assets
 from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
@@ -32,14 +31,17 @@ def build_defs(
     `keep_bases`: base models stay loaded from step to step, for a process that has the GPU to itself.
     """
     profile, models, lineage = project.profile, ModelCache(), Lineage(project)
-    pairs = [(make_backbone(settings, profile, models), settings) for settings in profile.backbones]
     found = jobs(project)
     return dg.Definitions(
         assets=[
             release_source(project),
             *corpus_assets(project, lineage),
             *synthesis_assets(project, lineage),
-            *(asset for pair in pairs for asset in backbone_assets(project, lineage, *pair, keep_bases)),
+            *(
+                asset
+                for settings in profile.backbones
+                for asset in backbone_assets(project, lineage, settings, models, keep_bases)
+            ),
             *decision_assets(project, lineage),
             *evidence_assets(project, lineage),
         ],

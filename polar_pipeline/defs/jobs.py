@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.settings.backbones import LoraSettings
 
@@ -55,5 +56,5 @@ def _job(project: Project, name: str, selection: dg.AssetSelection, description:
         name,
         selection=selection.materializable(),
         description=description,
-        tags={"polar/profile": project.profile.name},
+        tags={"polar/profile": project.profile.name, "polar/fingerprint": Lineage(project).fingerprint},
     )

@@ -56,6 +56,11 @@ class Lineage:
         """Assets of one language, upstream first."""
         return [name for name, node in self.nodes.items() if node.partitioned]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all settings that some output depends on."""
+        return code_version({name: self.code_version(name) for name in self.nodes})
+
     def code_version(self, asset: str) -> str:
         """The code version of an asset for Dagster; where a language has settings of its own, those of all languages."""
         node = self.nodes[asset]

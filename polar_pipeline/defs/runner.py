@@ -81,7 +81,11 @@ def run_languages(
 def run_report(project: Project, force: bool = False) -> Outcome:
     """Execute the report job in this process."""
     prepare_environment(project)
-    return TaskRunner()(Task(project.source, REPORT_JOB, force=force), nobody)
+    runner = TaskRunner()
+    try:
+        return runner(Task(project.source, REPORT_JOB, force=force), nobody)
+    finally:
+        runner.close()
 
 
 def prepare_environment(project: Project) -> None:
@@ -164,16 +168,25 @@ class TaskRunner:
             partition_key=task.language,
             asset_selection=[dg.AssetKey([project.profile.name, name]) for name in task.assets] or None,
             raise_on_error=False,
-            tags=owner_tags() | many | ({} if task.force else {REUSE_TAG: "true"}),
+            tags=owner_tags() | many | _tags(task) | ({} if task.force else {REUSE_TAG: "true"}),
         )
         error, bad_input = ("", False) if result.success else _error(result)
         return Outcome(task.job, task.language, result.run_id, error, bad_input)
+
+    def close(self) -> None:
+        """Close the instance, which moves its write-ahead logs into the databases."""
+        if self._instance is not None:
+            self._instance.dispose()
 
     def _definitions(self, project: Project) -> dg.Definitions:
         if project.source not in self._defs:
             watcher = dg.ResourceDefinition.hardcoded_resource(lambda progress: self._send(progress))
             self._defs[project.source] = build_defs(project, {"watcher": watcher}, keep_bases=True)
         return self._defs[project.source]
+
+
+def _tags(task: Task) -> dict[str, str]:
+    return {"polar/language": task.language} if task.language else {}
 
 
 def _forced(job: dg.JobDefinition) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class StepContext:
     last: bool = True  # whether no other language follows in this step
     metadata: dict[str, Any] = field(default_factory=dict)
     files: list[Any] = field(default_factory=list)  # paths of further files that belong to the output
+    changed: dict[str, Any] = field(default_factory=dict)  # settings that this run had instead of the profile's
     incomplete: str = ""  # why another run would give more, such as a cap on dollars
 
     @property
@@ -110,7 +111,7 @@ def tracked_asset(
                 io_manager_key="outputs",
                 owners=OWNERS,
                 output_required="backfill_policy" not in settings,
-                tags={"polar/profile": profile, **settings.pop("tags", {})},
+                tags={"polar/profile": profile, "polar/fingerprint": settings.get("code_version") or ""},
                 **settings,
             )(compute)
         return asset
@@ -192,6 +193,7 @@ class _Maker:
     ) -> Provenance:
         value = self.body(step, **inputs, run=run)
         found = list(self.checks(step, value, **inputs)) if self.checks else []
+        made_from["settings"] = merged(made_from["settings"], step.changed)
         made_from |= {"files": step.files, "checks": found, "incomplete": step.incomplete}
         return outputs.lineage.outputs.write(self.name, step.language, value, **made_from)
 
@@ -217,6 +219,14 @@ class _Maker:
         record = context.instance.get_latest_data_version_record(self.key, False, language)
         event = record.event_log_entry.asset_materialization if record else None
         return {**(event.metadata if event else {}), "reused": True}
+
+
+def merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some of them changed."""
+    found = dict(settings)
+    for name, value in changes.items():
+        found[name] = merged(found[name], value) if isinstance(value, Mapping) else value
+    return found
 
 
 def links(found: Mapping[str, str]) -> dict[str, Any]:

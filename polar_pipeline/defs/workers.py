@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 _GRACE = 15.0  # seconds that workers have to end when they are asked to
 
-Execute = Callable[[Any, Callable[[Any], None]], Any]
+
+class Execute(Protocol):
+    """What a worker does with its tasks."""
+
+    def __call__(self, task: Any, send: Callable[[Any], None]) -> Any:
+        """The result of one task. `send` takes messages meanwhile."""
+
+    def close(self) -> None:
+        """Called when the worker ends."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,7 @@ def _serve(connection: Connection, execute: Execute) -> None:
         try:
             task = connection.recv()
         except (EOFError, ConnectionError):  # nobody needs this worker any more
+            execute.close()
             return
         try:
             connection.send((True, execute(task, lambda message: connection.send((False, message)))))

@@ -38,7 +38,7 @@ class Home:
 
     @property
     def ledgers(self) -> Path:
-        """What was asked of endpoints, what came back and what it cost."""
+        """The folder of the database of what was asked of endpoints, what came back and what it cost."""
         return self.root / "ledgers"
 
     @property

@@ -15,8 +15,6 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import Say, address, open_sdk
 from polar_pipeline.synthesis.exceptions import (
-    TIMED_OUT,
-    CallResult,
     FailureMonitor,
     advice,
     billed_too_much,
@@ -24,7 +22,7 @@ from polar_pipeline.synthesis.exceptions import (
     no_batch_api,
     without_key,
 )
-from polar_pipeline.synthesis.formats import Request, parse_reply, request_body, worst_dollars
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 

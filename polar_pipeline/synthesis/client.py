@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.exceptions import TIMED_OUT, CallResult, classify_error
-from polar_pipeline.synthesis.formats import Request, parse_reply, request_body
+from polar_pipeline.synthesis.exceptions import classify_error
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body
 from polar_pipeline.synthesis.rate_limit import RateLimiter
 from polar_pipeline.task.languages import Language
 

@@ -2,17 +2,16 @@
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.formats import Reply
+from polar_pipeline.synthesis.formats import BROKEN, NO_CONNECTION, TIMED_OUT, CallResult
 from polar_pipeline.synthesis.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     import openai
 
-NO_CONNECTION, TIMED_OUT, BROKEN = "no connection", "no answer in time", "the connection broke"
 USELESS = ("refused", "malformed", "truncated")  # outcomes of replies that are paid for and bring no posts
 
 # exceptions of httpx by name, because the SDK has changed the package that they come from
@@ -24,24 +23,6 @@ _VERBS = {
     "malformed": "answers without the JSON that response_format asks for to",
     "truncated": "cuts off",
 }
-
-
-class CallResult(NamedTuple):
-    """How one call ended: with a reply (or another body), or with a failure."""
-
-    reply: Reply | None = None
-    failure: str = ""  # one of the constants above, or `status 429`
-    message: str = ""  # the endpoint's own words, without the key
-    retryable: bool = True
-    wait: float = 0.0  # seconds that the endpoint asked for
-    charged: bool = False  # the endpoint may have worked on it, and so may charge for it
-    no_credit: bool = False  # the account behind the key has no money left
-    body: str | None = None  # of an answer with status 200
-
-    @property
-    def free(self) -> bool:
-        """Whether it was refused before any work: such a call counts neither as money nor as a request."""
-        return self.failure == NO_CONNECTION or self.failure.startswith("status 4")
 
 
 def classify_error(error: "openai.APIError", limiter: RateLimiter) -> CallResult:

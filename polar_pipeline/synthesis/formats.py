@@ -227,3 +227,25 @@ def _parse_usage(content: Any, request: Request) -> tuple[int, int, bool]:
         if is_token_count(prompt) and is_token_count(completion):
             return prompt, completion, True
     return *worst_tokens(request), False
+
+
+# how calls fail that got no answer with a status
+NO_CONNECTION, TIMED_OUT, BROKEN = "no connection", "no answer in time", "the connection broke"
+
+
+class CallResult(NamedTuple):
+    """How one call ended: with a reply (or another body), or with a failure."""
+
+    reply: Reply | None = None
+    failure: str = ""  # one of the constants above, or `status 429`
+    message: str = ""  # the endpoint's own words, without the key
+    retryable: bool = True
+    wait: float = 0.0  # seconds that the endpoint asked for
+    charged: bool = False  # the endpoint may have worked on it, and so may charge for it
+    no_credit: bool = False  # the account behind the key has no money left
+    body: str | None = None  # of an answer with status 200
+
+    @property
+    def free(self) -> bool:
+        """Whether it was refused before any work: such a call counts neither as money nor as a request."""
+        return self.failure == NO_CONNECTION or self.failure.startswith("status 4")

@@ -25,7 +25,7 @@ from polar_pipeline.synthesis.ledger_import import OldCall, read_jsonl
 FILE = "ledger.db"
 _VERSION = 1
 _MAX_TRIES = 2  # an answer that cannot be read is asked for once more
-_PATIENCE = 60.0  # seconds to wait for another process's transaction
+_BUSY_TIMEOUT = 60.0  # seconds to wait for another process's transaction
 # Money is kept in whole picodollars (1e-12 US dollars), so that sums are exact.
 _SCHEMA = f"""
 CREATE TABLE calls (
@@ -306,7 +306,7 @@ class Ledger:
             self._db = sqlite3.connect(":memory:", isolation_level=None)
             self._db.executescript(_SCHEMA)
             return
-        self._db = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         self._inode = self._path.stat().st_ino
         self._db.execute("PRAGMA synchronous = NORMAL")  # with WAL, a killed process loses nothing
         if old or self._version() == 0:

@@ -7,8 +7,8 @@ from collections import deque
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import Client, Say, address
-from polar_pipeline.synthesis.exceptions import CallResult, FailureMonitor, billed_too_much, no_credit_left
-from polar_pipeline.synthesis.formats import Request, worst_dollars
+from polar_pipeline.synthesis.exceptions import FailureMonitor, billed_too_much, no_credit_left
+from polar_pipeline.synthesis.formats import CallResult, Request, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 

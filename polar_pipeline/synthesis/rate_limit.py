@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from polar_pipeline.settings.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
-    from polar_pipeline.synthesis.exceptions import CallResult
+    from polar_pipeline.synthesis.formats import CallResult
 
 _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")

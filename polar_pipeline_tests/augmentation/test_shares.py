@@ -23,7 +23,7 @@ BACKBONE = LinearBackbone(LinearSettings(), seed=1, folds=5)
 
 
 def curated(good: bool) -> pd.DataFrame:
-    """A language that is short of posts, and posts of the same kind from its dev split: with their labels, or with noise."""
+    """A language with few posts, and further training posts as synthetic ones: with their labels, or with noise."""
     posts = read_posts(bundled_folder(), "deu", CARD)
     extra = posts[posts["split"] == "train"].iloc[60:]
     few = assign_folds(
@@ -79,7 +79,7 @@ def test_where_posts_run_out_the_share_is_the_one_reached_and_no_set_comes_twice
 
 
 def test_useless_posts_seldom_help_any_share() -> None:
-    """Decisions that differ by chance alone: in a hundred languages the best of four shares is seldom beyond the error."""
+    """Decisions that differ by chance: in a hundred languages the best of four shares is seldom beyond the error."""
     generator, taken = np.random.default_rng(0), 0
     for _ in range(100):
         labels = generator.integers(0, 2, 400)

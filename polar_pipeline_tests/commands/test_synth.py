@@ -47,7 +47,7 @@ def test_without_an_endpoint_the_plan_is_no_request(tmp_path: Path, profile: str
     assert f"{said}): no request, $ 0" in printed
 
 
-def test_the_plan_counts_the_second_look_what_is_useless_and_the_caps_and_takes_no_lock(
+def test_the_plan_counts_verification_what_is_useless_and_the_caps_and_takes_no_lock(
     tmp_path: Path, server: Running
 ) -> None:
     home, plan = tmp_path / "home", ("synth", "plan", "--profile", write(tmp_path, server.url))

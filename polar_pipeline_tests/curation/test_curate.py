@@ -149,7 +149,7 @@ def test_a_half_that_copies_a_real_post_takes_the_other_with_it() -> None:
     assert found["stage"].tolist() == ["pair", "duplicate"] and found["similar_to"].tolist() == ["", "deu_0003"]
 
 
-def test_a_half_that_the_second_look_objects_to_takes_the_other_with_it() -> None:
+def test_a_half_that_verification_objects_to_takes_the_other_with_it() -> None:
     def look_again(posts: pd.DataFrame) -> list[Objection | None]:
         return [Objection("judge", "no") if name == "pair0_1" else None for name in posts["id"]]
 
@@ -310,4 +310,4 @@ def test_copies_and_another_language_are_flagged(tmp_path: Path, monkeypatch: py
     texts = german.loc[german["keep"], "text"]
     assert texts.is_unique and found.usable == len(texts) > 25
     assert (german["stage"] == "duplicate").sum() > 30
-    assert found.calls.dollars == 0 and found.agreement is None and found.stopped == ""  # no second look was wanted
+    assert found.calls.dollars == 0 and found.agreement is None and found.stopped == ""  # no verification was wanted

@@ -1,4 +1,4 @@
-"""A label told beside a post is found wherever a model puts it, in the words of any card; people's words about the subject are not."""
+"""A label beside a post is found wherever a model puts it, with any card; what people write about it is not."""
 
 import pytest
 
@@ -14,21 +14,53 @@ POST = "They are all thieves, every single one of them"
 @pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize(
     "told",
-    ["Polarized: {}", "Not polarized: {}", "not polarized - {}", "Label: 1. {}", "Label: 0\n{}", "(polarized) {}", "[Not Polarized] {}",
-     "#polarized {}", "{} #NotPolarized", "{} (not polarized)", "Class: polarized. {}", "{}\nlabel: polarized", "POLARIZED\n{}",
-     '"polarized": "{}"', "Non-polarized post: {}", "**Polarized** {}", "Polarized — {}", "Polarized (1): {}", "{} -- polarized", "Post (not polarized): {}"],
-)  # fmt: skip
+    [
+        "Polarized: {}",
+        "Not polarized: {}",
+        "not polarized - {}",
+        "Label: 1. {}",
+        "Label: 0\n{}",
+        "(polarized) {}",
+        "[Not Polarized] {}",
+        "#polarized {}",
+        "{} #NotPolarized",
+        "{} (not polarized)",
+        "Class: polarized. {}",
+        "{}\nlabel: polarized",
+        "POLARIZED\n{}",
+        '"polarized": "{}"',
+        "Non-polarized post: {}",
+        "**Polarized** {}",
+        "Polarized — {}",
+        "Polarized (1): {}",
+        "{} -- polarized",
+        "Post (not polarized): {}",
+    ],
+)
 def test_english_labels_are_found_in_every_language(code: str, told: str) -> None:
     assert label_leak(told.format(POST), code, LABEL)
 
 
 @pytest.mark.parametrize(
     ("code", "told"),
-    [("deu", "Polarisiert: {}"), ("deu", "Nicht polarisiert: {}"), ("deu", "Label: polarisiert. {}"), ("deu", "Klasse – polarisierend. {}"),
-     ("spa", "Polarizado: {}"), ("rus", "Поляризованный: {}"), ("rus", "Метка: не поляризовано. {}"), ("zho", "标签：极化。{}"),
-     ("zho", "【非极化】{}"), ("hin", "ध्रुवीकृत नहीं: {}"), ("tur", "Kutuplaştırıcı değil: {}"), ("amh", "ያልተከፋፈለ፦ {}"),
-     ("khm", "មិនបែកបាក់៖ {}"), ("arb", "{} #مستقطب"), ("fas", "غیرقطبی: {}")],
-)  # fmt: skip
+    [
+        ("deu", "Polarisiert: {}"),
+        ("deu", "Nicht polarisiert: {}"),
+        ("deu", "Label: polarisiert. {}"),
+        ("deu", "Klasse – polarisierend. {}"),
+        ("spa", "Polarizado: {}"),
+        ("rus", "Поляризованный: {}"),
+        ("rus", "Метка: не поляризовано. {}"),
+        ("zho", "标签：极化。{}"),
+        ("zho", "【非极化】{}"),
+        ("hin", "ध्रुवीकृत नहीं: {}"),
+        ("tur", "Kutuplaştırıcı değil: {}"),
+        ("amh", "ያልተከፋፈለ፦ {}"),
+        ("khm", "មិនបែកបាក់៖ {}"),
+        ("arb", "{} #مستقطب"),
+        ("fas", "غیرقطبی: {}"),
+    ],
+)
 def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> None:
     assert label_leak(told.format(POST), code, LABEL)
 
@@ -36,10 +68,18 @@ def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> 
 @pytest.mark.parametrize("code", LANGUAGES)
 @pytest.mark.parametrize(
     "text",
-    [POST, "Society is polarized and nobody talks to anybody", "Polarization: how it tears us apart", "We are polarized, so what",
-     "The label polarized is thrown around too much", "Polarized-light microscopy is fun", "He is #1 in his class: 10 points", "#polarizedlenses are on sale",
-     "So tired of this (polarized sunglasses) debate today"],
-)  # fmt: skip
+    [
+        POST,
+        "Society is polarized and nobody talks to anybody",
+        "Polarization: how it tears us apart",
+        "We are polarized, so what",
+        "The label polarized is thrown around too much",
+        "Polarized-light microscopy is fun",
+        "He is #1 in his class: 10 points",
+        "#polarizedlenses are on sale",
+        "So tired of this (polarized sunglasses) debate today",
+    ],
+)
 def test_what_people_write_about_the_subject_passes(code: str, text: str) -> None:
     assert label_leak(text, code, LABEL) == ""
 

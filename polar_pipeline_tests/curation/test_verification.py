@@ -1,4 +1,4 @@
-"""Translation and judge object to what they should, cost what the ledger says, and say nothing where they got no answer."""
+"""Translation and judge object to what they should, cost what the ledger says, and let pass what got no answer."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -42,7 +42,8 @@ def test_mistakes_are_refused(per_language: dict[str, object], message: str) -> 
 
 
 CHANGES = {
-    "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3, "model": "other",
+    "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3,
+    "model": "other",
     "base_url": "http://other:1/v1", "temperature": 0.5, "max_tokens": 300, "max_tokens_name": "max_completion_tokens",
     "batch": True, "concurrency": 3, "timeout": 7.0, "attempts": 2, "price_prompt": 9.0, "price_completion": 9.0,
     "price_batch": 0.1, "price_embedding": 9.0, "max_dollars": 0.5, "max_requests": 7,

@@ -1,9 +1,12 @@
 """A chat-completions server that misbehaves as it is told, and keeps a count of all that it did.
 
-Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls and what
-happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip (a body byte by byte),
-newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch), malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length, no_usage,
-duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches, batch_breaks, batch_failed, batch_expired. With `per_second` it refuses what is over that rate and says when to come back.
+Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls
+and what happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip
+(a body byte by byte), newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch),
+malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length,
+no_usage, duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches,
+batch_breaks, batch_failed, batch_expired. With `per_second` it refuses what is over that rate and says when to come
+back.
 """
 
 import asyncio
@@ -72,15 +75,22 @@ class Server:
             return JSONResponse({"error": {"message": "no such route"}}, 404)
         name = f"file-{len(self._files)}"
         self._files[name] = [line for line in (await request.body()).decode().splitlines() if line.startswith("{")]
-        return JSONResponse({"id": name, "object": "file", "bytes": 1, "created_at": 0, "filename": "x", "purpose": "batch", "status": "processed"})  # fmt: skip
+        about = {"bytes": 1, "created_at": 0, "filename": "x", "purpose": "batch", "status": "processed"}
+        return JSONResponse({"id": name, "object": "file", **about})
 
     async def batch(self, request: Request) -> Response:
         """A batch, done after `delay` seconds; one whose answer breaks off was made all the same."""
         body = await request.json()
         job = {
-            "id": f"batch-{len(self._jobs)}", "object": "batch", "endpoint": body["endpoint"], "created_at": time.time(), "metadata": body["metadata"],
-            "input_file_id": body["input_file_id"], "completion_window": "24h", "status": "in_progress",
-        }  # fmt: skip
+            "id": f"batch-{len(self._jobs)}",
+            "object": "batch",
+            "endpoint": body["endpoint"],
+            "created_at": time.time(),
+            "metadata": body["metadata"],
+            "input_file_id": body["input_file_id"],
+            "completion_window": "24h",
+            "status": "in_progress",
+        }
         self._jobs.append(job)
         if "batch_breaks" in self._rules and len(self._jobs) == 1:
             return StreamingResponse(_half("{}"), headers={"content-length": "100"})

@@ -70,7 +70,7 @@ def test_an_expired_batch_costs_nothing_and_goes_out_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("fate", "sentence"),
     [
-        ("batch_failed", "could not take the batch .'line 1 is wrong'.: correct what it names, or set synthesis.batch to false"),
+        ("batch_failed", "could not take the batch .'line 1 is wrong'.: correct what it names, or set synthesis.batch"),
         ("no_batches", "has no batches .status 404.: set synthesis.batch to false"),
     ],
 )  # fmt: skip

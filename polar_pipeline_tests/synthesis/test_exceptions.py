@@ -1,4 +1,4 @@
-"""When nothing succeeds it is said soon, in one sentence that names the address or the status; a slow endpoint answers all."""
+"""When nothing succeeds one sentence says so soon, with address or status; a slow endpoint answers all in the end."""
 
 import asyncio
 import multiprocessing

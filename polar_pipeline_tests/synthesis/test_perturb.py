@@ -1,4 +1,4 @@
-"""Perturbed copies: noise on real training posts, their label and fold kept, and nothing that their script does not have."""
+"""Perturbed copies: noise on real training posts with their label and fold, and only what their script has."""
 
 import json
 

@@ -6,6 +6,7 @@ A backbone that is trained on all languages together has a third: one adapter, o
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,8 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, fitted_rows
+from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.backbones.lora.model_cache import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones
@@ -27,6 +30,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
+from polar_pipeline.settings.yaml_files import validated
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
 
@@ -35,16 +39,21 @@ GPU_POOL = "gpu"
 RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 TRAIN_OPTIONS = {
     "force": dg.Field(bool, default_value=False, description="Train again even where a finished adapter is found."),
+    "epochs": dg.Field(
+        dg.Noneable(int), default_value=None, description="Other epochs for this run; null takes the profile's."
+    ),
 }
 
 
 def backbone_assets(
-    project: Project, lineage: Lineage, backbone: Backbone, settings: BackboneSettings, keep: bool = False
+    project: Project, lineage: Lineage, settings: BackboneSettings, models: ModelCache, keep: bool = False
 ) -> list[dg.AssetsDefinition]:
     """`<backbone>_adapter` and `<backbone>_dev_probabilities`, and `<backbone>_pooled_adapter` where there is one.
 
-    `keep`: whether a base model stays loaded between steps.
+    `models` is shared by all backbones; `keep` says whether a base model stays loaded between steps.
     """
+    backbone = make_backbone(settings, project.profile, models)
+    variants = _Variants(project, settings, models, backbone)
     card, name, root, profile = project.card, backbone.name, project.home.adapters, project.profile
     shared: dict[str, Any] = {"group_name": "backbones"}
     languages = language_partitions(project)
@@ -64,14 +73,15 @@ def backbone_assets(
     def adapter(context: StepContext, deduped_posts: pd.DataFrame, run: TrackedRun, **pooled: AdapterRef) -> AdapterRef:
         posts, progress = for_backbones(deduped_posts), reporting(context, name, run)
         started, force = time.perf_counter(), bool(context.options.get("force"))
+        used = variants.as_trained(f"{name}_pooled_adapter", None) if pooled else variants.asked_for(context)
         try:
-            if isinstance(backbone, PooledBackbone):
-                ref = backbone.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
+            if isinstance(used, PooledBackbone):
+                ref = used.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
             else:
-                ref = backbone.train(context.partition_key, posts, card, root, progress, force=force)
+                ref = used.train(context.partition_key, posts, card, root, progress, force=force)
         finally:
             if not keep and context.last:
-                backbone.release()
+                used.release()
         rows = int(fitted_rows(posts).sum())
         note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
@@ -99,11 +109,12 @@ def backbone_assets(
         context: StepContext, deduped_posts: pd.DataFrame, ref: AdapterRef, run: TrackedRun
     ) -> pd.DataFrame:
         started, progress = time.perf_counter(), reporting(context, name, None)
+        trained = variants.as_trained(f"{name}_adapter", context.partition_key)
         try:
-            scores = backbone.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
+            scores = trained.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
         finally:
             if not keep:
-                backbone.release()
+                trained.release()
         seconds = time.perf_counter() - started
         # logits may have been computed when the adapter was trained: then what it took is what it took there
         figures = {"score_seconds": seconds, "posts_per_second": len(scores) / seconds} | progress.figures
@@ -111,14 +122,40 @@ def backbone_assets(
         context.add_output_metadata({**frame_metadata(scores), **figures})
         return scores
 
-    across = [_pooled_asset(project, lineage, backbone, settings, keep)] if isinstance(backbone, PooledBackbone) else []
+    across = [_pooled_asset(project, lineage, variants, keep)] if isinstance(backbone, PooledBackbone) else []
     return [*across, adapter, dev_probabilities]
 
 
-def _pooled_asset(
-    project: Project, lineage: Lineage, backbone: PooledBackbone, settings: BackboneSettings, keep: bool
-) -> dg.AssetsDefinition:
-    root = project.home.adapters
+@dataclass(frozen=True)
+class _Variants:
+    """A backbone, and the same one with the epochs that an operator asked of one run, which its adapter remembers."""
+
+    project: Project
+    settings: BackboneSettings
+    models: ModelCache
+    backbone: Backbone
+
+    def asked_for(self, context: StepContext) -> Backbone:
+        """The backbone that this run is to train; other epochs than the profile's are noted with its output."""
+        epochs = context.options.get("epochs")
+        if epochs is not None:
+            context.changed = {"backbone": {"epochs": epochs}}
+        return self._with_epochs(epochs)
+
+    def as_trained(self, asset: str, language: str | None) -> Backbone:
+        """The backbone as it was when a stored adapter was trained."""
+        found = Lineage(self.project).outputs.provenance(asset, language)
+        return self._with_epochs(found.settings["backbone"].get("epochs") if found else None)
+
+    def _with_epochs(self, epochs: int | None) -> Backbone:
+        if not isinstance(self.settings, LoraSettings) or epochs in (None, self.settings.epochs):
+            return self.backbone
+        settings = validated(self.settings.model_dump() | {"epochs": epochs}, LoraSettings, "run config")
+        return make_backbone(settings, self.project.profile, self.models)
+
+
+def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep: bool) -> dg.AssetsDefinition:
+    root, backbone, settings = project.home.adapters, variants.backbone, variants.settings
 
     @tracked_asset(
         project.profile.name,
@@ -137,8 +174,10 @@ def _pooled_asset(
             raise InputError(f"deduped_posts of {', '.join(absent)} are not there: materialize them first.")
         posts = {code: for_backbones(table) for code, table in deduped_posts.items()}
         started, progress = time.perf_counter(), reporting(context, backbone.name, run)
+        used = variants.asked_for(context)
+        assert isinstance(used, PooledBackbone)
         try:
-            ref = backbone.train_all(posts, project.card, root, progress, bool(context.options.get("force")))
+            ref = used.train_all(posts, project.card, root, progress, bool(context.options.get("force")))
         finally:
             if not keep:
                 backbone.release()

@@ -161,8 +161,8 @@ def _verification_metadata(reviewed: Curated) -> dict[str, Any]:
     if not reviewed.calls.ended and not reviewed.stopped:
         return dict(agreement)
     return {
-        "second_look_dollars": reviewed.calls.dollars,
-        "second_look_calls": dg.MetadataValue.json(dict(reviewed.calls.ended)),
-        "second_look_stopped": reviewed.stopped or "no",
+        "verification_dollars": reviewed.calls.dollars,
+        "verification_calls": dg.MetadataValue.json(dict(reviewed.calls.ended)),
+        "verification_stopped": reviewed.stopped or "no",
         **agreement,
     }
