@@ -9,7 +9,7 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import RATE_MATCHING
-from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_sha256
+from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_of, scores_sha256
 from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -25,13 +25,10 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
-    names = [member.backbone for member in decision.members]
     seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores[
-        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
-    ]
+    scores = scores_of(scores, seeds)
     posts = scored_posts(posts)
-    members = gather(posts, wanted, names, decision.language)
+    members = gather(posts, scores, list(seeds), decision.language)
     _refuse_others(decision, members, scores)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)

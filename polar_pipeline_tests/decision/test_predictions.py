@@ -86,7 +86,7 @@ def test_a_member_or_seed_that_is_gone_is_named() -> None:
     scores = scores_of(POSTS)
     decision = decision_of(scores)
     for gone in (scores["backbone"] == "b", (scores["backbone"] == "a") & (scores["seed"] == 1)):
-        with pytest.raises(InputError, match=r"was decided with other models of [ab] than there are scores of"):
+        with pytest.raises(InputError, match=r"was decided with other models or scores of [ab] than these"):
             predict(decision, POSTS, scores[~gone])
 
 
