@@ -2,9 +2,10 @@
 
 Usage: POLAR_HOME=... POLAR_DATA_DIR=... python benchmarks/decision_rules.py --profile benchmarks/smash.yaml [--jobs 2]
 
-The home is that of a finished `polar run --all` of the profile; dev must be outside its folds (`fit_on: train`). Everything a
-rule fits for a fold comes from the other folds; rules that are tuned on dev are judged on train. Beside each rule stands its
-mean difference to the default rule on the same posts, with a paired bootstrap 95% interval over posts.
+The home is that of a finished `polar run --all` of the profile; dev must be outside its folds (`fit_on: train`).
+Everything a rule fits for a fold comes from the other folds; rules that are tuned on dev are judged on train. Beside
+each rule stands its mean difference to the default rule on the same posts, with a paired bootstrap 95% interval over
+posts.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import json
 from functools import cached_property
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import pandas as pd
 

@@ -17,7 +17,7 @@ from polar_pipeline.backbones.base import Progress, no_scores, real_posts, score
 from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, load_figures, read_checked, save_figures, write_checked
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, probe_rows
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.errors import InputError
