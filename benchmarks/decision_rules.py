@@ -2,9 +2,10 @@
 
 Usage: POLAR_HOME=... POLAR_DATA_DIR=... python benchmarks/decision_rules.py --profile benchmarks/smash.yaml [--jobs 2]
 
-The home is that of a finished `polar run --all` of the profile; dev must be outside its folds (`fit_on: train`). Everything a
-rule fits for a fold comes from the other folds; rules that are tuned on dev are judged on train. Beside each rule stands its
-mean difference to the default rule on the same posts, with a paired bootstrap 95% interval over posts.
+The home is that of a finished `polar run --all` of the profile; dev must be outside its folds (`fit_on: train`).
+Everything a rule fits for a fold comes from the other folds; rules that are tuned on dev are judged on train. Beside
+each rule stands its mean difference to the default rule on the same posts, with a paired bootstrap 95% interval over
+posts.
 """
 
 import argparse
@@ -17,11 +18,9 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
-from polar_pipeline.decision.ensemble import language_seed
-from polar_pipeline.decision.members import MemberScores, gather
 from polar_pipeline.decision.screening import screen
-from polar_pipeline.decision.selection import compare, nested_predictions
-from polar_pipeline.decision.strategies import combine, fit_combination, strategies
+from polar_pipeline.decision.selection import compare, language_seed, nested_predictions
+from polar_pipeline.decision.strategies import MemberScores, combine, fit_combination, gather, strategies
 from polar_pipeline.decision.thresholds import RULES, best_threshold, choose_threshold
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
@@ -122,7 +121,8 @@ def nested_free(labels: Ints, folds: Ints, members: list[MemberScores], settings
     for fold in np.unique(folds):
         outside, inside = folds == fold, folds != fold
         rest = [member.rows(inside) for member in members]
-        best = max(compare(labels[inside], folds[inside], rest, settings, seed), key=lambda found: found.macro_f1)
+        candidates, _ = compare(labels[inside], folds[inside], rest, settings, seed)
+        best = max(candidates, key=lambda found: found.macro_f1)
         fitted = fit_combination(best.name, labels[inside], rest)
         probabilities = sigmoid(combine(fitted, rest))
         threshold = choose_threshold("bagged", labels[inside], probabilities, settings.resamples, seed).value

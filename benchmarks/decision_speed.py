@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/decision_speed.py [--profile benchmarks/smash.yaml --jobs 2]
 
-The search is timed on made-up scores. With a profile whose run has ended in POLAR_HOME, its languages are decided again from
-the stored scores: strategies, weights, thresholds, nested estimate, contributions of every part, intervals.
+The search is timed on made-up scores. With a profile whose run has ended in POLAR_HOME, its languages are decided
+again from the stored scores: strategies, weights, thresholds, nested estimate, contributions of every part, intervals.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import TunedThresholdClassifierCV
 
 from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.ensemble import decide
+from polar_pipeline.decision.selection import decide
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
@@ -72,7 +72,8 @@ def searches() -> None:
         )
         values = [macro_f1(labels, (probabilities >= at).astype(int)) for at in (threshold, other)]
         print(
-            f"{count:7,} {1000 * ours:9.2f} {1000 * theirs:17.1f} {theirs / ours:6.0f}   {values[0]:.5f}         {values[1]:.5f}"
+            f"{count:7,} {1000 * ours:9.2f} {1000 * theirs:17.1f} {theirs / ours:6.0f}   "
+            f"{values[0]:.5f}         {values[1]:.5f}"
         )
 
 

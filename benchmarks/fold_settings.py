@@ -18,8 +18,8 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
+from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.intervals import confusion, macro_f1_resamples
 from polar_pipeline.metrics.scores import macro_f1

@@ -1,4 +1,4 @@
-"""What Dagster, MLflow and files between stages cost: the graph through `polar run`, beside the same stages called plainly.
+"""What Dagster, MLflow and files between stages cost: `polar run`, beside the same stages called plainly.
 
 Usage: python benchmarks/orchestration.py [--profile cpu] [--language deu --language eng ...]
 
@@ -34,11 +34,10 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
-    from polar_pipeline.decision.ensemble import decide
     from polar_pipeline.decision.predictions import predict
+    from polar_pipeline.decision.selection import decide
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.report.evidence import LanguageResults, language_evidence
-    from polar_pipeline.report.gold_labels import read_test_labels
+    from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
     from polar_pipeline.report.page import render_report
 
     with tempfile.TemporaryDirectory() as home:

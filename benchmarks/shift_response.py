@@ -2,8 +2,9 @@
 
 Usage: POLAR_DATA_DIR=... python benchmarks/shift_response.py [--jobs 2]
 
-Train posts of a language are clustered in two by their n-grams; the linear backbone learns on the larger side and is judged on
-the smaller, whose labels nobody has looked at. Beside the train-or-test AUC stands the macro-F1 there by each response.
+Train posts of a language are clustered in two by their n-grams; the linear backbone learns on the larger side and is
+judged on the smaller, whose labels nobody has looked at. Beside the train-or-test AUC stands the macro-F1 there by
+each response.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.shift import shift_auc
-from polar_pipeline.decision.ensemble import decide
 from polar_pipeline.decision.predictions import predict
+from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats, macro_f1
 from polar_pipeline.settings.decision import FoldSettings
@@ -75,7 +76,7 @@ def two_kinds(texts: list[str], seed: int) -> "np.typing.NDArray[np.int64]":
 
 
 def corrected(probabilities: Floats, prior: float) -> Floats:
-    """Probabilities under the prior that expectation maximisation finds for these posts (Saerens et al. 2002, eq. 2.4)."""
+    """Probabilities under the prior that EM finds for these posts (Saerens et al. 2002, eq. 2.4)."""
     found = prior
     adjusted = probabilities
     for _ in range(STEPS):
@@ -97,8 +98,9 @@ def main() -> None:
     for name, group in table.groupby(np.where(table["auc"] >= 0.8, "AUC of 0.8 and above", "below")):
         gain = group["rate_matching"] - group["none"]
         print(
-            f"{name}: {len(group)} languages, none {group['none'].mean():.4f}, rate matching {group['rate_matching'].mean():.4f} "
-            f"(difference {gain.mean():+.4f}, standard error {gain.std(ddof=1) / np.sqrt(len(group)):.4f}), em {group['em'].mean():.4f}"
+            f"{name}: {len(group)} languages, none {group['none'].mean():.4f}, "
+            f"rate matching {group['rate_matching'].mean():.4f} (difference {gain.mean():+.4f}, "
+            f"standard error {gain.std(ddof=1) / np.sqrt(len(group)):.4f}), em {group['em'].mean():.4f}"
         )
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.fingerprint import frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
-
 
 _ADVANCE_SECONDS = 1.0
 
@@ -53,9 +53,7 @@ class Progress:
             self._measure(step, values)
 
     def advance(self, done: float, total: float, unit: str) -> None:
-        """`done` of `total` units are done, such as tokens or folds of a whole training.
-
-        Another unit begins another phase.
+        """`done` of `total` units are done, such as tokens or folds of a whole training; another unit is another phase.
 
         May be called often: the first and the last call of a phase and about one per second are passed on.
         """
@@ -76,9 +74,10 @@ class Progress:
 
 
 class Backbone(Protocol):
-    """What the assets need of a backbone."""
+    """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""
 
     name: str
+    config: str  # fingerprint of what scores depend on; an adapter of another one is refused
     parameters: dict[str, str | int | float | bool]  # what the tracked run notes
 
     def speaks(self, language: str) -> bool:
@@ -112,6 +111,8 @@ class Backbone(Protocol):
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
         """A scores table of rows that the final models were probed with after training; empty if there are none."""
+        del root
+        return no_scores(posts, self.name, ref.language)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts by the final models of `seeds`.
@@ -121,6 +122,7 @@ class Backbone(Protocol):
 
     def release(self) -> None:
         """Give back the memory that is held between languages, if any is."""
+        return
 
 
 def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame:
@@ -130,7 +132,7 @@ def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
     """The rows that are scored and judged; synthetic ones are only ever fitted on."""
-    return posts[posts["source"] == "real"].reset_index(drop=True)
+    return posts[posts["source"] == REAL].reset_index(drop=True)
 
 
 def fitted_rows(posts: pd.DataFrame) -> "pd.Series[bool]":

@@ -4,7 +4,7 @@ from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LoraSettings
 from polar_pipeline.settings.profile import Profile

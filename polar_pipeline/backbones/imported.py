@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Backbone, Progress, no_scores, real_posts, scores_table, training_fingerprint
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
@@ -25,7 +25,7 @@ _KEYS = ["seed", "split", "id"]
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
 
 
-class ImportedBackbone:
+class ImportedBackbone(Backbone):
     """Scores of one backbone, any number of seeds, from a Parquet or CSV file."""
 
     def __init__(self, settings: ImportedSettings) -> None:
@@ -33,7 +33,7 @@ class ImportedBackbone:
         self.parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
         self._settings = settings
         # a file that was moved holds the same scores
-        self._config = fingerprint({name: value for name, value in self.parameters.items() if name != "path"})
+        self.config = fingerprint({name: value for name, value in self.parameters.items() if name != "path"})
 
     def speaks(self, language: str) -> bool:
         """Whether the profile expects scores of this language."""
@@ -67,7 +67,7 @@ class ImportedBackbone:
             {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": _identity(posts)},
             backbone=self.name,
             language=language,
-            config=self._config,
+            config=self.config,
             posts=whole,
         )
 
@@ -82,7 +82,7 @@ class ImportedBackbone:
     ) -> pd.DataFrame:
         """The copied logits, one row per post and seed; no rows for a language that the backbone does not speak."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         posts = scored_posts(real_posts(posts))
         if meta["rows"] != _identity(posts):
@@ -94,19 +94,6 @@ class ImportedBackbone:
             for seed, logits in zip(meta["seeds"], tensors["logits"], strict=True)
         ]
         return pd.concat(tables) if tables else no_scores(posts, self.name, language)
-
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:  # noqa: ARG002
-        """None: whoever made the scores has the models."""
-        return no_scores(posts, self.name, ref.language)
-
-    def is_current(self, ref: AdapterRef, root: Path) -> bool:
-        """Whether the file still holds what was copied from it; a file that is gone has not changed."""
-        _, meta = load_adapter(root, ref)
-        path = Path(self._settings.path)
-        return not meta["file_sha256"] or not path.is_file() or file_sha256(path) == meta["file_sha256"]
-
-    def release(self) -> None:
-        """Nothing is held."""
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""

@@ -19,8 +19,8 @@ def export(profile: str, folder: Path | None) -> None:
     """Write the report's tables (CSV, LaTeX), its figures (PNG, SVG) and all errors (CSV) of finished languages."""
     from polar_pipeline.defs.lineage import load_results
     from polar_pipeline.defs.project import Project
+    from polar_pipeline.report.evidence import read_test_labels
     from polar_pipeline.report.export import export_report
-    from polar_pipeline.report.gold_labels import read_test_labels
 
     project = Project.load(profile)
     results = load_results(project)

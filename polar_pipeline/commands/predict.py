@@ -18,7 +18,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
 from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
 from polar_pipeline.corpus.text import is_blank

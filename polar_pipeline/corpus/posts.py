@@ -2,7 +2,7 @@
 
 Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds
 are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and
-one Int8 column per auxiliary label of the task card. What does not belong here: labels of test (report/gold_labels.py).
+one Int8 column per auxiliary label of the task card. What does not belong here: labels of test (report/evidence.py).
 """
 
 from pathlib import Path
@@ -32,11 +32,6 @@ def read_posts(folder: Path, language: str, card: TaskCard) -> pd.DataFrame:
     posts = pd.concat([_posts(rows, language, split, card) for split, rows in files.items()], ignore_index=True)
     refuse_canaries(posts, card.model_copy(update={"canaries": (*card.canaries, *_marks(files["test"]))}))
     return posts
-
-
-def read_split(path: Path, language: str, split: str, card: TaskCard) -> pd.DataFrame:
-    """The posts of one file, as rows of `split`. Raises InputError that names file, row and column."""
-    return _posts(read_rows(path), language, split, card)
 
 
 def check_posts(frame: pd.DataFrame, card: TaskCard) -> None:

@@ -122,8 +122,3 @@ def release_sha256(folder: Path, language: str) -> dict[str, str]:
 def bundled_folder() -> Path:
     """The folder with train/, dev/ and test/ of the made-up corpus, for a first run and for tests."""
     return Path(str(resources.files("polar_pipeline.corpus") / "bundled"))
-
-
-def bundled_languages() -> tuple[str, ...]:
-    """Codes of the languages of the made-up corpus, sorted."""
-    return tuple(sorted(file.stem for file in (bundled_folder() / "train").glob("*.csv")))

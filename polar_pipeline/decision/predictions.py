@@ -1,7 +1,4 @@
-"""A decision applied: probability, label, margin and a mark for review, and the files that a person opens.
-
-What does not belong here: choosing anything; `ensemble` has done that.
-"""
+"""A decision applied to posts: probability, label, margin and a mark for review, and the CSV files of them."""
 
 from pathlib import Path
 
@@ -10,10 +7,10 @@ import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.members import MemberScores, gather, scores_sha256
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.shift import RATE_MATCHING, matching_threshold
-from polar_pipeline.decision.strategies import Combination, combine
+from polar_pipeline.decision.selection import RATE_MATCHING
+from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_of, scores_sha256
+from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic
@@ -21,20 +18,17 @@ from polar_pipeline.task.card import TaskCard
 
 
 def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Apply a decision: id, split, fold, probability, prediction, margin, review for every row of `posts` that has scores, in its order.
+    """Apply a decision: id, split, fold, probability, prediction, margin, review of the scored `posts`, in order.
 
     Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance of the probability from the threshold;
     `review` marks the posts that are closer than the decision's review margin. Under rate matching, and only then, test
     has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
-    names = [member.backbone for member in decision.members]
     seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores[
-        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
-    ]
+    scores = scores_of(scores, seeds)
     posts = scored_posts(posts)
-    members = gather(posts, wanted, names, decision.language)
+    members = gather(posts, scores, list(seeds), decision.language)
     _refuse_others(decision, members, scores)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)

@@ -61,16 +61,13 @@ class Decision(Record):
     review_margin: float  # posts whose probability is closer than this to the threshold are for a person to look at
     shift_auc: float | None  # train-or-test, on text alone; None where decisions may not look at test posts
     shift_response: str  # none, pooled (members of one language were left out) or rate_matching (in `predict`)
-    out_of_fold: (
-        Estimate  # nested: strategy, weights, temperatures and threshold of each fold come from the other folds
-    )
-    confusion: tuple[
-        int, int, int, int
-    ]  # of the nested predictions: true and false negatives and positives as tn, fp, fn, tp
+    # nested: strategy, weights, temperatures and threshold of each fold come from the other folds
+    out_of_fold: Estimate
+    confusion: tuple[int, int, int, int]  # of the nested predictions: tn, fp, fn, tp
     nested: str  # those predictions: a bit for each decided post by split and id, in hexadecimal, zeros at the end
     calibration_error: float  # expected calibration error of the out-of-fold probabilities
-    positives: float  # share of positive labels among the rows that were decided on
+    positives: float  # share of positive labels among the decided posts
     seed: int
     posts_fingerprint: str  # of the rows that were trained on and scored
     adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores
-    scores: dict[str, str]  # backbone -> sha256 of its scores; a decision is applied to no others
+    scores: dict[str, str]  # member -> sha256 of its scores; a decision is applied to no others

@@ -1,8 +1,13 @@
-"""Screening: models that are too broken to take part are found, left out and named.
+"""Broken models: which are left out of a decision, and which stop a language.
 
-A model is one seed of one backbone. It is judged by its out-of-fold scores, and by how its final model's scores (rows
-outside folds) look beside them; labels outside folds are not used, so flipped labels of dev can remove nobody. What the
-final model gives to test posts is looked at only if the profile says `transductive`.
+A model is one seed of one backbone. `screen` judges it by its out-of-fold scores, and by how the scores of its final
+model (rows outside folds) look beside them; the others go on without it. Labels outside folds are not used, so flipped
+labels of dev can remove nobody. What the final model gives to test posts is looked at only if the profile says
+`transductive`.
+
+`unsound` judges a freshly trained model and stops the language, because whoever trained it should know. It alone looks
+at labels of dev outside the folds: they can stop a language, and choose nothing. Where dev is in the folds, the final
+model was trained on it, and should know it at least as well as the fold models, which were not.
 """
 
 from typing import NamedTuple
@@ -10,17 +15,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.members import MemberScores
 from polar_pipeline.decision.record import Excluded
+from polar_pipeline.decision.strategies import MemberScores, gather
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Floats, Ints, auc, macro_f1_curve
+from polar_pipeline.metrics.scores import Floats, Ints, auc, macro_f1, macro_f1_curve
 
-_FLAT = 1e-6  # a standard deviation of logits that says nothing
+_FLAT = 1e-6  # standard deviation of logits that say nothing
 _SHRUNK = 0.1  # of the spread that the fold models have: retraining changes it by less than a third
 _ONE_CLASS = 0.995  # share of posts in one class, where the folds put less than 0.99 there
 _APART = 1 / 3  # of the folds' agreement with other models; sound models keep 0.9, and 0.59 under strong shift
 _BEYOND = 2.0  # standard errors from which a figure is more than chance
 _ERRORS = 4.0  # standard errors beyond which a figure is not bad luck
+_SEEN_ERRORS = 2.0  # on posts that it was trained on: errors on the same posts, most of which both share
+_FEW = 5  # posts that may be on one side of a threshold by chance alone
 
 Mask = np.typing.NDArray[np.bool_]
 
@@ -41,12 +48,12 @@ def screen(
 
     Raises InputError when no model is left.
     """
-    rows = rows_of(posts, transductive)
+    rows = _rows_of(posts, transductive)
     excluded = [
         Excluded(backbone=member.backbone, seed=seed, reason=reason)
         for member in members
         for place, seed in enumerate(member.seeds)
-        if (reason := fault(member.logits[:, place], rows))
+        if (reason := _fault(member.logits[:, place], rows))
     ]
     kept = _without(members, excluded)
     while (apart := _furthest_apart(kept, rows)) is not None:
@@ -61,8 +68,8 @@ def screen(
     return kept, tuple(excluded)
 
 
-def rows_of(posts: pd.DataFrame, transductive: bool) -> Rows:
-    """Where there are no folds, the labelled dev posts are what decisions are made on, and nothing can be held beside it."""
+def _rows_of(posts: pd.DataFrame, transductive: bool) -> Rows:
+    """Without folds, `inside` is the labelled dev posts, on which decisions are then made, and `final` is empty."""
     folded = (posts["fold"] >= 0).to_numpy(dtype=bool)
     labelled = posts["label"].notna().to_numpy(dtype=bool)
     inside = folded if folded.any() else labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
@@ -81,37 +88,37 @@ def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[Memb
     return kept
 
 
-def fault(logits: Floats, rows: Rows) -> str:
+def _fault(logits: Floats, rows: Rows) -> str:
     """What is wrong with a model by its own scores, or nothing."""
     inside, final = logits[rows.inside], logits[rows.final]
     if inside.std() <= _FLAT:
         return "its out-of-fold logits are constant"
     rank = auc(rows.labels, inside)
-    if rank < 0.5 - _ERRORS * auc_error(rows.labels):
+    if rank < 0.5 - _ERRORS * _auc_error(rows.labels):
         return f"its out-of-fold scores are inverted (AUC {rank:.2f})"
     if not len(final):
         return ""
-    return shrunk(inside, final, rows) or (_one_class(inside, final, rows.labels) if knows(rank, rows.labels) else "")
+    return _shrunk(inside, final, rows) or (_one_class(inside, final, rows.labels) if _knows(rank, rows.labels) else "")
 
 
-def shrunk(inside: Floats, final: Floats, rows: Rows) -> str:
+def _shrunk(inside: Floats, final: Floats, rows: Rows) -> str:
     """Whether a final model's logits are nearly constant beside those of its folds."""
     spread = float(final.std() / max(_within_folds(inside, rows.folds), _FLAT))
     return f"the final model's logits spread {spread:.1%} as far as its folds'" if spread < _SHRUNK else ""
 
 
 def _within_folds(logits: Floats, folds: Ints) -> float:
-    """Standard deviation around each fold's own mean: the folds' models may lie apart, which is no spread of any one."""
+    """Standard deviation around the mean of each fold: that fold models lie apart is no spread of any of them."""
     means = np.bincount(folds - folds.min(), weights=logits) / np.maximum(np.bincount(folds - folds.min()), 1)
     return float(np.sqrt(np.mean((logits - means[folds - folds.min()]) ** 2)))
 
 
-def knows(rank: float, labels: Ints) -> bool:
+def _knows(rank: float, labels: Ints) -> bool:
     """Whether folds with this AUC do better than chance: a final model cannot lose what they do not have."""
-    return rank > 0.5 + _BEYOND * auc_error(labels)
+    return rank > 0.5 + _BEYOND * _auc_error(labels)
 
 
-def auc_error(labels: Ints) -> float:
+def _auc_error(labels: Ints) -> float:
     """Standard error of the AUC of scores that say nothing (Hanley & McNeil 1982)."""
     positives = max(int(labels.sum()), 1)
     negatives = max(len(labels) - positives, 1)
@@ -161,3 +168,102 @@ def _agreement(logits: Floats) -> Floats:
     spread = np.maximum(others.std(axis=0), 1e-12)
     agreement: Floats = (ranks * others).mean(axis=0) / spread
     return agreement
+
+
+def unsound(
+    posts: pd.DataFrame,
+    scores: pd.DataFrame,
+    language: str,
+    transductive: bool,
+    probes: pd.DataFrame | None = None,
+) -> list[str]:
+    """A sentence for every model (backbone and seed) that is broken; none where there are no scores.
+
+    `posts` has split, id, fold and label. `transductive` is whether logits of test may be looked at. `probes` is a
+    scores table of final models; they were trained on those of its posts that are in folds.
+    """
+    if scores.empty:
+        return []
+    inside = None if probes is None else probes[probes["fold"] >= 0]
+    rows = _rows_of(posts, transductive)
+    dev = ((posts["split"] == "dev") & posts["label"].notna() & (posts["fold"] < 0)).to_numpy(dtype=bool)
+    labels = posts["label"][dev].to_numpy(dtype=int)
+    found = []
+    for member in gather(posts, scores, sorted(scores["backbone"].unique()), language):
+        for place, seed in enumerate(member.seeds):
+            logits = member.logits[:, place]
+            reason = _fault(logits, rows) or _far_below(logits, rows, dev, labels) or _undivided(logits, rows)
+            if not reason and inside is not None:
+                mine = inside[(inside["backbone"] == member.backbone) & (inside["seed"] == seed)]
+                reason = _below_unseen(logits, rows, posts, mine)
+            if reason:
+                found.append(f"{member.backbone} seed {seed}: {reason}")
+    return found
+
+
+def _far_below(logits: Floats, rows: Rows, dev: Mask, labels: Ints) -> str:
+    """Whether the final model is far below its folds on dev, at their threshold. Needs folds, and dev outside them."""
+    if not rows.final.any() or len(set(labels.tolist())) < 2:
+        return ""
+    if not _knows(auc(rows.labels, logits[rows.inside]), rows.labels):
+        return ""
+    curve = macro_f1_curve(rows.labels, logits[rows.inside])
+    best = int(np.argmax(curve.values))
+    expected, threshold = float(curve.values[best]), curve.thresholds[best]
+    score = macro_f1(labels, (logits[dev] >= threshold).astype(int))
+    # that of an accuracy of one half, the widest there is, on as many posts as the smaller class allows
+    error = 0.5 * np.sqrt(1 / _balanced(labels) + 1 / _balanced(rows.labels))
+    if score >= expected - _ERRORS * error:
+        return ""
+    return f"the final model has macro-F1 {score:.2f} on dev, its folds {expected:.2f}"
+
+
+def _below_unseen(logits: Floats, rows: Rows, posts: pd.DataFrame, probes: pd.DataFrame) -> str:
+    """Whether the final model does worse on posts that it was trained on than the fold models, which were not."""
+    if probes.empty:
+        return ""
+    places = posts.reset_index(drop=True).reset_index().set_index(["split", "id"])["index"]
+    same = places[pd.MultiIndex.from_frame(probes[["split", "id"]])].to_numpy()
+    seen, unseen, inside = probes["logit"].to_numpy(dtype=float), logits[same], logits[rows.inside]
+    if reason := _shrunk(inside, seen, rows):
+        return f"{reason}, on posts that it was trained on"
+    labels = posts["label"].to_numpy(dtype=int, na_value=-1)[same]
+    if len(set(labels.tolist())) < 2 or not _knows(auc(rows.labels, inside), rows.labels):
+        return ""
+    curve = macro_f1_curve(rows.labels, inside)
+    threshold = curve.thresholds[int(np.argmax(curve.values))]
+    above = [(found >= threshold).astype(int) for found in (seen, unseen)]
+    if len(set(above[0].tolist())) == 1 and _rarer(above[1]) >= _FEW:
+        return f"the final model puts all {len(labels)} posts of a sample that it was trained on into one class"
+    text = (
+        f"the final model has {{}} {{:.2f}} on {len(labels)} posts that it was trained on, "
+        "its folds, which were not, {:.2f}"
+    )
+    ranks = auc(labels, seen), auc(labels, unseen)
+    fall = (ranks[1] - ranks[0]) / _auc_error(labels)
+    # where the folds do better than chance and it does not, half of that is enough
+    lost = _knows(ranks[1], labels) and not _knows(ranks[0], labels)
+    if fall > (_SEEN_ERRORS / 2 if lost else _SEEN_ERRORS):
+        return text.format("AUC", *ranks)
+    scores = [macro_f1(labels, found) for found in above]
+    if scores[0] < scores[1] - _ERRORS * 0.5 * np.sqrt(1 / _balanced(labels)):
+        return text.format("macro-F1", *scores)
+    return ""
+
+
+def _rarer(labels: Ints) -> int:
+    """Posts of the smaller class."""
+    return int(min(labels.sum(), len(labels) - labels.sum()))
+
+
+def _balanced(labels: Ints) -> int:
+    """How many posts there would be if the larger class were as small as the other."""
+    return 2 * _rarer(labels)
+
+
+def _undivided(logits: Floats, rows: Rows) -> str:
+    """Whether all posts of dev get one class. With folds, the other checks say more."""
+    inside = logits[rows.inside]
+    if rows.final.any() or (inside >= 0).any() != (inside >= 0).all():
+        return ""
+    return f"it puts all {len(inside)} posts of dev into one class"

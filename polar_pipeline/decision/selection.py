@@ -1,24 +1,44 @@
-"""Which strategy decides a language, chosen so that choosing does not over-fit (Cawley & Talbot 2010).
+"""One decision per language, chosen on out-of-fold scores alone, and what each part of it is worth.
 
-The profile's default is the strategy that was best over all languages. A language departs from it only to one whose lead on
-its own posts, cross-fitted, is beyond the error; among such the simplest within one standard error of the best is taken
-(Breiman et al. 1984, section 3.4.3). The nested estimate repeats all of this without each fold in turn.
+The profile's strategy was best over all languages. A language departs from it only for a strategy whose lead on its
+own posts, cross-fitted, is beyond the error; among those, the simplest within one standard error of the best is taken
+(Breiman et al. 1984, section 3.4.3). The nested estimate repeats all choices without each fold in turn, so that
+choosing does not make it optimistic (Cawley & Talbot 2010). Labels of test are never used.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from polar_pipeline.corpus.folds import deal, scored_posts
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.members import MemberScores
-from polar_pipeline.decision.record import Candidate
-from polar_pipeline.decision.strategies import SIMPLEX, Combination, combine, fit_combination, strategies
-from polar_pipeline.decision.thresholds import ARGMAX, BAGGED, Threshold, choose_threshold
-from polar_pipeline.metrics.intervals import paired_interval, paired_resamples
-from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
+from polar_pipeline.decision.record import Candidate, Decision, Estimate, Member
+from polar_pipeline.decision.screening import screen
+from polar_pipeline.decision.strategies import (
+    SIMPLEX,
+    Combination,
+    MemberScores,
+    combine,
+    fit_combination,
+    gather,
+    scores_of,
+    scores_sha256,
+    strategies,
+)
+from polar_pipeline.decision.thresholds import ARGMAX, BAGGED, RULES, Threshold, choose_threshold
+from polar_pipeline.errors import InputError
+from polar_pipeline.metrics.intervals import confusion, macro_f1_interval, paired_interval, paired_resamples
+from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error, macro_f1
 from polar_pipeline.settings.decision import DecisionSettings
+from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.fingerprint import fingerprint
 
-_RESAMPLES = 1000  # of a difference; they cost microseconds
+NONE, RATE_MATCHING, POOLED = "none", "rate_matching", "pooled"  # responses to a strong shift
+_DEV_FOLDS = 5
+_RESAMPLES = 2000  # of the estimate's interval: they fix a 95% limit to about 0.001 (Efron & Tibshirani 1993, ch. 13)
+_DIFFERENCE_RESAMPLES = 1000
 
 
 class Fitted(NamedTuple):
@@ -34,11 +54,122 @@ class Fitted(NamedTuple):
         return sigmoid(combine(self.combination, members))
 
 
+def decide(
+    language: str,
+    posts: pd.DataFrame,
+    scores: pd.DataFrame,
+    profile: Profile,
+    adapters: dict[str, str],
+    posts_fingerprint: str,
+    shift_auc: float = 0.5,
+) -> Decision:
+    """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
+
+    `posts` has id, text, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters` (name to
+    sha256), some of which may have none for this language. Raises InputError when a backbone lacks a score or has one
+    that is not finite.
+    """
+    settings, seed = profile.decision, profile.seed
+    # the order of the rows is fixed, because sums of floats depend on it
+    posts = scored_posts(posts).sort_values(["split", "id"]).reset_index(drop=True)
+    members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
+    response = shift_response(shift_auc, settings)
+    if response == POOLED:
+        pooled = pooled_members(members, profile.pooled_backbones)
+        members, response = (pooled, POOLED) if len(pooled) < len(members) else (members, NONE)
+    decided, folds = decided_rows(posts, seed)
+    labels = posts["label"][decided].to_numpy(dtype=int)
+    inside = [member.rows(decided) for member in members]
+    fitted = fit(labels, folds, inside, settings, seed)
+    probabilities = fitted.probabilities(inside)
+    predictions = nested_predictions(labels, folds, inside, settings, seed)
+    interval = macro_f1_interval(labels, predictions, _RESAMPLES, language_seed(seed, language))
+    return Decision(
+        language=language,
+        members=_members(members, fitted.combination),
+        intercept=fitted.combination.intercept,
+        excluded=excluded,
+        strategy=fitted.strategy,
+        candidates=fitted.candidates,
+        without=without_each(fitted.strategy, labels, folds, inside, settings, seed),
+        threshold_rule=settings.threshold,
+        rules=each_rule(fitted.strategy, labels, folds, inside, settings, seed),
+        threshold=fitted.threshold.value,
+        threshold_spread=fitted.threshold.spread,
+        positive_share=float(np.mean(probabilities >= fitted.threshold.value)),
+        review_margin=_review_margin(probabilities, fitted.threshold.value, settings.review_share),
+        shift_auc=shift_auc if settings.transductive else None,
+        shift_response=response,
+        out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
+        confusion=confusion(labels, predictions),
+        nested=np.packbits(predictions.astype(np.uint8)).tobytes().hex(),
+        calibration_error=expected_calibration_error(labels, probabilities),
+        positives=float(labels.mean()),
+        seed=seed,
+        posts_fingerprint=posts_fingerprint,
+        adapters={name: adapters[name] for name in sorted(adapters)},
+        scores=scores_sha256(scores_of(scores, {member.backbone: member.seeds for member in members})),
+    )
+
+
+def shift_response(auc: float, settings: DecisionSettings) -> str:
+    """The response of the profile where this train-or-test AUC is strong and test posts may be looked at, else `none`.
+
+    Estimating the share of positives by EM (Saerens et al. 2002) is not offered: it assumes that the texts of a class
+    are alike in train and test, and a strong shift breaks that.
+    """
+    strong = auc >= settings.shift_response_auc
+    return settings.shift_response if strong and settings.transductive else NONE
+
+
+def pooled_members(members: list[MemberScores], pooled: frozenset[str]) -> list[MemberScores]:
+    """Those trained on all languages, which have seen more kinds of posts; all members if none is."""
+    return [member for member in members if member.backbone in pooled] or members
+
+
+def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.bool_], Ints]":
+    """Which posts a decision is made on, a mask (posts,), and the fold of each of those.
+
+    They are the labelled posts in folds; where there are none at all, the labelled dev posts, dealt into five folds
+    here.
+    """
+    labelled = posts["label"].notna().to_numpy(dtype=bool)
+    inside = labelled & (posts["fold"] >= 0).to_numpy(dtype=bool)
+    if inside.any():
+        return inside, posts["fold"][inside].to_numpy(dtype=int)
+    dev = labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
+    rows = posts[dev].sort_values("id", kind="stable")
+    dealt = deal(duplicate_groups(rows), rows["label"].to_numpy(dtype=np.int64), _DEV_FOLDS, seed)
+    return dev, pd.Series(dealt, index=rows.index)[posts.index[dev]].to_numpy(dtype=int)
+
+
+def nested_table(decision: Decision, posts: pd.DataFrame) -> pd.DataFrame:
+    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on.
+
+    Raises InputError when they are more or fewer than were decided on.
+    """
+    decided, _ = decided_rows(posts, decision.seed)
+    table = posts.loc[decided, ["split", "id", "label"]].sort_values(["split", "id"])
+    if len(table) != decision.out_of_fold.posts:
+        raise InputError(
+            f"{decision.language} was decided on {decision.out_of_fold.posts} posts and raw_posts holds {len(table)} "
+            f"now: materialize thresholds for {decision.language} again."
+        )
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(decision.nested), dtype=np.uint8))[: len(table)]
+    return table.assign(prediction=bits.astype(int)).set_index(["split", "id"])
+
+
+def language_seed(seed: int, language: str) -> int:
+    """A seed for each language: with one seed for all, the resamples of the languages would rise and fall together."""
+    return int(fingerprint([seed, language])[:8], 16)
+
+
 def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int) -> Fitted:
     """Choose a strategy on these labelled posts and fit it to all of them. `labels` 0/1 and `folds`, both (posts,)."""
-    strategy, candidates = _default(members, settings), cast(tuple[Candidate, ...], ())
+    strategy = _default(members, settings)
+    candidates: tuple[Candidate, ...] = ()
     if settings.departures and len(np.unique(folds)) > 1:  # one fold leaves nothing to compare on
-        strategy, candidates = _choose(labels, folds, members, strategy, settings, seed)
+        strategy, candidates = _choose(labels, folds, members, settings, seed)
     combination = fit_combination(strategy, labels, members)
     probabilities = sigmoid(combine(combination, members))
     threshold = choose_threshold(settings.threshold, labels, probabilities, settings.resamples, seed)
@@ -56,18 +187,6 @@ def nested_predictions(
         probabilities = fitted.probabilities([member.rows(held_out) for member in members])
         predictions[held_out] = probabilities >= fitted.threshold.value
     return predictions
-
-
-def compare(
-    labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
-) -> tuple[Candidate, ...]:
-    """Every strategy's cross-fitted macro-F1 and its paired difference to the default, from simple to rich.
-
-    The threshold is by the profile's rule on the other folds; the best one stands in for the bagged one, because averaging
-    it over resamples costs much and moves all alike.
-    """
-    decided = _decided(labels, folds, members, settings)
-    return _compared(decided, labels, _default(members, settings), seed)
 
 
 def cross_fitted(
@@ -91,9 +210,46 @@ def cross_fitted(
     return predictions
 
 
-def candidate(name: str, labels: Ints, predictions: Ints, reference: Ints, seed: int) -> Candidate:
-    """One way to decide beside the reference; `labels`, `predictions` and `reference` are 0/1 (posts,)."""
-    difference = paired_interval(labels, predictions, reference, _RESAMPLES, seed)
+def compare(
+    labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
+) -> tuple[tuple[Candidate, ...], dict[str, Ints]]:
+    """Every strategy beside the profile's, from simple to rich, and its cross-fitted predictions by name."""
+    rule = _quick_rule(settings)
+    decided = {strategy: cross_fitted(strategy, labels, folds, members, rule) for strategy in strategies(members)}
+    reference = decided[_default(members, settings)]
+    return tuple(_candidate(name, labels, found, reference, seed) for name, found in decided.items()), decided
+
+
+def without_each(
+    strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
+) -> tuple[Candidate, ...]:
+    """The strategy without each member in turn: negative where the member helps. Empty for a single backbone.
+
+    For readers of the report only: nothing is decided by these figures.
+    """
+    if strategy in {member.backbone for member in members}:
+        return ()
+    rule = _quick_rule(settings)
+    whole = cross_fitted(strategy, labels, folds, members, rule)
+    found = []
+    for member in members:
+        rest = [other for other in members if other is not member]
+        left = strategy if strategy in strategies(rest) else rest[0].backbone
+        found.append(_candidate(member.backbone, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
+    return tuple(found)
+
+
+def each_rule(
+    strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
+) -> tuple[Candidate, ...]:
+    """The strategy with each threshold rule, beside the profile's. For readers only, like `without_each`."""
+    decided = {rule: cross_fitted(strategy, labels, folds, members, rule, settings.resamples, seed) for rule in RULES}
+    reference = decided[settings.threshold]
+    return tuple(_candidate(rule, labels, predictions, reference, seed) for rule, predictions in decided.items())
+
+
+def _candidate(name: str, labels: Ints, predictions: Ints, reference: Ints, seed: int) -> Candidate:
+    difference = paired_interval(labels, predictions, reference, _DIFFERENCE_RESAMPLES, seed)
     return Candidate(
         name=name,
         macro_f1=macro_f1(labels, predictions),
@@ -104,41 +260,42 @@ def candidate(name: str, labels: Ints, predictions: Ints, reference: Ints, seed:
 
 
 def _default(members: list[MemberScores], settings: DecisionSettings) -> str:
-    """The profile's strategy; where its backbone does not speak the language, the best of all: simplex, or who is alone."""
+    """The profile's strategy; where its backbone does not know the language, simplex, or the only backbone."""
     known = strategies(members)
     fallback = SIMPLEX if SIMPLEX in known else known[0]
     return settings.strategy if settings.strategy in known else fallback
 
 
-def quick_rule(settings: DecisionSettings) -> str:
-    """The threshold rule that strategies are compared with: the profile's, the best threshold in place of the bagged one."""
+def _quick_rule(settings: DecisionSettings) -> str:
+    """The threshold rule that strategies are compared by: the profile's, or argmax in place of its slow average."""
     return ARGMAX if settings.threshold == BAGGED else settings.threshold
 
 
-def _decided(labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings) -> dict[str, Ints]:
-    """Each strategy's cross-fitted predictions, from simple to rich."""
-    rule = quick_rule(settings)
-    return {strategy: cross_fitted(strategy, labels, folds, members, rule) for strategy in strategies(members)}
-
-
-def _compared(decided: dict[str, Ints], labels: Ints, default: str, seed: int) -> tuple[Candidate, ...]:
-    return tuple(candidate(name, labels, predictions, decided[default], seed) for name, predictions in decided.items())
-
-
 def _choose(
-    labels: Ints, folds: Ints, members: list[MemberScores], default: str, settings: DecisionSettings, seed: int
+    labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[str, tuple[Candidate, ...]]:
     """The strategy that decides, and all that were considered."""
-    decided = _decided(labels, folds, members, settings)
-    candidates = _compared(decided, labels, default, seed)
+    candidates, decided = compare(labels, folds, members, settings, seed)
     ahead = [found for found in candidates if found.difference_low > 0]
     if not ahead:
-        return default, candidates
+        return _default(members, settings), candidates
     best = max(ahead, key=lambda found: found.macro_f1)
     errors = {
-        found.name: paired_resamples(labels, decided[best.name], decided[found.name], _RESAMPLES, seed).std()
+        found.name: paired_resamples(labels, decided[best.name], decided[found.name], _DIFFERENCE_RESAMPLES, seed).std()
         for found in ahead
     }
     # from simple to rich; the best itself is within any error
     simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= errors[found.name])
     return simplest.name, candidates
+
+
+def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
+    return tuple(
+        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
+        for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
+    )
+
+
+def _review_margin(probabilities: Floats, threshold: float, share: float) -> float:
+    """Closer to the threshold than this are `share` of the posts that were decided on."""
+    return float(np.quantile(np.abs(probabilities - threshold), share)) if share else 0.0

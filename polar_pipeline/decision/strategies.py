@@ -1,24 +1,80 @@
-"""Strategies: how calibrated members become one score. Each is fitted to a weight per member and an intercept.
+"""Strategies: how the scores of several backbones become one score, a weight for each member and an intercept.
 
-From simple to rich: one member alone, the equal average, weights on a simplex, ridge-stacked logits (Wolpert 1992; the
-penalty keeps weights of alike members alike). All end calibrated by one more temperature, which the weights absorb.
+From simple to rich: one member alone, the equal average, weights on a simplex, and logistic regression on the logits
+with a ridge penalty (stacking, Wolpert 1992; the penalty keeps the weights of similar members similar). A last
+temperature calibrates the result; the weights absorb it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
-from polar_pipeline.decision.members import MemberScores
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.decision import STRATEGIES
+from polar_pipeline.storage.fingerprint import frame_fingerprint
 
 EQUAL, SIMPLEX, RIDGE = STRATEGIES
 _PENALTY = 1.0  # of squared weights; 0.1 to 10 differ by 0.0002 macro-F1 on real transformer scores
 
 
+class MemberScores(NamedTuple):
+    """Logits of one backbone: float64 (posts, seeds), rows as the posts they were gathered for."""
+
+    backbone: str
+    seeds: tuple[int, ...]
+    logits: Floats
+
+    def rows(self, which: "np.typing.NDArray[np.bool_]") -> "MemberScores":
+        """Those of some posts; `which` is a mask (posts,)."""
+        return self._replace(logits=self.logits[which])
+
+
+def scores_of(scores: pd.DataFrame, seeds: dict[str, tuple[int, ...]]) -> pd.DataFrame:
+    """The rows of these backbones and of these seeds of each."""
+    return scores[[seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]]
+
+
+def scores_sha256(scores: pd.DataFrame) -> dict[str, str]:
+    """The sha256 of each backbone's scores, whatever the order of the table's rows."""
+    ordered = scores.sort_values(["backbone", "seed", "split", "id"], kind="stable")
+    columns = ["seed", "split", "fold", "id", "logit"]
+    return {str(name): frame_fingerprint(rows, columns) for name, rows in ordered.groupby("backbone", sort=True)}
+
+
+def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], language: str) -> list[MemberScores]:
+    """Scores of `backbones` for `posts` (split, id), whatever the order of the table's rows.
+
+    A backbone without any score does not know this language and is left out. Raises InputError when a backbone scored
+    some posts only, or gave a logit that is not finite, and when no backbone is left.
+    """
+    index = pd.MultiIndex.from_frame(posts[["split", "id"]])
+    found = []
+    for backbone in sorted(backbones):
+        mine = scores[scores["backbone"] == backbone]
+        if mine.empty:
+            continue
+        table = mine.pivot(index=["split", "id"], columns="seed", values="logit").reindex(index)
+        logits = table.to_numpy(dtype=float)
+        bad = ~np.isfinite(logits).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"scores of backbone {backbone!r} for {language} lack a finite logit for {int(bad.sum())} posts, first "
+                f"{posts['id'].to_numpy()[bad][0]!r}: materialize {backbone}_dev_probabilities for {language} again."
+            )
+        found.append(MemberScores(backbone, tuple(int(seed) for seed in table.columns), logits))
+    if not found:
+        raise InputError(f"no backbone has scores for {language}: add one that does to the profile.")
+    return found
+
+
 class Combination(NamedTuple):
-    """log-odds = intercept + sum over members of weight * mean over seeds of logit / temperature; arrays are (members,)."""
+    """log-odds = intercept + sum over members of weight * mean over seeds of logit / temperature.
+
+    Arrays have shape (members,).
+    """
 
     temperatures: Floats
     weights: Floats
@@ -26,7 +82,7 @@ class Combination(NamedTuple):
 
 
 def strategies(members: list[MemberScores]) -> list[str]:
-    """What can be tried with these members, from simple to rich."""
+    """Names of the strategies that these members allow, from simple to rich."""
     single = [member.backbone for member in members]
     return [*single, EQUAL, SIMPLEX, RIDGE] if len(members) > 1 else single
 
@@ -66,12 +122,12 @@ def _weights(strategy: str, labels: Ints, columns: Floats, names: list[str]) -> 
 
 
 def _simplex(labels: Ints, columns: Floats) -> Floats:
-    """Weights above 0 that sum to 1 and, once scaled by a temperature, minimise the log loss; found over their logarithms."""
+    """Weights above 0 that sum to 1 and, scaled by a temperature, minimise the log loss."""
     from scipy.optimize import minimize
 
     signs = np.where(labels == 1, -1.0, 1.0)
 
-    def loss(logs: Floats) -> tuple[float, Floats]:
+    def loss(logs: Floats) -> tuple[float, Floats]:  # of the weights' logarithms
         weights = np.exp(logs)  # their sum is free: it stands for the temperature
         scores = columns @ weights
         gradient = columns.T @ (sigmoid(scores) - labels) / len(labels)

@@ -1,7 +1,7 @@
 """Rules that choose the threshold for macro-F1 from labelled posts and their probabilities.
 
-The threshold that maximises macro-F1 on a sample jumps from one gap between scores to the next when the sample changes;
-its average over bootstrap resamples does not (bagging, Breiman 1996), and it is what holds on unseen posts.
+The threshold that maximises macro-F1 on a sample jumps when a few posts change. Its average over bootstrap resamples
+does not (bagging, Breiman 1996), and does better on unseen posts.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,10 @@ class Threshold(NamedTuple):
 
 
 def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: int, seed: int) -> Threshold:
-    """The threshold by one of the rules; `labels` 0/1 and `probabilities` in [0, 1], both (n,). Others raise ValueError."""
+    """The threshold by one of the rules; `labels` 0/1 and `probabilities` in [0, 1], both (n,).
+
+    Raises ValueError for an unknown rule.
+    """
     if rule == HALF:
         return Threshold(0.5, 0.0)
     if rule == ARGMAX:
@@ -37,7 +40,8 @@ def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: 
 def best_threshold(labels: Ints, probabilities: Floats) -> float:
     """The threshold with the highest macro-F1 on these posts, by one sort: O(n log n).
 
-    Ties are broken towards 0.5, so that scores that say nothing (constant, one class) give a threshold that says nothing.
+    Ties are broken towards 0.5, so that scores that say nothing (constant, one class) give a threshold that says
+    nothing.
     """
     ordered, scores = _sorted(labels, probabilities)
     return _best(ordered, scores, np.ones(len(scores)))
@@ -55,18 +59,35 @@ def bagged_threshold(labels: Ints, probabilities: Floats, resamples: int, seed: 
 
 
 def plug_in_threshold(probabilities: Floats) -> float:
-    """The threshold whose expected macro-F1 is highest when the probabilities are taken at their word.
+    """The threshold whose expected macro-F1 is highest when the probabilities are taken as true.
 
     Each post counts as a positive by its probability and as a negative by the rest (expected counts in place of counts,
-    after Lipton et al. 2014); no label is used, so it is as good as the calibration is.
+    after Lipton et al. 2014). No label is used, so the threshold is as good as the calibration.
     """
     scores, _ = _sorted(probabilities, probabilities)
     curve = sorted_curve(scores, scores, np.ones(len(scores)))
     return _nearest_half(curve.thresholds, curve.values)
 
 
+def matching_threshold(probabilities: Floats, share: float) -> float:
+    """The threshold at which `share` of these posts are positive, as nearly as ties allow, for a strong shift.
+
+    It looks at the unlabelled test posts together, so it is transductive. It is used only where the train-or-test AUC
+    says that the level of the scores means nothing on test.
+    """
+    ordered = np.sort(np.asarray(probabilities, dtype=float))
+    cuts = np.concatenate([[0], np.flatnonzero(ordered[1:] > ordered[:-1]) + 1, [len(ordered)]])
+    below = int(cuts[np.argmin(np.abs(len(ordered) - cuts - share * len(ordered)))])
+    if below == 0:
+        return 0.0
+    if below == len(ordered):
+        return float(np.nextafter(1.0, 2.0))
+    middle = (ordered[below - 1] + ordered[below]) / 2
+    return float(middle if middle > ordered[below - 1] else ordered[below])
+
+
 def _sorted(labels: Floats | Ints, probabilities: Floats) -> tuple[Floats, Floats]:
-    """Both as float64 in ascending order of the probabilities. Raises ValueError for shapes that differ, NaN and none at all."""
+    """Both as float64, ascending by probability. Raises ValueError for different shapes, NaN and empty arrays."""
     counted: Floats = np.asarray(labels, dtype=float)
     scores: Floats = np.asarray(probabilities, dtype=float)
     if counted.shape != scores.shape or scores.ndim != 1 or not len(scores):

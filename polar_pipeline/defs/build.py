@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.defs.assets.backbones import backbone_assets
 from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
 from polar_pipeline.defs.assets.decision import decision_assets

@@ -1,18 +1,22 @@
-"""Two runs, post by post: the difference of their nested out-of-fold macro-F1 with its paired interval, and a verdict.
+"""What a run is compared with: another run post by post, and official test scores of other systems.
 
-Both decide the same posts, so most of the luck of the sample is in both and cancels: a paired interval is far narrower
-than the two runs' own (Efron & Tibshirani 1993, section 16.4).
+Two runs are compared by the difference of their nested out-of-fold macro-F1 with its paired interval. Both decide the
+same posts, so most of the luck of the sample is in both and cancels: a paired interval is far narrower than the two
+runs' own (Efron & Tibshirani 1993, section 16.4).
 """
 
+import csv
+from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.ensemble import language_seed
+from polar_pipeline.decision.selection import language_seed
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import Interval, mean_interval, paired_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, macro_f1
+from polar_pipeline.settings.profile import Profile
 
 RESAMPLES = 2000
 _SEED = 0
@@ -70,3 +74,31 @@ def verdict(difference: Interval) -> str:
     if np.isclose([difference.low, difference.high], 0.0).all():
         return "the same"
     return "not shown to differ"
+
+
+class Reference(NamedTuple):
+    """Official test macro-F1 of one language, from the leaderboard of subtask 1.
+
+    The baseline is the organisers' and is not ranked; in Persian it beat all teams. PSK came second and UTokyo Tsuruoka
+    Lab (the winner) first over all languages; `best` is the best ranked team of the language.
+    """
+
+    baseline: float
+    psk: float
+    winner: float
+    best: float
+
+
+def load_reference() -> dict[str, Reference]:
+    """Reference figures by language code."""
+    text = (resources.files("polar_pipeline.report") / "reference.csv").read_text(encoding="utf-8")
+    return {
+        row["language"]: Reference(*(float(row[name]) for name in Reference._fields))
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def comparable_reference(profile: Profile) -> dict[str, Reference]:
+    """The reference figures, or none for another task than the default one or for made-up posts."""
+    official = profile.data != "bundled" and profile.task == Profile.model_fields["task"].default
+    return load_reference() if official else {}

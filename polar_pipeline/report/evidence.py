@@ -4,6 +4,7 @@ Tables and records go in, one record comes out. No drawing and no HTML here.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,15 +12,21 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.posts import labels_of
+from polar_pipeline.corpus.rows import read_rows
+from polar_pipeline.corpus.schema import enforce, file_schema
 from polar_pipeline.curation.curate import funnel
-from polar_pipeline.decision.ensemble import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
+from polar_pipeline.decision.selection import language_seed, nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
 from polar_pipeline.report.diagnostics import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
 from polar_pipeline.settings.decision import ReportSettings
+from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
+
+CURVE_POINTS = 200  # more than a small plot can show
 
 
 class LanguageResults(NamedTuple):
@@ -37,9 +44,6 @@ class Results(NamedTuple):
 
     present: dict[str, LanguageResults]
     absent: dict[str, str]
-
-
-CURVE_POINTS = 200  # more than a small plot can show
 
 
 @dataclass(frozen=True)
@@ -178,3 +182,18 @@ def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estima
 def _int(column: "pd.Series[int]") -> Ints:
     values: Ints = column.to_numpy(dtype=np.int64)
     return values
+
+
+def read_test_labels(folder: Path, language: str, card: TaskCard) -> "pd.Series[int] | None":
+    """Labels of one language's test posts (Int8, indexed by id, file order), or None when the file has none.
+
+    The only function that reads labels of test: nothing that trains, tunes or decides can see them. Posts without a
+    label are missing values. Raises InputError that names file, row and column when the file is wrong.
+    """
+    rows = read_rows(folder / "test" / f"{language}.csv")
+    enforce(file_schema(language, card, labels=True, required=False), rows.frame, str(rows.path), rows.place)
+    if card.label.column not in rows.frame:
+        return None
+    labels = labels_of(rows.frame[card.label.column]).set_axis(pd.Index(rows.frame["id"], name="id"))
+    labels = labels.rename("label")
+    return None if labels.isna().all() else labels

@@ -7,11 +7,11 @@ import pandas as pd
 
 from polar_pipeline import __version__
 from polar_pipeline.errors import InputError
+from polar_pipeline.report.comparison import comparable_reference
 from polar_pipeline.report.diagnostics import errors
 from polar_pipeline.report.evidence import Results, english_name, judged_posts, language_evidence, with_test_labels
 from polar_pipeline.report.page import template
 from polar_pipeline.report.plots import overview_plot, reliability_plot, threshold_plot
-from polar_pipeline.report.reference import comparable_reference
 from polar_pipeline.report.tables import ReportTable, report_tables
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.files import write_atomic

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
+from polar_pipeline.report.comparison import Reference
 from polar_pipeline.report.evidence import LanguageEvidence, thin
-from polar_pipeline.report.reference import Reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from polar_pipeline.curation.curate import STAGES
+from polar_pipeline.report.comparison import Reference
 from polar_pipeline.report.evidence import LanguageEvidence
-from polar_pipeline.report.reference import Reference
 from polar_pipeline.report.summary import (
     TARGET_HALF_WIDTH,
     ablations,

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.augmentation.gate import SHARES, ShareResult, compare, evaluate_shares, helpful_share
-from polar_pipeline.augmentation.share import cap_share
+from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts

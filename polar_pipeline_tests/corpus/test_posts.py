@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.corpus.posts import check_posts, read_posts, read_split, refuse_canaries
+from polar_pipeline.corpus.posts import check_posts, read_posts, refuse_canaries
 from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
-from polar_pipeline_tests.corpus.tables import CARD, posts_of, write_csv, write_release
+from polar_pipeline_tests.corpus.tables import CARD, posts_of, write_release
 
 HEADER = ("id", "text", "polarization")
 CANARY = CARD.canaries[0]
@@ -62,8 +62,6 @@ def test_labels_of_test_are_never_read(tmp_path: Path, label: str) -> None:
     sealed = write_release(tmp_path, test=[header, ("eng_9", "a test post", label, label)])
     test = read_posts(sealed, "eng", CARD).query("split == 'test'")
     assert test["label"].isna().all() and test["political"].isna().all()
-    direct = read_split(sealed / "test" / "eng.csv", "eng", "test", CARD)
-    assert direct["label"].isna().all() and direct["political"].isna().all()
 
 
 def test_test_files_need_no_label_column(tmp_path: Path) -> None:
@@ -129,8 +127,8 @@ def test_ids_may_stand_in_several_splits(tmp_path: Path) -> None:
 @given(texts=st.lists(st.text(min_size=1).filter(lambda text: not is_blank(text)), min_size=1, max_size=4))
 def test_texts_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     rows = [(f"eng_{number}", text, "1") for number, text in enumerate(texts)]
-    path = write_csv(tmp_path_factory.mktemp("posts") / "eng.csv", [HEADER, *rows])
-    assert read_split(path, "eng", "train", CARD)["text"].tolist() == texts
+    folder = write_release(tmp_path_factory.mktemp("posts"), train=[HEADER, *rows])
+    assert read_posts(folder, "eng", CARD).query("split == 'train'")["text"].tolist() == texts
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.members import MemberScores
-from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.decision.strategies import MemberScores
+from polar_pipeline.metrics.scores import Floats, Ints
 
 
 def make_posts(posts: int = 300, seed: int = 0) -> pd.DataFrame:
@@ -28,3 +28,8 @@ def member(posts: pd.DataFrame, name: str, seeds: int = 1, noise: float = 1.0) -
     generator = np.random.default_rng(sum(map(ord, name)))
     signal = truth(posts)[:, None]
     return MemberScores(name, tuple(range(seeds)), signal + noise * generator.normal(size=(len(posts), seeds)))
+
+
+def log_loss(labels: Ints, logits: Floats) -> float:
+    """Mean negative log likelihood of labels 0/1 under sigmoid(logits), in nats."""
+    return float(np.mean(np.logaddexp(0.0, np.where(labels == 1, -logits, logits))))

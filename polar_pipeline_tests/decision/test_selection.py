@@ -1,12 +1,23 @@
-"""Choosing a strategy leaks nothing, is not drawn by noise, and departs from the default only for a lead beyond the error."""
+"""Choosing a strategy leaks nothing, is not drawn by noise, and departs from the default only beyond the error."""
 
 import numpy as np
 import pytest
 
-from polar_pipeline.decision.members import MemberScores
-from polar_pipeline.decision.selection import compare, cross_fitted, fit, nested_predictions
+from polar_pipeline.decision.selection import (
+    compare,
+    cross_fitted,
+    each_rule,
+    fit,
+    nested_predictions,
+    pooled_members,
+    shift_response,
+    without_each,
+)
+from polar_pipeline.decision.strategies import MemberScores
+from polar_pipeline.decision.thresholds import RULES
 from polar_pipeline.metrics.scores import Ints, macro_f1, macro_f1_curve
 from polar_pipeline.settings.decision import DecisionSettings
+from polar_pipeline_tests.decision.made import make_posts, member
 
 BAGGED = DecisionSettings(resamples=10)
 SEED = 4
@@ -113,7 +124,9 @@ def test_an_unknown_default_falls_back_to_what_there_is(departures: bool) -> Non
         assert fit(labels, folds, members[:1], settings, SEED).strategy == "a"
     gone = DecisionSettings(strategy="gone", departures=departures, resamples=5)
     assert fit(labels, folds, members, gone, SEED).strategy == "simplex"
-    assert "simplex" in [found.name for found in compare(labels, folds, members, gone, SEED) if found.difference == 0]
+    assert "simplex" in [
+        found.name for found in compare(labels, folds, members, gone, SEED)[0] if found.difference == 0
+    ]
 
 
 def test_two_folds_are_enough() -> None:
@@ -124,7 +137,7 @@ def test_two_folds_are_enough() -> None:
 @pytest.mark.parametrize("default", ["a", "equal", "ridge"])
 def test_compare_goes_from_simple_to_rich_and_the_default_differs_by_nothing(default: str) -> None:
     labels, folds, members = made(300, {"a": 0.4, "b": 1.0})
-    found = compare(labels, folds, members, DecisionSettings(strategy=default), SEED)
+    found, _ = compare(labels, folds, members, DecisionSettings(strategy=default), SEED)
     assert [candidate.name for candidate in found] == ["a", "b", "equal", "simplex", "ridge"]
     by_name = {candidate.name: candidate for candidate in found}
     reference = by_name[default]
@@ -169,3 +182,53 @@ def test_one_class_is_decided_for_that_class(label: int) -> None:
     _, folds, members = made(100, {"a": 0.5, "b": 0.5})
     labels = np.full(100, label)
     np.testing.assert_array_equal(nested_predictions(labels, folds, members, BAGGED, SEED), labels)
+
+
+QUICK = DecisionSettings()
+POSTS = make_posts(1500)
+TRAIN = (POSTS["fold"] >= 0).to_numpy()
+LABELS, FOLDS = (POSTS.loc[TRAIN, column].to_numpy(dtype=int) for column in ("label", "fold"))
+GOOD, POOR = (member(POSTS, name, noise=noise).rows(TRAIN) for name, noise in (("good", 1.0), ("poor", 2.0)))
+NOISE = MemberScores("noise", (0,), np.random.default_rng(5).normal(size=(len(LABELS), 1)))
+
+
+def test_the_better_member_is_worth_more_and_noise_nothing() -> None:
+    found = {part.name: part for part in without_each("ridge", LABELS, FOLDS, [GOOD, NOISE, POOR], QUICK, 0)}
+    assert found["good"].difference < found["poor"].difference < found["noise"].difference
+    assert found["good"].difference_high < 0
+    assert found["noise"].difference_low <= 0 <= found["noise"].difference_high
+
+
+def test_it_is_the_difference_of_two_cross_fitted_decisions() -> None:
+    found = without_each("ridge", LABELS, FOLDS, [GOOD, NOISE, POOR], QUICK, 0)[2]
+    whole = cross_fitted("ridge", LABELS, FOLDS, [GOOD, NOISE, POOR])
+    rest = cross_fitted("ridge", LABELS, FOLDS, [GOOD, NOISE])
+    assert found.macro_f1 == pytest.approx(macro_f1(LABELS, rest))
+    assert found.difference == pytest.approx(macro_f1(LABELS, rest) - macro_f1(LABELS, whole))
+
+
+def test_of_two_members_the_other_is_left_alone() -> None:
+    found = without_each("equal", LABELS, FOLDS, [GOOD, POOR], QUICK, 0)
+    alone = cross_fitted("poor", LABELS, FOLDS, [POOR])
+    assert (found[0].name, found[0].macro_f1) == ("good", pytest.approx(macro_f1(LABELS, alone)))
+    assert without_each("good", LABELS, FOLDS, [GOOD, POOR], QUICK, 0) == ()
+
+
+def test_every_rule_is_held_beside_the_profiles() -> None:
+    found = each_rule("good", LABELS, FOLDS, [GOOD], DecisionSettings(threshold="argmax", resamples=20), 0)
+    assert [part.name for part in found] == list(RULES)
+    assert next(part for part in found if part.name == "argmax").difference == 0
+
+
+def test_a_response_needs_a_strong_shift_and_leave_to_look_at_test() -> None:
+    settings = DecisionSettings(shift_response="rate_matching", shift_response_auc=0.8)
+    assert shift_response(0.8, settings) == "rate_matching"
+    assert shift_response(0.79, settings) == "none"
+    assert shift_response(1.0, settings.model_copy(update={"transductive": False})) == "none"
+    assert shift_response(1.0, settings.model_copy(update={"shift_response": "none"})) == "none"
+
+
+def test_pooled_members_stay_and_without_any_all_do() -> None:
+    members = [member(POSTS, name) for name in ("own", "pooled", "other")]
+    assert [m.backbone for m in pooled_members(members, frozenset({"pooled", "absent"}))] == ["pooled"]
+    assert pooled_members(members, frozenset()) == members

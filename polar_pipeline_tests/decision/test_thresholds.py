@@ -11,6 +11,7 @@ from polar_pipeline.decision.thresholds import (
     bagged_threshold,
     best_threshold,
     choose_threshold,
+    matching_threshold,
     plug_in_threshold,
 )
 from polar_pipeline.metrics.scores import macro_f1, macro_f1_curve
@@ -123,3 +124,22 @@ def test_a_million_posts() -> None:
     assert (
         macro_f1(labels, (probabilities >= threshold).astype(int)) == macro_f1_curve(labels, probabilities).values.max()
     )
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60, unique=True), st.floats(0, 1))
+def test_rate_matching_calls_that_share_positive(probabilities: list[float], share: float) -> None:
+    scores = np.array(probabilities)
+    positive = int((scores >= matching_threshold(scores, share)).sum())
+    assert abs(positive - share * len(scores)) <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize(("share", "positive"), [(0.0, 0), (1.0, 4), (0.2, 0), (0.5, 3)])
+def test_ties_stay_together(share: float, positive: int) -> None:
+    scores = np.array([0.1, 0.7, 0.7, 0.7])
+    assert (scores >= matching_threshold(scores, share)).sum() == positive
+
+
+def test_of_a_tied_block_the_nearer_side_is_taken() -> None:
+    scores = np.full(100, 0.4)
+    assert (scores >= matching_threshold(scores, 0.1)).sum() == 0
+    assert (scores >= matching_threshold(scores, 0.9)).sum() == 100

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from polar_pipeline.tracking.runs import MlflowTracker
 
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.defs import mini
 from polar_pipeline_tests.defs.mini import TINY, Jobs, jobs_of, mini_project, mini_release

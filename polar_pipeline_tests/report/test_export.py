@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.decision.ensemble import nested_table
+from polar_pipeline.decision.selection import nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.diagnostics import ERROR_COLUMNS
 from polar_pipeline.report.evidence import LanguageResults, Results

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.gold_labels import read_test_labels
+from polar_pipeline.report.evidence import read_test_labels
 from polar_pipeline_tests.corpus.tables import CARD, write_release
 
 

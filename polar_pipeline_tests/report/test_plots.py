@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
+from polar_pipeline.report.comparison import load_reference
 from polar_pipeline.report.plots import confusion_png, decision_png, overview_plot, reliability_plot, threshold_plot
-from polar_pipeline.report.reference import load_reference
 from polar_pipeline_tests.report.made import evidence, tables
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from polar_pipeline.report.reference import load_reference
+from polar_pipeline.report.comparison import load_reference
 from polar_pipeline.task.languages import LANGUAGES
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from polar_pipeline.decision.record import Candidate
-from polar_pipeline.report.reference import Reference
+from polar_pipeline.report.comparison import Reference
 from polar_pipeline.report.summary import TARGET_HALF_WIDTH, ablations, label_needs, leaderboard_position
 from polar_pipeline_tests.report.made import evidence
 

@@ -308,9 +308,3 @@ def test_the_same_settings_may_keep_the_name(tmp_path: Path) -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu or the path of a YAML file"):
         load_profile("cpuu")
-
-
-def test_the_fingerprint_is_of_the_settings_not_of_the_name() -> None:
-    one = Profile(name="one", description="a")
-    assert one.fingerprint == Profile(name="two", description="b").fingerprint
-    assert one.fingerprint != Profile(name="one", description="a", seed=1).fingerprint

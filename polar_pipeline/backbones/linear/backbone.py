@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
 from polar_pipeline.backbones.base import (
+    Backbone,
     Progress,
     fitted_rows,
-    no_scores,
     real_posts,
     scores_table,
     training_fingerprint,
 )
 from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
 from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling, fit, logits
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -36,7 +37,7 @@ def ngram_kinds(settings: LinearSettings) -> dict[NgramKind, float]:
     return {NgramKind(name, *chosen, cased): share for name, chosen, cased, share in kinds if chosen}
 
 
-class LinearBackbone:
+class LinearBackbone(Backbone):
     """n-grams and logistic regression, fitted on the posts of one language."""
 
     def __init__(self, settings: LinearSettings, seed: int, folds: int) -> None:
@@ -45,7 +46,7 @@ class LinearBackbone:
         self._settings, self._seed, self._folds = settings, seed, folds
         self._kinds = ngram_kinds(settings)
         self._shares = tuple(self._kinds.values())
-        self._config = fingerprint(self.parameters)
+        self.config = fingerprint(self.parameters)
         self._loaded: tuple[AdapterRef, Tensors, int] | None = None  # the adapter that `logits` used last
 
     def speaks(self, language: str) -> bool:  # noqa: ARG002
@@ -61,10 +62,10 @@ class LinearBackbone:
         progress: Progress,
         force: bool = False,  # noqa: ARG002 - it always trains
     ) -> AdapterRef:
-        """Fit a model per fold and the final one on the rows with fold >= 0, and save them with the out-of-fold logits."""
+        """Fit a model per fold and the final one on the rows in folds, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
-        fitted, real = fitted_rows(rows).to_numpy(dtype=bool), (rows["source"] == "real").to_numpy()
+        fitted, real = fitted_rows(rows).to_numpy(dtype=bool), (rows["source"] == REAL).to_numpy()
         features, vocabularies = _count(rows["text"].tolist(), self._kinds)
         out_of_fold = np.zeros(len(rows))
         models = []
@@ -84,7 +85,7 @@ class LinearBackbone:
             {"settings": self.parameters, "models": len(models), "posts": len(rows)},
             backbone=self.name,
             language=language,
-            config=self._config,
+            config=self.config,
             posts=training_fingerprint(posts, card),
         )
 
@@ -99,7 +100,7 @@ class LinearBackbone:
     ) -> pd.DataFrame:
         """Scores of all rows: the stored out-of-fold logits, and the mean logit of the adapter's final models."""
         expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=language, config=self._config, posts=expected)
+        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
         tensors, meta = load_adapter(root, ref)
         posts = real_posts(posts)
         others = (posts["fold"] < 0).to_numpy()
@@ -109,10 +110,6 @@ class LinearBackbone:
             scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
         return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=language)
 
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:  # noqa: ARG002
-        """None: a convex fit does not collapse."""
-        return no_scores(posts, self.name, ref.language)
-
     def release(self) -> None:
         """Forget the adapter that `logits` used last."""
         self._loaded = None
@@ -120,7 +117,7 @@ class LinearBackbone:
     def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
         if self._loaded is None or self._loaded[0] != ref:
-            check_provenance(ref, backbone=self.name, language=language, config=self._config)
+            check_provenance(ref, backbone=self.name, language=language, config=self.config)
             tensors, meta = load_adapter(root, ref)
             self._loaded = ref, tensors, meta["models"]
         return self._final(*self._loaded[1:], texts)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint
@@ -25,7 +25,7 @@ from polar_pipeline.backbones.lora.final_models import (
     score_tables,
     texts_outside_folds,
 )
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
@@ -39,7 +39,7 @@ VERSION = 2  # raised when the same settings give other scores: older adapters a
 NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "languages"}
 
 
-class LoraBackbone:
+class LoraBackbone(Backbone):
     """Adapters of a pretrained model, one per language."""
 
     def __init__(self, settings: LoraSettings, seed: int, folds: int, models: ModelCache) -> None:
@@ -68,22 +68,36 @@ class LoraBackbone:
         root: Path,
         progress: Progress,
         force: bool = False,
-        notes: dict[str, Any] | None = None,
     ) -> AdapterRef:
         """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds.
 
-        `force` trains all models again; `notes` are kept with the adapter. Raises InputError for a model that cannot be
-        loaded or trained, and for an adapter that gives other logits once it is read back.
+        `force` trains all models again. Raises InputError for a model that cannot be loaded or trained, and for an
+        adapter that gives other logits once it is read back.
         """
         data = dataset_fingerprint(posts, card)
-        if not self.speaks(language):
-            nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
-            return self._save(root, nothing, {"base": ""}, language, data, {})
+        if self.speaks(language):
+            return self._train_or_reuse(language, posts, data, root, progress, force, {})
+        return self._without_models(language, data, root)
+
+    def _without_models(self, language: str, data: str, root: Path) -> AdapterRef:
+        nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
+        return self._save(root, nothing, {"base": ""}, language, data, {})
+
+    def _train_or_reuse(
+        self,
+        language: str,
+        posts: pd.DataFrame,
+        data: str,
+        root: Path,
+        progress: Progress,
+        force: bool,
+        notes: dict[str, Any],  # kept with the adapter
+    ) -> AdapterRef:
         ref = None if force else self._finished(root, language, data, progress)
         if ref is not None:
             progress(f"{language}: trained before, nothing to do")
         else:
-            ref = self._train(language, posts, data, root, progress, force, notes or {})
+            ref = self._train(language, posts, data, root, progress, force, notes)
         progress.note(load_figures(root, ref))
         return ref
 

@@ -9,6 +9,7 @@ from polar_pipeline.backbones.base import fitted_rows, training_fingerprint
 from polar_pipeline.backbones.lora.base_model import BaseModel, Tokens
 from polar_pipeline.backbones.lora.batching import Mask, training_tokens
 from polar_pipeline.backbones.lora.optimizer import row_weights
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
@@ -72,7 +73,7 @@ class LanguageDataset:
 
     def __init__(self, posts: pd.DataFrame, base: BaseModel, settings: LoraSettings, title: str, seed: int) -> None:
         self._settings, self._title, self._seed = settings, title, seed
-        self._real = (posts["source"] == "real").to_numpy(dtype=bool)
+        self._real = (posts["source"] == REAL).to_numpy(dtype=bool)
         self._folds = posts["fold"].to_numpy(dtype=int)
         self._fitted = fitted_rows(posts).to_numpy(dtype=bool)
         self._dev = _labelled_dev(posts)
@@ -134,7 +135,7 @@ class LanguageDataset:
 
 def probe_rows(posts: pd.DataFrame) -> Ints:
     """Numbers of the rows that final models score before and after they are saved: of dev, else of the fitted rows."""
-    real = (posts["source"] == "real").to_numpy(dtype=bool)
+    real = (posts["source"] == REAL).to_numpy(dtype=bool)
     rows = np.flatnonzero(_labelled_dev(posts) & real)
     return (rows if len(rows) else np.flatnonzero(real & fitted_rows(posts).to_numpy(dtype=bool)))[:_PROBE]
 
@@ -149,6 +150,6 @@ def dataset_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
 
     Dev may stop the training, and is its probe.
     """
-    watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == "real")
+    watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == REAL)
     fitted = training_fingerprint(posts, card)
     return fingerprint([fitted, frame_fingerprint(posts[watched], ["id", "text", "label"])])

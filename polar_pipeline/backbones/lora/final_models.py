@@ -24,7 +24,7 @@ from polar_pipeline.backbones.lora.checkpoints import (
     write_checked,
 )
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, probe_rows
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.errors import InputError

@@ -19,31 +19,17 @@ from polar_pipeline.backbones.lora.final_models import (
     score_tables,
     texts_outside_folds,
 )
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 
 ALL = "all"  # the language of the pooled adapter
 
 
-class PooledBackbone:
+class PooledBackbone(LoraBackbone):
     """A pretrained model with one adapter for all languages of the profile."""
-
-    def __init__(self, settings: LoraSettings, seed: int, folds: int, models: ModelCache) -> None:
-        self._inner = LoraBackbone(settings, seed, folds, models)
-        self._settings, self._models, self._seed = settings, models, seed
-        self.name, self.parameters, self.config = settings.name, self._inner.parameters, self._inner.config
-
-    def speaks(self, language: str) -> bool:
-        """Whether the language is among those that are trained on."""
-        return self._inner.speaks(language)
-
-    def release(self) -> None:
-        """Give the base's memory back."""
-        self._models.release()
 
     def train_all(
         self, posts: dict[str, pd.DataFrame], card: TaskCard, root: Path, progress: Progress, force: bool = False
@@ -55,7 +41,8 @@ class PooledBackbone:
             code: {"posts": dataset_fingerprint(table, card), "folded": _folded(table)}
             for code, table in spoken.items()
         }
-        return self._inner.train(ALL, pd.concat(tagged, ignore_index=True), card, root, progress, force, notes)
+        whole = pd.concat(tagged, ignore_index=True)
+        return self._train_or_reuse(ALL, whole, dataset_fingerprint(whole, card), root, progress, force, notes)
 
     def share(
         self, language: str, posts: pd.DataFrame, card: TaskCard, root: Path, pooled: AdapterRef, progress: Progress
@@ -64,9 +51,9 @@ class PooledBackbone:
 
         Raises InputError if the pooled one was trained with other settings or on other posts of the language.
         """
-        if not self.speaks(language):
-            return self._inner.train(language, posts, card, root, progress)
         data = dataset_fingerprint(posts, card)
+        if not self.speaks(language):
+            return self._without_models(language, data, root)
         models = FinalModels(pooled, root, self._settings, self._models)
         note = models.meta.get("notes", {}).get(language)
         if (
@@ -152,4 +139,4 @@ def tag(language: str, text: str) -> str:
 
 def _folded(posts: pd.DataFrame) -> int:
     """How many out-of-fold logits a language has."""
-    return int(((posts["fold"] >= 0) & (posts["source"] == "real")).sum())
+    return int(((posts["fold"] >= 0) & (posts["source"] == REAL)).sum())

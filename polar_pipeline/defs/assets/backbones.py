@@ -16,11 +16,11 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, fitted_rows
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones
-from polar_pipeline.decision.soundness import unsound
+from polar_pipeline.decision.screening import unsound
 from polar_pipeline.defs.assets.training import note_training
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata

@@ -11,8 +11,7 @@ from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage, current_langu
 from polar_pipeline.defs.metadata import metric_values, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
-from polar_pipeline.report.evidence import language_evidence
-from polar_pipeline.report.gold_labels import read_test_labels
+from polar_pipeline.report.evidence import language_evidence, read_test_labels
 from polar_pipeline.report.page import render_report
 from polar_pipeline.report.submission import submission_problems, write_submission
 from polar_pipeline.report.summary import summary_row

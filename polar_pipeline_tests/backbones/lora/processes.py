@@ -18,8 +18,7 @@ import transformers  # noqa: F401
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora import checkpoints, final_models, training
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
-from polar_pipeline.backbones.lora.loading import load_base
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache, load_base
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.storage import files
 from polar_pipeline_tests.backbones.lora.examples import CARD, fit, posts, settings

@@ -19,7 +19,7 @@ from polar_pipeline.backbones.lora import backbone as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, Rows, TrainingTask
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel

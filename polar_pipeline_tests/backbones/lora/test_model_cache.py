@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from polar_pipeline.backbones.lora import loading, model_files
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora import loading
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
 
@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatc
         asked.append(1)
         raise InputError("no such model")
 
-    monkeypatch.setattr(model_files, "base_identity", nobody)
+    monkeypatch.setattr(loading, "base_identity", nobody)
     bases = ModelCache()
     for _ in range(3):
         with pytest.raises(InputError, match="no such model"):

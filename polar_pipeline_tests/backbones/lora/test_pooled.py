@@ -8,7 +8,7 @@ import pytest
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.dataset import dataset_fingerprint
-from polar_pipeline.backbones.lora.model_cache import ModelCache
+from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
@@ -92,11 +92,15 @@ def test_other_posts_or_settings_need_another_pooled_adapter(
         model.train("deu", posts["deu"], CARD, root, Progress())
 
 
-def test_a_language_that_is_left_out_has_no_scores(posts: dict[str, pd.DataFrame], tmp_path: Path) -> None:
+def test_a_language_that_is_left_out_has_no_scores_and_the_others_have(
+    posts: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
     model = backbone(languages=("eng",))
     pooled = model.train_all(posts, CARD, tmp_path, Progress())
     ref = model.share("deu", posts["deu"], CARD, tmp_path, pooled, Progress())
     assert model.score("deu", ref, posts["deu"], CARD, tmp_path).empty
+    ref = model.share("eng", posts["eng"], CARD, tmp_path, pooled, Progress())
+    assert len(model.score("eng", ref, posts["eng"], CARD, tmp_path)) == len(posts["eng"])
 
 
 def test_each_language_is_probed_with_its_own_dev_posts_and_no_other_takes_its_share(

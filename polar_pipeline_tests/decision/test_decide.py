@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from polar_pipeline.decision.ensemble import decide, nested_table
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.selection import decide, nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion
 from polar_pipeline.metrics.scores import macro_f1
@@ -73,8 +73,9 @@ def test_scores_of_test_and_labels_outside_folds_move_nothing() -> None:
     posts = make_posts()
     scores = make_scores(posts)
     changed = scores.assign(logit=scores["logit"].where(scores["split"] != "test", -3 * scores["logit"]))
-    before, after = decided(posts, scores), decided(posts, changed)
-    assert after.scores != before.scores and after.model_copy(update={"scores": before.scores}) == before
+    made, moved = decided(posts, scores), decided(posts, changed)
+    assert moved.scores != made.scores  # it names the scores that it was made from
+    assert moved.model_copy(update={"scores": made.scores}) == made
     without_dev = posts.assign(fold=posts["fold"].where(posts["split"] != "dev", -1))
     dev = without_dev["split"] == "dev"
     flipped = without_dev.assign(label=without_dev["label"].where(~dev, 1 - without_dev["label"]))
@@ -111,8 +112,8 @@ def test_without_folds_dev_decides_and_the_interval_is_wide() -> None:
     assert width[0] > 2.5 * width[1]
     dev_alone = make_scores(posts)[lambda scores: scores["split"] != "train"]
     alone = decided(few, dev_alone)
-    assert alone.scores != found.scores and alone.model_copy(update={"scores": found.scores}) == found
-    assert set(predict(found, few, dev_alone)["split"]) == {"dev", "test"}
+    assert alone.model_copy(update={"scores": found.scores}) == found
+    assert set(predict(alone, few, dev_alone)["split"]) == {"dev", "test"}
     shuffled = few.sample(frac=1, random_state=0)
     assert decided(shuffled, make_scores(posts)) == found
 
