@@ -26,9 +26,9 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
     seeds = {member.backbone: member.seeds for member in decision.members}
-    scores = scores_of(scores, seeds)
+    wanted = scores_of(scores, seeds)
     posts = scored_posts(posts)
-    members = gather(posts, scores, list(seeds), decision.language)
+    members = gather(posts, wanted, list(seeds), decision.language)
     _refuse_others(decision, members, scores)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
