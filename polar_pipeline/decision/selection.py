@@ -23,7 +23,6 @@ from polar_pipeline.decision.strategies import (
     combine,
     fit_combination,
     gather,
-    scores_of,
     scores_sha256,
     strategies,
 )
