@@ -162,7 +162,9 @@ def test_a_range_of_languages_in_one_run(tmp_path: Path, first: str, last: str, 
     asked = CODES[: CODES.index(last) + 1]
     wanted = [code for code in asked if code != "eng"]
     assert [event.partition for event in result.asset_materializations_for_node("demo__counts")] == wanted
-    assert {code: outputs.lineage.read("counts", code) for code in wanted} == {code: f"{code} {code}" for code in wanted}
+    assert {code: outputs.lineage.read("counts", code) for code in wanted} == {
+        code: f"{code} {code}" for code in wanted
+    }
     assert result.success == (wanted == asked)
     if not result.success:
         (failure,) = [event for event in result.all_events if event.is_step_failure]

@@ -135,7 +135,9 @@ def test_nothing_is_current_in_a_new_home(store: Store) -> None:
     shutil.rmtree(store.project.home.root)
     assert store.stale() == ALL and store.why("thresholds") == ["not made yet"]
     assert store.lineage.root_reasons("thresholds", "deu") == ["raw_posts: not made yet"]
-    with pytest.raises(InputError, match=r"no language can be shown \(deu: raw_posts: not made yet; eng: .*`polar run`"):
+    with pytest.raises(
+        InputError, match=r"no language can be shown \(deu: raw_posts: not made yet; eng: .*`polar run`"
+    ):
         current_languages(store.project)
 
 
@@ -365,7 +367,10 @@ def test_imported_scores_are_a_source_wherever_they_lie(store: Store, tmp_path: 
     moved = store.with_settings(backbones=[LINEAR, entry | {"path": str(tmp_path / "moved" / "scores.parquet")}])
     assert moved.stale() == []
     (tmp_path / "moved" / "scores.parquet").write_bytes(b"others")
-    assert moved.why("elsewhere_adapter") == ["file scores.parquet has changed"] and moved.stale()[0] == "elsewhere_adapter"
+    assert (
+        moved.why("elsewhere_adapter") == ["file scores.parquet has changed"]
+        and moved.stale()[0] == "elsewhere_adapter"
+    )
 
 
 def test_a_pooled_adapter_is_made_of_all_languages(store: Store) -> None:

@@ -163,7 +163,9 @@ def check(context: StepContext, value: str, **upstream: Any) -> Iterator[Check]:
     yield Check(name="long", complaint="" if len(value) > 9 else f"{len(value)} letters", warning=True)
 
 
-@pytest.mark.parametrize(("value", "passed"), [("", (False, False)), ("short", (True, False)), ("long " * 9, (True, True))])
+@pytest.mark.parametrize(
+    ("value", "passed"), [("", (False, False)), ("short", (True, False)), ("long " * 9, (True, True))]
+)
 def test_checks_run_in_the_step(outputs: Failing, value: str, passed: tuple[bool, bool]) -> None:
     result, _ = run(lambda context, run: value, outputs, checks=check, check_names=CHECKS)
     found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
