@@ -25,11 +25,11 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
+    _refuse_others(decision, scores)
     seeds = {member.backbone: member.seeds for member in decision.members}
     wanted = scores_of(scores, seeds)
     posts = scored_posts(posts)
     members = gather(posts, wanted, list(seeds), decision.language)
-    _refuse_others(decision, members, scores)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
@@ -79,16 +79,13 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
     return sigmoid(combine(Combination(temperatures, weights, decision.intercept), members))
 
 
-def _refuse_others(decision: Decision, members: list[MemberScores], scores: pd.DataFrame) -> None:
-    decided = {member.backbone: member.seeds for member in decision.members}
-    found = {member.backbone: member.seeds for member in members}
-    hashes = scores_sha256(scores[scores["backbone"].isin(list(decided))])
-    missing = [
-        name for name in decided if decided[name] != found.get(name) or hashes.get(name) != decision.scores.get(name)
-    ]
-    if missing:
+def _refuse_others(decision: Decision, scores: pd.DataFrame) -> None:
+    decided = sorted(member.backbone for member in decision.members)
+    rows = scores[scores["backbone"].isin(decided)]
+    hashes = scores_sha256(rows.assign(logit=rows["logit"].replace([np.inf, -np.inf], np.nan)))
+    if others := [name for name in decided if hashes.get(name) != decision.scores.get(name)]:
         raise InputError(
-            f"{decision.language} was decided with other models or scores of {', '.join(missing)} than these: "
+            f"{decision.language} was decided with other models or scores of {', '.join(others)} than these: "
             f"materialize thresholds for {decision.language} again."
         )
 

@@ -1,5 +1,6 @@
 """A decision is applied as it says, post by post, and the files hold what they promise to the byte."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,15 @@ def decision_of(scores: pd.DataFrame, auc: float = 0.5, profile: Profile = PROFI
     return decide("x", POSTS, scores, profile, {"a": "0" * 64, "b": "1" * 64}, "f", auc)
 
 
-def test_margin_and_review_are_what_they_say() -> None:
+@cache
+def usual() -> tuple[pd.DataFrame, Decision]:
+    """Scores and what was decided with them, which takes a second."""
     scores = scores_of(POSTS)
-    decision = decision_of(scores)
+    return scores, decision_of(scores)
+
+
+def test_margin_and_review_are_what_they_say() -> None:
+    scores, decision = usual()
     found = predict(decision, POSTS, scores)
     np.testing.assert_allclose(found["margin"], (found["probability"] - decision.threshold).abs())
     assert (found["review"] == (found["margin"] < decision.review_margin)).all()
@@ -73,8 +80,7 @@ def test_rate_matching_moves_test_alone_and_only_under_strong_shift() -> None:
 
 
 def test_a_decision_is_that_of_its_members_whatever_else_the_table_holds() -> None:
-    scores = scores_of(POSTS)
-    decision = decision_of(scores)
+    scores, decision = usual()
     extra = scores.assign(backbone="c", logit=np.inf)
     found = predict(decision, POSTS, pd.concat([extra, scores]).sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(found, predict(decision, POSTS, scores))
@@ -84,8 +90,7 @@ REFUSED = r"x was decided with other models or scores of {} than these: material
 
 
 def test_a_member_or_seed_that_is_gone_is_named() -> None:
-    scores = scores_of(POSTS)
-    decision = decision_of(scores)
+    scores, decision = usual()
     for name, gone in (("b", scores["backbone"] == "b"), ("a", (scores["backbone"] == "a") & (scores["seed"] == 1))):
         with pytest.raises(InputError, match=REFUSED.format(name)):
             predict(decision, POSTS, scores[~gone])
@@ -105,6 +110,7 @@ def other_scores() -> dict[str, tuple[pd.DataFrame, str]]:
         "another seed": (scores.assign(seed=scores["seed"].replace({7: 8})), "b"),
         "one more seed": (pd.concat([scores, scores[is_b].assign(seed=8)]), "b"),
         "two backbones exchanged": (scores.assign(backbone=scores["backbone"].replace({"a": "b", "b": "a"})), "a, b"),
+        "a logit that is infinite": (scores.assign(logit=scores["logit"].where(is_b, np.inf)), "a"),
         "another fold": (scores.assign(fold=scores["fold"].where(~is_b, 0)), "b"),
         "test of other scores": (scores.assign(logit=scores["logit"].where(~test, -scores["logit"])), "a, b"),
     }
@@ -114,7 +120,7 @@ def other_scores() -> dict[str, tuple[pd.DataFrame, str]]:
 def test_a_decision_is_applied_to_no_other_scores(what: str) -> None:
     scores, names = other_scores()[what]
     with pytest.raises(InputError, match=REFUSED.format(names)):
-        predict(decision_of(scores_of(POSTS)), POSTS, scores)
+        predict(usual()[1], POSTS, scores)
 
 
 def test_a_model_that_was_left_out_belongs_to_the_decided_scores() -> None:

@@ -250,3 +250,17 @@ def test_a_backbone_without_scores_is_left_out_and_none_at_all_is_an_error() -> 
     assert [found.backbone for found in gather(posts, scores, ["silent", "a"], "swa")] == ["a"]
     with pytest.raises(InputError, match="no backbone has scores for swa"):
         gather(posts, scores, ["silent"], "swa")
+
+
+def test_the_hash_of_scores_is_that_of_every_cell_in_any_order() -> None:
+    posts = make_posts(4, 3, 3).assign(fold=0)
+    scores = make_scores(posts, {"b": 2, "a": 1}).assign(fold=0)
+    hashes = scores_sha256(scores)
+    assert sorted(hashes) == ["a", "b"] and hashes["a"] != hashes["b"]
+    assert scores_sha256(scores.sample(frac=1, random_state=0)) == hashes
+    for column, value in (("logit", 0.5), ("seed", 9), ("id", "z"), ("split", "x"), ("fold", 1)):
+        changed = scores.copy()
+        changed[column] = changed[column].astype(object)
+        changed.loc[changed["backbone"] == "b", column] = value
+        other = scores_sha256(changed)
+        assert other["a"] == hashes["a"] and other["b"] != hashes["b"], column

@@ -8,14 +8,19 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.tracked_asset import REUSE_TAG
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
+from polar_pipeline.storage.outputs import output_name
 from polar_pipeline.task.card import load_card
 
 TINY = {"name": "tiny", "kind": "lora", "model": "tiny:gemma3", "device": "cpu", "rank": 2, "alpha": 4, "epochs": 1}
@@ -62,17 +67,45 @@ class Jobs:
         code: str | None = None,
         ends: tuple[str, str] | None = None,
         only: list[str] | None = None,
+        reuse: bool = False,
     ) -> dg.ExecuteInProcessResult:
-        """A job, or some of its assets only, for one language, for the range between `ends`, or for none."""
+        """A job, or some of its assets only, for one language, for the range between `ends`, or for none.
+
+        `reuse`: what would come out the same is not computed again.
+        """
         keys = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
         return self._defs.resolve_job_def(name).execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=self.instance,
             partition_key=code,
-            asset_selection=[dg.AssetKey(asset) for asset in only] if only else None,
-            tags=dict(zip(keys, ends, strict=True)) if ends else {},
+            asset_selection=[self.key(asset) for asset in only] if only else None,
+            tags=(dict(zip(keys, ends, strict=True)) if ends else {}) | ({REUSE_TAG: "true"} if reuse else {}),
             raise_on_error=False,
         )
+
+    def key(self, asset: str) -> dg.AssetKey:
+        """The key of an asset, which begins with the profile."""
+        return dg.AssetKey([self.project.profile.name, asset])
+
+    def made(self, result: dg.ExecuteInProcessResult, asset: str) -> list[dg.AssetMaterialization]:
+        """The materializations of an asset in a run."""
+        return list(result.asset_materializations_for_node(f"{self.project.profile.name}__{asset}"))
+
+    def read(self, asset: str, language: str | None) -> Any:
+        """The stored value of an asset."""
+        return Lineage(self.project).read(asset, language)
+
+    def not_fresh(self) -> dict[str, str]:
+        """Outputs that Dagster's UI would call stale or missing, with its status."""
+        graph = self._defs.resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(self.instance, graph, LoadingContextForTest(self.instance))
+        found = {}
+        for node in Lineage(self.project).nodes.values():
+            for code in self.project.codes if node.partitioned else [None]:
+                status = resolver.get_status(self.key(node.name), code).name
+                if status != "FRESH":
+                    found[output_name(node.name, code)] = status
+        return found
 
     def prepare(self) -> None:
         """The posts of all languages."""

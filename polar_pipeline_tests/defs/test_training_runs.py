@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
-from polar_pipeline.tracking.runs import MlflowTracker
 
 from polar_pipeline.backbones.lora.loading import ModelCache
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.task.languages import LANGUAGES
+from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
+from polar_pipeline.tracking.store import sqlite_url
 from polar_pipeline_tests.defs import mini
 from polar_pipeline_tests.defs.mini import TINY, Jobs, jobs_of, mini_project, mini_release
 
@@ -44,7 +47,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty tracking store."""
     folder = tmp_path_factory.mktemp("mlflow")
-    MlflowTracker(folder / "mlflow.db", folder, "polar", "http://mlflow", "http://dagster").connect()
+    MlflowTracker(sqlite_url(folder / "mlflow.db"), folder, "polar").connect()
     return folder / "mlflow.db"
 
 
@@ -56,8 +59,8 @@ def jobs(root: Path, database: Path) -> Iterator[Jobs]:
         yield found
 
 
-def partitions(result: dg.ExecuteInProcessResult, asset: str) -> list[str | None]:
-    return [event.partition for event in result.asset_materializations_for_node(asset)]
+def partitions(jobs: Jobs, result: dg.ExecuteInProcessResult, asset: str) -> list[str | None]:
+    return [event.partition for event in jobs.made(result, asset)]
 
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
@@ -70,23 +73,23 @@ def test_many_languages_in_one_run_load_the_base_once_and_are_found_by_their_own
 ) -> None:
     result = jobs.run("train_adapters", ends=jobs.all)
     assert result.success and loads == {"tiny:gemma3": 1}
-    assert partitions(result, "tiny_adapter") == CODES
+    assert partitions(jobs, result, "tiny_adapter") == CODES
     trained = jobs.tracked("tiny_adapter")
     assert {code: [run.info.status for run in runs] for code, runs in trained.items()} == {
         code: ["FINISHED"] for code in CODES
     }
-    taken = {event.partition: event.metadata for event in result.asset_materializations_for_node("tiny_adapter")}
+    taken = {event.partition: event.metadata for event in jobs.made(result, "tiny_adapter")}
     for code in CODES:
         done = jobs.run("language_pipeline", code)
-        assert done.success and done.output_for_node("thresholds").language == code
-        (event,) = done.asset_materializations_for_node("tiny_adapter")
+        assert done.success and jobs.read("thresholds", code).language == code
+        (event,) = jobs.made(done, "tiny_adapter")
         for name in ("train_seconds", "train_loss", "train_tokens_per_second", "sha256", "models"):
             assert event.metadata[name] == taken[code][name], name
         first, second = jobs.tracked("tiny_adapter")[code]
         for name in ("train_seconds", "train_loss", *(f"end/{part}/loss" for part in PARTS)):
             assert second.data.metrics[name] == first.data.metrics[name] > 0, name
         assert second.data.metrics["end/final-seed-0/loss"] == jobs.curve(first, "final-seed-0/loss")[-1]
-        (scored,) = done.asset_materializations_for_node("tiny_dev_probabilities")
+        (scored,) = jobs.made(done, "tiny_dev_probabilities")
         assert scored.metadata["posts_per_second"] == taken[code]["posts_per_second"]
     assert loads == {"tiny:gemma3": 1}  # what was trained is found, and so is what was scored then
 
@@ -108,19 +111,19 @@ def test_a_language_that_fails_is_named_and_the_others_are_materialized(
         patch.setattr("time.sleep", lambda seconds: None)  # it is tried once more, in vain
         result = jobs.run("train_adapters", ends=jobs.all)
     assert not result.success and "1 of 3 languages failed (deu: MemoryError: no memory left)" in failure(result)
-    assert set(partitions(result, "tiny_adapter")) == {"eng", "hin"}
-    assert jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter")) == {"eng", "hin"}
-    folder = jobs.project.home.artifacts / "tiny_adapter"
-    assert {file.stem for file in folder.iterdir()} == {"eng", "hin"}
+    assert set(partitions(jobs, result, "tiny_adapter")) == {"eng", "hin"}
+    assert jobs.instance.get_materialized_partitions(jobs.key("tiny_adapter")) == {"eng", "hin"}
+    assert Lineage(jobs.project).outputs.languages("tiny_adapter") == ["eng", "hin"]
     assert jobs.run("language_pipeline", "eng").success
     assert loads == {"tiny:gemma3": 1}
 
 
 def test_a_language_without_posts_does_not_keep_the_others_from_it(jobs: Jobs) -> None:
-    (jobs.project.home.artifacts / "deduped_posts" / "hin.parquet").unlink()
+    Lineage(jobs.project).outputs.path("deduped_posts", "hin", pd.DataFrame).unlink()
     result = jobs.run("train_adapters", ends=jobs.all)
-    assert "1 of 3 languages failed (hin: deduped_posts is not there: materialize it first.)" in failure(result)
-    assert partitions(result, "tiny_adapter") == ["eng", "deu"]
+    assert "1 of 3 languages failed (hin: " in failure(result)
+    assert "hin.parquet is not there: materialize deduped_posts[hin] first." in failure(result)
+    assert partitions(jobs, result, "tiny_adapter") == ["eng", "deu"]
 
 
 def test_two_bases_that_are_released_are_loaded_once_each_and_not_for_what_is_finished(
@@ -146,21 +149,18 @@ def test_without_folds_the_posts_that_were_fitted_on_are_counted(
         jobs.prepare()
         pooled = scope == "pooled"
         result = jobs.run("train_pooled") if pooled else jobs.run("train_adapters", "eng")
-        (event,) = result.asset_materializations_for_node("tiny_pooled_adapter" if pooled else "tiny_adapter")
+        (event,) = jobs.made(result, "tiny_pooled_adapter" if pooled else "tiny_adapter")
         assert event.metadata["train_posts"].value == 16
 
 
 def test_an_adapter_that_was_damaged_since_is_trained_again(jobs: Jobs, loads: Counter[str]) -> None:
     first = jobs.run("train_adapters", ends=jobs.all)
-    (weights,) = (jobs.project.home.artifacts / "adapters" / "tiny" / "deu").rglob("adapter.safetensors")
+    (weights,) = (jobs.project.home.adapters / "tiny" / "deu").rglob("adapter.safetensors")
     before = weights.read_bytes()
     weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     again = jobs.run("train_adapters", ends=jobs.all)
     assert again.success and weights.read_bytes() == before
-    found = [
-        [event.metadata["sha256"] for event in run.asset_materializations_for_node("tiny_adapter")]
-        for run in (first, again)
-    ]
+    found = [[event.metadata["sha256"] for event in jobs.made(run, "tiny_adapter")] for run in (first, again)]
     assert found[0] == found[1] and len(found[0]) == len(CODES)
 
 
@@ -173,15 +173,15 @@ def test_the_pooled_adapter_has_a_job_of_its_own_and_every_language_its_share(
         jobs.prepare()
         result = jobs.run("train_pooled")
         assert result.success
-        (event,) = result.asset_materializations_for_node("tiny_pooled_adapter")
+        (event,) = jobs.made(result, "tiny_pooled_adapter")
         assert event.partition is None and event.metadata["train_seconds"].value > 0
         assert event.metadata["train_posts"].value == 3 * 20
         for code in CODES:
             done = jobs.run("language_pipeline", code)
-            assert done.success and done.output_for_node("thresholds").language == code
+            assert done.success and jobs.read("thresholds", code).language == code
         assert loads == {"tiny:gemma3": 1}
         again = jobs.run("train_pooled")
-        (found,) = again.asset_materializations_for_node("tiny_pooled_adapter")
+        (found,) = jobs.made(again, "tiny_pooled_adapter")
         assert found.metadata["train_seconds"] == event.metadata["train_seconds"]
         assert len(jobs.tracked("tiny_pooled_adapter")[""]) == 3
 
@@ -197,11 +197,11 @@ def test_a_step_that_may_use_a_gpu_waits_for_its_slot(root: Path, database: Path
         thread.start()
         time.sleep(6)
         assert thread.is_alive()
-        assert not jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter"))
+        assert not jobs.instance.get_materialized_partitions(jobs.key("tiny_adapter"))
         slots.free_concurrency_slots_for_run("another-run")
         thread.join(60)
         assert results and results[0].success
-        assert jobs.instance.get_materialized_partitions(dg.AssetKey("tiny_adapter")) == {"eng"}
+        assert jobs.instance.get_materialized_partitions(jobs.key("tiny_adapter")) == {"eng"}
 
 
 @pytest.mark.slow
@@ -215,17 +215,16 @@ def test_a_backfill_of_22_languages(
         jobs.prepare()
         result = jobs.run("train_adapters", ends=jobs.all)
         assert result.success and loads == {"tiny:gemma3": 1}
-        assert sorted(map(str, partitions(result, "tiny_adapter"))) == sorted(codes)
+        assert sorted(map(str, partitions(jobs, result, "tiny_adapter"))) == sorted(codes)
         trained = jobs.tracked("tiny_adapter")
         assert {code: [run.info.status for run in runs] for code, runs in trained.items()} == {
             code: ["FINISHED"] for code in codes
         }
-        adapters = jobs.project.home.artifacts / "adapters" / "tiny"
+        adapters = jobs.project.home.adapters / "tiny"
         assert sorted(folder.name for folder in adapters.iterdir()) == sorted(codes)
         rest = ["corpus_audit", "tiny_dev_probabilities", "thresholds"]
         for code in codes:
             done = jobs.run("language_pipeline", code, only=rest)
-            assert done.success and done.output_for_node("thresholds").language == code
+            assert done.success and jobs.read("thresholds", code).language == code
         assert loads == {"tiny:gemma3": 1}
-    decisions = jobs.project.home.artifacts / "thresholds"
-    assert sorted(file.stem for file in decisions.iterdir()) == sorted(codes)
+    assert Lineage(jobs.project).outputs.languages("thresholds") == sorted(codes)
