@@ -17,7 +17,7 @@ from polar_pipeline.corpus.release import bundled_folder, release_folder, releas
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
-from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, bundled_profiles, load_profile, profile_path
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, Results
 from polar_pipeline.task.card import TaskCard, load_card
@@ -70,10 +70,12 @@ class Project:
         return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
 
     def claim_results(self) -> None:
-        """Note in the home which profile file its results are of.
+        """Note in the home which profile file of one's own its results are of.
 
         Raises InputError if they are those of another file of this name that has other settings.
         """
+        if self.source in bundled_profiles():  # a file that has the name of one and other settings cannot be loaded
+            return
         path, note, root = profile_path(self.source).resolve(), self.results.settings, self.home.root
         # relative to the home, so that a folder with both can be moved or copied
         owner = json.loads(note.read_bytes())["file"] if note.is_file() else os.path.relpath(path, root)
