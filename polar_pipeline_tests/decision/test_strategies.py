@@ -12,7 +12,15 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from polar_pipeline.decision.strategies import Combination, MemberScores, combine, fit_combination, gather, strategies
+from polar_pipeline.decision.strategies import (
+    Combination,
+    MemberScores,
+    combine,
+    fit_combination,
+    gather,
+    scores_sha256,
+    strategies,
+)
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline_tests.decision.made import log_loss
