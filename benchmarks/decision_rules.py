@@ -22,6 +22,7 @@ from polar_pipeline.decision.screening import screen
 from polar_pipeline.decision.selection import compare, language_seed, nested_predictions
 from polar_pipeline.decision.strategies import MemberScores, combine, fit_combination, gather, strategies
 from polar_pipeline.decision.thresholds import RULES, best_threshold, choose_threshold
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.intervals import mean_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
@@ -46,9 +47,9 @@ class Language(NamedTuple):
 def read(code: str, project: Project) -> Language:
     """One language from the home's tables."""
     names = [backbone.name for backbone in project.profile.backbones]
-    artifacts = project.home.artifacts
-    posts = pd.read_parquet(artifacts / "raw_posts" / f"{code}.parquet")
-    scores = pd.concat(pd.read_parquet(artifacts / f"{name}_dev_probabilities" / f"{code}.parquet") for name in names)
+    lineage = Lineage(project)
+    posts = lineage.read("raw_posts", code)
+    scores = pd.concat(lineage.read(f"{name}_dev_probabilities", code) for name in names)
     members, _ = screen(posts, gather(posts, scores, names, code))
     known = posts["label"].notna().to_numpy()
     labels, folds = (posts[column][known].to_numpy(dtype=int) for column in ("label", "fold"))

@@ -21,6 +21,7 @@ from sklearn.model_selection import TunedThresholdClassifierCV
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.decision.thresholds import best_threshold
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats, Ints, macro_f1
 
@@ -81,11 +82,9 @@ def decide_one(arguments: tuple[str, str]) -> int:
     code, profile = arguments
     project = Project.load(profile)
     names = [backbone.name for backbone in project.profile.backbones]
-    posts = pd.read_parquet(project.home.artifacts / "raw_posts" / f"{code}.parquet")
-    scores = pd.concat(
-        pd.read_parquet(project.home.artifacts / f"{name}_dev_probabilities" / f"{code}.parquet") for name in names
-    )
-    decide(code, posts, scores, project.profile, dict.fromkeys(names, ""), "")
+    lineage = Lineage(project)
+    scores = pd.concat(lineage.read(f"{name}_dev_probabilities", code) for name in names)
+    decide(code, lineage.read("raw_posts", code), scores, project.profile, dict.fromkeys(names, ""), "")
     return len(scores)
 
 

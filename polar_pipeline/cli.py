@@ -1,6 +1,14 @@
 """`polar`: thin commands over the functions that the assets call too.
 
-Exit codes: 0 done, 1 something broke, 2 the input or a setting is wrong (one sentence says which), 130 interrupted.
+| exit code | meaning |
+|---|---|
+| 0 | everything that was asked for is done |
+| 1 | some languages failed, or a requested language is missing from the submission |
+| 2 | wrong use or wrong input: a file, a row, a setting |
+| 3 | the environment is broken: disk full, home not writable or in use, database damaged, package missing |
+| 130 | interrupted |
+
+2 and 3 are one sentence on stderr. Any other exception is a bug and shows its traceback.
 """
 
 import sys
@@ -11,58 +19,73 @@ import click
 
 from polar_pipeline import __version__
 from polar_pipeline.commands.export import export
+from polar_pipeline.commands.maintenance import doctor, prune, status
+from polar_pipeline.commands.options import (
+    DATA,
+    HOME,
+    LANGUAGES,
+    complete_language,
+    complete_results,
+    examples,
+    project_options,
+)
 from polar_pipeline.commands.profile import profile as profiles
-from polar_pipeline.errors import InputError
-from polar_pipeline.storage.files import is_full
+from polar_pipeline.errors import ExitCode
+from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.home import Home
 
-PROFILE = click.option(
-    "--profile",
-    envvar="POLAR_PROFILE",
-    default="cpu",
-    show_default=True,
-    help="Bundled profile (demo, cpu, gpu) or path of a YAML file.",
-)
-LANGUAGES = click.option(
-    "--language", "languages", multiple=True, metavar="CODE", help="A language's code; may be repeated."
-)
+_EPILOG = """\b
+Exit codes:
+  0    everything that was asked for is done
+  1    some languages failed, or are missing from the submission
+  2    wrong use or wrong input
+  3    broken environment: disk full, home not writable or in use,
+       database damaged, package missing
+  130  interrupted; what was finished stays
+
+\b
+Completion of commands, profiles and languages (bash; or zsh_source,
+fish_source):
+  eval "$(_POLAR_COMPLETE=bash_source polar)"
+"""
 
 
 def main() -> NoReturn:
-    """Run a command; bad input is one sentence on stderr and exit code 2."""
+    """Run a command; ends with its exit code, and says what a person can mend in one sentence on stderr."""
     try:
-        polar(standalone_mode=False)
+        code = polar(prog_name="polar", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except InputError as error:
-        click.echo(f"polar: {error}", err=True)
-        sys.exit(2)
+        code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("polar: interrupted; what was finished stays.", err=True)
-        sys.exit(130)
+        code = ExitCode.INTERRUPTED
     except Exception as error:
-        home = Home.from_environment().root
-        if not is_full(error, home):
+        if (problem := known_problem(error)) is None:
             raise
-        where = getattr(error, "filename", None) or home
-        click.echo(
-            f"polar: the disk of {where} is full: free space there and start again; what was finished stays.", err=True
-        )
-        sys.exit(2)
-    sys.exit(0)
+        click.echo(f"polar: {problem}", err=True)
+        code = problem.exit_code
+    sys.exit(code or ExitCode.DONE)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(__version__)
+@HOME
+@DATA
 def polar() -> None:
     """From raw posts to decisions that hold on unseen data, one language at a time."""
 
 
-@polar.command()
+@polar.command(
+    epilog=examples(
+        "polar run --all --profile demo",
+        "polar run --language deu --language swa --jobs 2",
+        "polar run --all --profile my.yaml --home /srv/polar",
+    )
+)
 @LANGUAGES
 @click.option("--all", "everything", is_flag=True, help="All languages of the profile.")
-@PROFILE
+@project_options
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -70,8 +93,11 @@ def polar() -> None:
     help="Languages at a time; default: one per core, and one where models are trained on a GPU.",
 )
 @click.option("--force", is_flag=True, help="Compute again what is current too.")
-def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, force: bool) -> None:
-    """Make whatever is not current of these languages, then the report and the submission."""
+def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, force: bool) -> int:
+    """Make whatever is not current of these languages, then the report and the submission.
+
+    The same command goes on after an interruption, takes in changed posts and settings, and repairs damaged files.
+    """
     from polar_pipeline.commands.run import default_jobs, run_pipeline
     from polar_pipeline.defs.project import Project
 
@@ -79,17 +105,29 @@ def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | 
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     project = Project.load(profile)
     codes = project.codes if everything else project.check_languages(languages)
-    sys.exit(run_pipeline(project, codes, jobs or default_jobs(project.profile), force))
+    return run_pipeline(project, codes, jobs or default_jobs(project.profile), force)
 
 
-@polar.command()
+@polar.command(
+    epilog=examples(
+        "polar predict posts.csv --language deu",
+        "polar predict posts.csv --language deu --output labels.csv",
+        "polar predict posts.csv --language deu --skip-bad --bad bad.csv",
+    )
+)
 @click.argument("posts", type=click.Path(path_type=Path))
-@click.option("--language", required=True, metavar="CODE", help="The posts' language.")
-@PROFILE
+@click.option(
+    "--language",
+    required=True,
+    metavar="CODE",
+    shell_complete=complete_language,
+    help="The posts' language.",
+)
+@project_options
 @click.option("--output", type=click.Path(path_type=Path), help="Where the CSV goes; default: the terminal.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and list them.")
 @click.option("--bad", type=click.Path(path_type=Path), help="With --skip-bad: a CSV of all rows that were left out.")
-def predict(posts: Path, language: str, profile: str, output: Path | None, skip_bad: bool, bad: Path | None) -> None:
+def predict(posts: Path, language: str, profile: str, output: Path | None, skip_bad: bool, bad: Path | None) -> int:
     """Label new posts: a CSV file with the columns id and text."""
     from polar_pipeline.commands.predict import predict_file
     from polar_pipeline.defs.project import Project
@@ -100,30 +138,44 @@ def predict(posts: Path, language: str, profile: str, output: Path | None, skip_
         raise click.UsageError("--bad and --output name the same file.")
     project = Project.load(profile)
     project.check_languages((language,))
-    sys.exit(predict_file(project, language, posts, output, skip_bad, bad))
+    return predict_file(project, language, posts, output, skip_bad, bad)
 
 
-@polar.command()
-@click.argument("run_a", type=click.Path(path_type=Path))
-@click.argument("run_b", type=click.Path(path_type=Path))
+@polar.command(
+    epilog=examples(
+        "polar compare cpu laptop",
+        "polar compare cpu my.yaml --language deu",
+        "polar compare .polar /backup/polar:cpu",
+    )
+)
+@click.argument("a", shell_complete=complete_results)
+@click.argument("b", shell_complete=complete_results)
 @LANGUAGES
-def compare(run_a: Path, run_b: Path, languages: tuple[str, ...]) -> None:
-    """Compare two runs, each named by its home folder, post by post."""
-    from polar_pipeline.commands.compare import compare_homes
+@HOME
+def compare(a: str, b: str, languages: tuple[str, ...]) -> int:
+    """Compare the decisions of two profiles, or of two homes, post by post.
 
-    sys.exit(compare_homes(run_a, run_b, languages))
+    A and B are each a profile with results in this home (its name, or the path of its YAML file), a home folder that
+    holds the results of one profile, or HOME:PROFILE. A name that is both is a profile; ./NAME is the folder.
+
+    Prints the settings that differ, as they were when the decisions were made, and the difference of the nested
+    out-of-fold macro-F1 with its paired 95% interval.
+    """
+    from polar_pipeline.commands.compare import compare_runs
+
+    return compare_runs(a, b, languages)
 
 
-@polar.command()
-@PROFILE
+@polar.command(epilog=examples("polar ui", "polar ui --profile my.yaml --dagster-port 3001 --mlflow-port 5001"))
+@project_options
 @click.option("--dagster-port", type=int, default=3000, show_default=True)
 @click.option("--mlflow-port", type=int, default=5000, show_default=True)
-def ui(profile: str, dagster_port: int, mlflow_port: int) -> None:
+def ui(profile: str, dagster_port: int, mlflow_port: int) -> int:
     """Open Dagster and MLflow over this home, until Ctrl-C. A server that dies is started again."""
     from polar_pipeline.defs.project import Project
     from polar_pipeline.defs.ui import Ports, serve
 
-    sys.exit(serve(Project.load(profile), profile, Ports(dagster_port, mlflow_port)))
+    return serve(Project.load(profile), profile, Ports(dagster_port, mlflow_port))
 
 
 @polar.group()
@@ -131,22 +183,22 @@ def synth() -> None:
     """Synthetic posts: what they would cost, and whether they help."""
 
 
-@synth.command(name="plan")
+@synth.command(name="plan", epilog=examples("polar synth plan --profile my.yaml", "polar synth plan --language deu"))
 @LANGUAGES
-@PROFILE
-def synth_plan(languages: tuple[str, ...], profile: str) -> None:
+@project_options
+def synth_plan(languages: tuple[str, ...], profile: str) -> int:
     """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
     from polar_pipeline.commands.synth_plan import print_plan
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_plan(project, project.check_languages(languages) if languages else project.codes))
+    return print_plan(project, project.check_languages(languages) if languages else project.codes)
 
 
-@synth.command(name="evaluate")
+@synth.command(name="evaluate", epilog=examples("polar synth evaluate --profile my.yaml --language deu"))
 @LANGUAGES
-@PROFILE
-def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
+@project_options
+def synth_evaluate(languages: tuple[str, ...], profile: str) -> int:
     """Train the linear backbone with several shares of synthetic posts, and say whether they help.
 
     Posts that are not there yet are made first, which costs what `polar synth plan` says.
@@ -155,22 +207,22 @@ def synth_evaluate(languages: tuple[str, ...], profile: str) -> None:
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(print_evaluation(project, project.check_languages(languages) if languages else project.codes))
+    return print_evaluation(project, project.check_languages(languages) if languages else project.codes)
 
 
-@synth.command(name="retry")
+@synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))
 @LANGUAGES
-@PROFILE
-def synth_retry(languages: tuple[str, ...], profile: str) -> None:
-    """Let the next run ask again for what was refused, unreadable or cut off; sends nothing, and what was spent stays spent."""
+@project_options
+def synth_retry(languages: tuple[str, ...], profile: str) -> int:
+    """Let the next run ask again for what was refused, unreadable or cut off.
+
+    Sends nothing. What was spent stays spent.
+    """
     from polar_pipeline.commands.synth import retry
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(retry(project, project.check_languages(languages) if languages else project.codes))
-
-
-polar.add_command(profiles)
+    return retry(project, project.check_languages(languages) if languages else project.codes)
 
 
 @polar.group()
@@ -178,7 +230,8 @@ def data() -> None:
     """The official release: fetch it, and see what is in it."""
 
 
-@data.command()
+@data.command(epilog=examples("polar data fetch", "polar data fetch --home /srv/polar"))
+@HOME
 def fetch() -> None:
     """Download the organisers' release into this home, verified file by file; goes on where it stopped."""
     from polar_pipeline.corpus.release import LICENCE_NOTICE, fetch_release
@@ -189,16 +242,20 @@ def fetch() -> None:
     click.echo(f"{len(files)} files, verified, in {target}")
 
 
-@data.command()
+@data.command(epilog=examples("polar data check", "polar data check --language deu --data ~/polar-release"))
 @LANGUAGES
-@PROFILE
-def check(languages: tuple[str, ...], profile: str) -> None:
+@project_options
+def check(languages: tuple[str, ...], profile: str) -> int:
     """Validate the posts and print what is odd about them; all languages of the profile unless some are named."""
     from polar_pipeline.commands.data import check_data
     from polar_pipeline.defs.project import Project
 
     project = Project.load(profile)
-    sys.exit(check_data(project, project.check_languages(languages) if languages else project.codes))
+    return check_data(project, project.check_languages(languages) if languages else project.codes)
 
 
+polar.add_command(profiles)
 polar.add_command(export)
+polar.add_command(status)
+polar.add_command(doctor)
+polar.add_command(prune)

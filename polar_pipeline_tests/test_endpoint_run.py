@@ -64,8 +64,8 @@ def test_two_languages_share_a_cap_and_nothing_is_asked_twice(tmp_path: Path) ->
         first, good = server.get("calls"), server.get("answered")
         assert len(calls) == len(first)
         for code in ("deu", "eng"):
-            made = pd.read_parquet(home / "artifacts" / "synthetic_posts" / f"{code}.parquet")
-            table = pd.read_parquet(home / "artifacts" / "deduped_posts" / f"{code}.parquet")
+            made = pd.read_parquet(home / "profiles" / "asked" / "tables" / "synthetic_posts" / f"{code}.parquet")
+            table = pd.read_parquet(home / "profiles" / "asked" / "tables" / "deduped_posts" / f"{code}.parquet")
             assert len(table[table["source"] != "real"]) == len(made)
         own.write_text(PROFILE.format(url=server.url, dollars=1.0, judge="false"))  # room for the rest
         polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)

@@ -1,4 +1,4 @@
-"""Scores made elsewhere through the whole graph: from a file of dev and test alone, and what a changed file does to --resume."""
+"""Scores made elsewhere through the whole graph: from a file of dev and test alone, noticed when it changes."""
 
 from pathlib import Path
 
@@ -21,19 +21,21 @@ backbones:
 
 
 def test_scores_of_dev_alone_decide_and_a_changed_file_is_noticed(finished_home: Path, tmp_path: Path) -> None:
-    scores = pd.read_parquet(finished_home / "artifacts" / "linear_dev_probabilities" / "deu.parquet")
+    scores = pd.read_parquet(
+        finished_home / "profiles" / "demo" / "tables" / "linear_dev_probabilities" / "deu.parquet"
+    )
     scores = scores[scores["split"] != "train"].assign(fold=-1)
     scores.to_csv(tmp_path / "scores.csv", index=False)
     (tmp_path / "own.yaml").write_text(PROFILE)
     command = ("run", "--all", "--profile", str(tmp_path / "own.yaml"))
     polar(tmp_path / "home", *command)
-    predictions = tmp_path / "home" / "predictions" / "deu.csv"
-    before = predictions.read_bytes()
-    page = (tmp_path / "home" / "report" / "index.html").read_text()
+    results = tmp_path / "home" / "profiles" / "scores"
+    page = (results / "report" / "index.html").read_text()
     assert "none: decided on dev alone" in page
-    assert "finished before: deu" in polar(tmp_path / "home", *command, "--resume").stdout
+    before = (results / "predictions" / "deu.csv").read_bytes()
+    assert "1 of 1 languages are current" in polar(tmp_path / "home", *command).stdout
     scores.assign(logit=-scores["logit"]).to_csv(tmp_path / "scores.csv", index=False)
-    again = polar(tmp_path / "home", *command, "--resume", check=False)
-    assert "finished before" not in again.stdout
+    again = polar(tmp_path / "home", *command, check=False)
+    assert "file scores.csv has changed" in again.stdout
     assert again.returncode == 2 and "its out-of-fold scores are inverted" in again.stderr
-    assert predictions.read_bytes() == before
+    assert (results / "predictions" / "deu.csv").read_bytes() == before  # of the scores before, which nothing submits

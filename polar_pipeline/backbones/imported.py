@@ -32,7 +32,8 @@ class ImportedBackbone(Backbone):
         self.name = settings.name
         self.parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
         self._settings = settings
-        self.config = fingerprint(self.parameters)
+        # a file that was moved holds the same scores
+        self.config = fingerprint({name: value for name, value in self.parameters.items() if name != "path"})
 
     def speaks(self, language: str) -> bool:
         """Whether the profile expects scores of this language."""

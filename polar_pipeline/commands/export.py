@@ -4,15 +4,11 @@ from pathlib import Path
 
 import click
 
+from polar_pipeline.commands.options import examples, project_options
 
-@click.command()
-@click.option(
-    "--profile",
-    envvar="POLAR_PROFILE",
-    default="cpu",
-    show_default=True,
-    help="Bundled profile (demo, cpu, gpu) or path of a YAML file.",
-)
+
+@click.command(epilog=examples("polar export", "polar export --profile my.yaml --to tables/"))
+@project_options
 @click.option(
     "--to",
     "folder",

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
+from polar_pipeline.commands.options import PROFILE_HELP, complete_profile, examples
+
 
 @click.group()
 def profile() -> None:
     """Profiles: list them, print every setting with its reason, write one of your own."""
 
 
-@profile.command(name="list")
+@profile.command(name="list", epilog=examples("polar profile list"))
 def list_profiles() -> None:
     """Print the bundled profiles."""
     from polar_pipeline.settings.profile import bundled_profiles, load_profile
@@ -21,21 +23,22 @@ def list_profiles() -> None:
         click.echo(f"{name:{width}}  {load_profile(name).description}")
 
 
-@profile.command()
-@click.argument("name_or_path")
+@profile.command(epilog=examples("polar profile show cpu", "polar profile show my.yaml"))
+@click.argument("name_or_path", shell_complete=complete_profile)
 def show(name_or_path: str) -> None:
     """Print a profile as YAML: every setting with its value, and the reason as a comment."""
     click.echo(_explained(name_or_path), nl=False)
 
 
-@profile.command()
+@profile.command(epilog=examples("polar profile new my.yaml", "polar profile new large.yaml --from gpu"))
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--from",
     "source",
     default="cpu",
     show_default=True,
-    help="Bundled profile (demo, cpu, gpu) or path of a YAML file.",
+    shell_complete=complete_profile,
+    help=PROFILE_HELP,
 )
 def new(path: Path, source: str) -> None:
     """Write a profile of your own to PATH: every setting with its reason, named after the file."""

@@ -16,22 +16,21 @@ from polar_pipeline.backbones.lora.model_files import check_model_settings
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
-from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.runner import Outcome, run_languages, run_report
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.languages import language
 
-DONE, SOME_FAILED, WRONG_INPUT = 0, 1, 2
-
 
 def run_pipeline(project: Project, codes: list[str], processes: int, force: bool) -> int:
     """Make whatever is not current of these languages, and then the report and the submission. Returns the exit code.
 
-    0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad input.
+    0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad
+    input; 3: some failed because the machine or the home is broken.
     """
     project.data  # noqa: B018 - fails here, before anything is written, when there is no data
     for settings in project.profile.backbones:
@@ -40,6 +39,7 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     # a scheduler that ends the run ends its workers too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):
+        claim_results(project)
         return _run_and_report(project, codes, processes, force)
 
 
@@ -50,11 +50,11 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
     }
     _say_what_is_stale(lineage, codes, stale, force)
     failed = _run(project, stale, processes, force) if stale else []
-    failed += _run_report(project, force or bool(stale))
+    failed += _run_report(project, force or bool(failed))
     missing = _print_results(project, codes, time.perf_counter() - started)
     for outcome in failed:
         click.echo(f"polar: {outcome.language or outcome.job}: {outcome.error}", err=True)
-    return _exit_code(project, codes, failed, missing)
+    return exit_code(project, codes, failed, missing)
 
 
 def default_jobs(profile: Profile) -> int:
@@ -86,17 +86,14 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
         click.echo(f"{len(codes)} languages are computed again, as --force asks")
         return
     click.echo(f"{len(codes) - len(stale)} of {len(codes)} languages are current")
-    reasons: dict[tuple[str, ...], list[str]] = {}
-    for code in stale:
-        assets = [name for name in lineage.language_assets if name in stale[code]]
-        if all(lineage.outputs.provenance(name, code) is None for name in lineage.language_assets):
-            found = ["not made yet"]
-        else:
-            found = list(dict.fromkeys(reason for name in assets for reason in lineage.root_reasons(name, code)))
-        reasons.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in found), []).append(code)
-    for told, languages in reasons.items():
-        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        click.echo(f"  {', '.join(languages)}: {'; '.join(told[:3])}{more}")
+    say_reasons(lineage.shared_reasons(stale))
+
+
+def say_reasons(shared: dict[tuple[str, ...], list[str]], indent: str = "  ") -> None:
+    """One line for each set of reasons, with the languages."""
+    for reasons, languages in shared.items():
+        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        click.echo(f"{indent}{', '.join(languages)}: {'; '.join(reasons[:3])}{more}")
 
 
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
@@ -122,16 +119,20 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
     return failed
 
 
-def _run_report(project: Project, changed: bool) -> list[Outcome]:
-    """Make the report and the submission where they are not current. Returns what failed."""
+def _run_report(project: Project, force: bool) -> list[Outcome]:
+    """Make the report and the submission where they are not current, and say why. Returns what failed."""
     lineage = Lineage(project)
-    if not changed and not any(lineage.why_not_current(name, None) for name in ACROSS):
+    reasons = {name: lineage.why_not_current(name, None) for name in ACROSS}
+    if not force and not any(reasons.values()):
         return []
+    for name, found in reasons.items():
+        if found and found != ["not made yet"] and not any("output" in reason for reason in found):
+            click.echo(f"  {name}: {'; '.join(found[:3])}")
     try:
         current_languages(project)
     except InputError:  # every language failed, and that is told for each of them
         return []
-    report = run_report(project, changed)
+    report = run_report(project, force)
     return [report] if report.error else []
 
 
@@ -157,17 +158,20 @@ def _decision(project: Project, code: str | None) -> Decision | None:
     return found
 
 
-def _exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> int:
+def exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:
+    """How a run over `codes` ends; says what is `missing` from the submission, and how to finish it."""
     if missing:
         named = " ".join(f"--language {code}" for code in missing)
         source = project.source
         click.echo(f"polar: not in the submission: {', '.join(missing)}; finish them with", err=True)
         click.echo(f"  polar run {named} --profile {source}", err=True)
     if not failed and not missing:
-        return DONE
-    languages = [outcome for outcome in failed if outcome.language]
-    all_bad = len(languages) == len(codes) and all(outcome.bad_input for outcome in failed)
-    return WRONG_INPUT if all_bad else SOME_FAILED
+        return ExitCode.DONE
+    kinds = {outcome.exit_code for outcome in failed}
+    if ExitCode.BROKEN_ENVIRONMENT in kinds:  # what else failed may have failed for the same reason
+        return ExitCode.BROKEN_ENVIRONMENT
+    all_failed = len([outcome for outcome in failed if outcome.language]) == len(codes)
+    return ExitCode.WRONG_INPUT if all_failed and kinds == {ExitCode.WRONG_INPUT} else ExitCode.SOME_FAILED
 
 
 def _print_results(project: Project, codes: list[str], seconds: float) -> list[str]:

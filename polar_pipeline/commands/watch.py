@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.defs.jobs import LANGUAGE_JOB
 from polar_pipeline.defs.progress import StepProgress
 from polar_pipeline.defs.runner import Outcome
 from polar_pipeline.defs.workers import Started
@@ -24,7 +25,7 @@ class RunWatch:
 
     def __init__(self, rows: dict[str, int], workers: int) -> None:
         self.done = 0
-        self._rows, self._workers = rows, workers
+        self._rows, self._workers, self._left = rows, workers, set(rows)
         self._running: dict[str, float] = {}  # language -> when it started
         self._measured: list[tuple[int, float]] = []  # rows and seconds of languages that finished
         self._spoken: dict[tuple[str, str | None], float] = {}
@@ -48,7 +49,7 @@ class RunWatch:
     def progress(self, event: StepProgress | Started) -> None:
         """A language that was started, or how far a step is."""
         if isinstance(event, Started):
-            if event.task.language:
+            if event.task.job == LANGUAGE_JOB:
                 self._running[event.task.language] = time.monotonic()
             return
         key = (event.asset, event.language)
@@ -60,14 +61,15 @@ class RunWatch:
 
     def finished(self, outcome: Outcome, decision: Decision | None) -> None:
         """A line for a language that ended."""
-        self.done += 1
         code = outcome.language or outcome.job
         self._running.pop(code, None)
-        if not outcome.error:
-            self._measured.append((self._rows.get(code, 0), outcome.seconds))
+        self._left.discard(code)
+        self.done = len(self._rows) - len(self._left)
+        if not outcome.error and code in self._rows:
+            self._measured.append((self._rows[code], outcome.seconds))
         for key in [key for key in self._tasks if key[1] == outcome.language]:
             self._bars.remove_task(self._tasks.pop(key))
-        result = f"FAILED: {outcome.error}"
+        result = f"FAILED: {outcome.error}" if outcome.error else "done"
         if decision is not None:
             estimate = decision.out_of_fold
             result = f"macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] out of fold"
@@ -91,7 +93,7 @@ class RunWatch:
     def _rows_left(self, rate: float, now: float) -> float:
         """Rows of languages that have not ended, less what those that run have probably done."""
         done = sum(min(self._rows.get(code, 0) * 0.95, rate * (now - start)) for code, start in self._running.items())
-        return max(sum(self._rows.values()) - sum(count for count, _ in self._measured) - done, 0.0)
+        return max(sum(self._rows[code] for code in self._left) - done, 0.0)
 
     def _bar(self, key: tuple[str, str | None], event: StepProgress) -> None:
         if key not in self._tasks:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from polar_pipeline.corpus.text import normalise
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
@@ -71,7 +71,7 @@ class SentenceEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise InputError(
+            raise EnvironmentProblem(
                 f"{setting} needs the package sentence-transformers: install it, or use {NGRAMS}."
             ) from None
         try:

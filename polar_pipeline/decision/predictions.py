@@ -82,7 +82,7 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
 def _refuse_others(decision: Decision, members: list[MemberScores], scores: pd.DataFrame) -> None:
     decided = {member.backbone: member.seeds for member in decision.members}
     found = {member.backbone: member.seeds for member in members}
-    hashes = scores_sha256(scores)
+    hashes = scores_sha256(scores[scores["backbone"].isin(list(decided))])
     missing = [
         name for name in decided if decided[name] != found.get(name) or hashes.get(name) != decision.scores.get(name)
     ]

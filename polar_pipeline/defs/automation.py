@@ -1,4 +1,4 @@
-"""What happens by itself: the release's files are observed, the report and the submission follow when languages finish."""
+"""What happens by itself: the release's files are observed, and the report and the submission follow the languages."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 
 # After any language has news and while none is being computed: not `eager()`, which would wait for all 22 to exist, and
-# not `on_cron`, which fires after the first language. A language that fails a blocking check is left out by the report itself.
+# not `on_cron`, which fires after the first language. The report itself leaves out a language that a check refused.
 FOLLOWS_LANGUAGES = (
     dg.AutomationCondition.any_deps_updated().since_last_handled()
     & ~dg.AutomationCondition.any_deps_in_progress()
@@ -23,7 +23,7 @@ REPORT_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 
 
 def observe_release(project: Project) -> dg.SensorDefinition:
-    """Looks at the release's files every minute and tells Dagster of those that changed, so that the UI shows what is stale."""
+    """Tells Dagster every minute which of the release's files have changed, so that the UI shows what is stale."""
 
     @dg.sensor(
         name="observe_release",

@@ -7,6 +7,7 @@ last connection waits for the disk. The files are the same as those of the class
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -33,6 +34,17 @@ class EventLog(SqliteEventLogStorage):
         while self._engines:
             self._engines.popitem()[1].dispose()
         super().dispose()
+
+    def delete_events(self, run_id: str) -> None:
+        """Delete a run's events from the index, and its whole database, which Dagster would leave empty on the disk."""
+        with self.index_connection() as connection:
+            self.delete_events_for_run(connection, run_id)
+        if run_id in self._engines:
+            self._engines.pop(run_id).dispose()
+        for end in ("", "-wal", "-shm"):
+            Path(f"{self.path_for_shard(run_id)}{end}").unlink(missing_ok=True)
+        self._initialized_dbs.discard(run_id)
+        self.free_concurrency_slots_for_run(run_id)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

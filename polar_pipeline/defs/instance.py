@@ -23,7 +23,7 @@ from dagster._core.instance import InstanceRef
 from dagster._core.instance.config import dagster_instance_config
 
 import polar_pipeline
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.storage.files import is_full, write_atomic
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import creating, who_works
@@ -34,6 +34,7 @@ _STORAGE_SETTINGS = {"storage", "run_storage", "event_log_storage", "schedule_st
 _SHIPPED_BEFORE = {
     "2a2cfbba6f67d1814c4886ad7703a3a0fa6940574cc98e9ebed2924b63f0a13f",
     "4855105933d6c456b5ed101db6deeb1a3a30b32477f9dd016f7fb61d529f31ca",
+    "6cfc3b794748dcb5aa8f49f9bf9434b2b8fd8bfa39fee073a47d9d4981798a31",
 }
 _CHECKED_WHOLE = 64 << 20  # bytes up to which a database is checked page by page, which takes milliseconds
 _SPECIAL = re.compile(r"[%?*\[\]]")  # Dagster puts paths into database addresses and file patterns without quoting them
@@ -45,14 +46,14 @@ def prepare_home(home: Home) -> dict[str, str]:
     Any number of processes may do so at once, and any of them may be killed meanwhile. A `dagster.yaml` that is there
     is kept, so that a home can have settings of its own. Databases of an older Dagster are backed up and migrated.
 
-    Raises InputError if the home cannot be written, a database is damaged or was written by a newer Dagster, or the
-    storage that the settings name cannot be reached.
+    Raises EnvironmentProblem if the home cannot be written, a database is damaged or was written by a newer Dagster, or
+    the storage that the settings name cannot be reached; InputError if `dagster.yaml` is not valid.
     """
     with creating(home):
         settings = home.dagster / "dagster.yaml"
         if not settings.exists() or hashlib.sha256(settings.read_bytes()).hexdigest() in _SHIPPED_BEFORE:
             write_atomic(settings, settings_file().read_bytes())
-        if _storage_settings(home.dagster):
+        if storage_settings(home.dagster):
             with open_instance(home.dagster):  # makes the tables of the storage that the settings name
                 pass
         else:
@@ -64,8 +65,8 @@ def prepare_home(home: Home) -> dict[str, str]:
 
 
 def open_instance(folder: Path) -> dg.DagsterInstance:
-    """The instance in `folder`, which is a home's `dagster`. Raises InputError if it does not open."""
-    own = _storage_settings(folder)
+    """The instance in `folder`, which is a home's `dagster`. Raises EnvironmentProblem if it does not open."""
+    own = storage_settings(folder)
     folder = plain_path(folder)
     with _explained(folder, own):
         return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides={} if own else _faster(folder)))
@@ -82,7 +83,7 @@ def runtime_folder(folder: Path) -> Path:
     base = Path(tempfile.gettempdir()) / f"polar-{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise InputError(f"{base} belongs to somebody else: set TMPDIR to a folder of your own.")
+        raise EnvironmentProblem(f"{base} belongs to somebody else: set TMPDIR to a folder of your own.")
     private = base / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     private.mkdir(mode=0o700, exist_ok=True)
     return private
@@ -101,7 +102,7 @@ def plain_path(folder: Path) -> Path:
     return link
 
 
-def _storage_settings(folder: Path) -> dict[str, Any]:
+def storage_settings(folder: Path) -> dict[str, Any]:
     """The settings in `dagster.yaml` that choose where Dagster stores; empty for its sqlite files below `folder`."""
     try:
         settings, _ = dagster_instance_config(str(plain_path(folder)))
@@ -134,12 +135,12 @@ def _explained(folder: Path, own: dict[str, Any]) -> Iterator[None]:
         driver = _driver_error(error)
         reason = " ".join(str(driver or error).split())
         if own:
-            raise InputError(
+            raise EnvironmentProblem(
                 f"the storage that {folder / 'dagster.yaml'} names ({', '.join(own)}) does not open: {reason}; correct "
                 f"the settings, or start the database."
             ) from error
         if isinstance(driver, sqlite3.Error):
-            raise InputError(
+            raise EnvironmentProblem(
                 f"Dagster's databases in {folder} do not open: {reason}; allow reading and writing them."
             ) from error
         raise
@@ -174,7 +175,10 @@ def _make_missing(folder: Path) -> None:
 
 
 def _is_outdated(path: Path) -> bool:
-    """Whether a database was written by an older Dagster. Raises InputError if it is damaged or from a newer one."""
+    """Whether a database was written by an older Dagster.
+
+    Raises EnvironmentProblem if it is damaged, cannot be opened, or was written by a newer one.
+    """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)) as database:
             if path.stat().st_size <= _CHECKED_WHOLE:
@@ -190,9 +194,9 @@ def _is_outdated(path: Path) -> bool:
     except sqlite3.OperationalError as error:
         if is_full(error, path):
             raise
-        raise InputError(f"{path} cannot be opened ({error}): allow reading and writing it.") from error
+        raise EnvironmentProblem(f"{path} cannot be opened ({error}): allow reading and writing it.") from error
     except sqlite3.DatabaseError as error:
-        raise InputError(
+        raise EnvironmentProblem(
             f"{path} is damaged ({' '.join(str(error).split())}): restore it from a backup, or move it away together "
             f"with its -wal and -shm files; Dagster's history is then lost, what was computed stays."
         ) from error
@@ -201,7 +205,7 @@ def _is_outdated(path: Path) -> bool:
     if revision == script.as_revision_number("head"):
         return False
     if revision is not None and revision not in {entry.revision for entry in script.walk_revisions()}:
-        raise InputError(
+        raise EnvironmentProblem(
             f"{path} was written by a newer version of Dagster than {dg.__version__}: update this installation, or use "
             f"another home."
         )
@@ -221,7 +225,7 @@ def _migrate(home: Home) -> None:
     """Copy the databases aside, then bring them to the schema of the installed Dagster."""
     others = [worker for worker in who_works(home) if worker.pid != os.getpid()]
     if others:
-        raise InputError(
+        raise EnvironmentProblem(
             f"the databases in {home.dagster} need a migration, and are in use by {others[0]}: end it first."
         )
     backup = home.dagster / "backups" / time.strftime("%Y-%m-%d-%H%M%S")

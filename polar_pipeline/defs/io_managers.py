@@ -4,6 +4,8 @@ The step that makes an output stores it (`tracked_asset`), because its hash has 
 What does not belong here: weights, which never travel between assets.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -12,8 +14,33 @@ from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.storage.outputs import output_name
 
 RELEASE = "release_files"  # the observable source: one version per language, of its files in train/, dev/ and test/
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a step reads of one asset: values by language (None for an asset without), and the sha256 of each.
+
+    The hash is that of the bytes that were read, so a file that another process replaces meanwhile is no input.
+    """
+
+    asset: str
+    values: dict[str | None, Any] = field(default_factory=dict)
+    hashes: dict[str | None, str] = field(default_factory=dict)
+    missing: dict[str | None, str] = field(default_factory=dict)  # why a value cannot be read
+
+    def value(self, language: str | None) -> Any:
+        """What a step of this language reads; {language: value} for one without, of an asset with languages."""
+        if None in self.values:
+            return self.values[None]
+        return self.values[language] if language else self.values
+
+    def sha256(self, language: str | None) -> dict[str, str]:
+        """The hashes of `value`, by output."""
+        chosen = self.hashes if not language or None in self.hashes else {language: self.hashes[language]}
+        return {output_name(self.asset, key): sha for key, sha in chosen.items()}
 
 
 class OutputsIOManager(dg.IOManager):
@@ -30,27 +57,38 @@ class OutputsIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Nothing is left to do: the step has stored its value."""
 
-    def load_input(self, context: dg.InputContext) -> Any:
-        """The upstream value; {language: value} of those that are there, for a reader without languages or a run of several."""
-        asset = context.asset_key.path[-1]
-        if not context.has_asset_partitions:
-            return self.lineage.read(asset, None)
-        keys = list(context.asset_partition_keys)
-        reader = context.step_context
-        if (reader.has_partition_key or reader.has_partition_key_range) and len(keys) == 1:
-            return self.lineage.read(asset, keys[0])
-        lineage = self.lineage
-        there = set(lineage.outputs.languages(asset))
-        return {key: lineage.read(asset, key) for key in sorted(keys) if key in there}
+    def load_input(self, context: dg.InputContext) -> Loaded:
+        """What is stored of the upstream asset. Raises InputError for what is damaged, or not there.
 
-    def made_from(self, asset: str, language: str | None) -> dict[str, Any]:
-        """Settings, sources and inputs as they are now, for the provenance of what is about to be made."""
+        A run of several languages goes on with the others; a reader without languages takes those that are there.
+        """
+        asset, lineage = context.asset_key.path[-1], self.lineage
+        loaded, reader = Loaded(asset), context.step_context
+        keys: list[str | None] = [*sorted(context.asset_partition_keys)] if context.has_asset_partitions else [None]
+        of_languages = reader.has_partition_key or reader.has_partition_key_range
+        there = set(lineage.outputs.languages(asset))
+        for key in keys:
+            if not of_languages and key is not None and key not in there:
+                continue
+            try:
+                loaded.values[key], loaded.hashes[key] = lineage.read_hashed(asset, key)
+            except InputError as error:
+                if not of_languages or len(keys) == 1:
+                    raise
+                loaded.missing[key] = str(error)
+        return loaded
+
+    def made_from(self, asset: str, language: str | None, read: Mapping[str, str]) -> dict[str, Any]:
+        """Settings and sources as they are now and the outputs that were `read`, for the provenance of a new output.
+
+        What a step reads by itself, as the report does, are the outputs that are current.
+        """
         lineage = self.lineage
         node = lineage.nodes[asset]
         return {
             "settings": node.settings(language),
             "sources": node.sources(language),
-            "inputs": lineage.inputs(asset, language),
+            "inputs": dict(read) or lineage.inputs(asset, language),
         }
 
     def source_of(self, asset: str) -> dg.AssetKey | None:

@@ -13,6 +13,7 @@ LANGUAGE_JOB, REPORT_JOB, ADAPTERS_JOB = "language_pipeline", "report", "train_a
 PREPARE_JOB, POOLED_JOB = "prepare_posts", "train_pooled"
 POSTS, ACROSS, POOLED = ("corpus", "synthesis"), ("evidence",), ("pooled",)
 OF_A_LANGUAGE = (*POSTS, "backbones", "decision")
+PROFILE_TAG = "polar/profile"  # on every run of these jobs
 
 
 def jobs(project: Project) -> list[Any]:
@@ -56,5 +57,5 @@ def _job(project: Project, name: str, selection: dg.AssetSelection, description:
         name,
         selection=selection.materializable(),
         description=description,
-        tags={"polar/profile": project.profile.name, "polar/fingerprint": Lineage(project).fingerprint},
+        tags={PROFILE_TAG: project.profile.name, "polar/fingerprint": Lineage(project).fingerprint},
     )

@@ -7,17 +7,20 @@ because it compares the same code versions and data versions. What does not belo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.lora.model_files import base_identity
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import LanguageResults, Results
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
+from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
 
 # Raised when a stage's results change though no setting did.
@@ -73,6 +76,10 @@ class Lineage:
         """A stored value; raises InputError when it is missing or damaged."""
         return self.outputs.read(asset, language, self.nodes[asset].kind)
 
+    def read_hashed(self, asset: str, language: str | None) -> tuple[Any, str]:
+        """A stored value and its sha256; raises InputError when it is missing or damaged."""
+        return self.outputs.read_hashed(asset, language, self.nodes[asset].kind)
+
     def inputs(self, asset: str, language: str | None) -> dict[str, str]:
         """The present data versions of everything upstream, by output; what is not there is left out."""
         found = {}
@@ -99,7 +106,7 @@ class Lineage:
             and found.code_version == code_version(node.settings(language))
             and found.sources == node.sources(language)
             and found.inputs == self.inputs(asset, language)
-            and not self.outputs.damage(found, node.kind)
+            and not self._damage(node, found)
         )
         return found if same else None
 
@@ -107,6 +114,17 @@ class Lineage:
         """The assets of one language that are not current, upstream first, and why."""
         found = {name: self.why_not_current(name, language) for name in self.language_assets}
         return {name: reasons for name, reasons in found.items() if reasons}
+
+    def shared_reasons(self, stale: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+        """Why the `stale` assets of languages are not current, and for each set of reasons the languages."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for code, assets in stale.items():
+            if all(self.outputs.provenance(name, code) is None for name in self.language_assets):
+                reasons = ["not made yet"]
+            else:
+                reasons = list(dict.fromkeys(reason for name in assets for reason in self.root_reasons(name, code)))
+            found.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in reasons), []).append(code)
+        return found
 
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""
@@ -133,7 +151,7 @@ class Lineage:
         yield from _settings_changed(found.settings, node.settings(language))
         if (sources := self._sources(node, language)) is not None:
             yield from _changed("file", found.sources, sources)
-        if damage := self.outputs.damage(found, node.kind):
+        if damage := self._damage(node, found):
             yield damage
         yield from (f"it fails the check {check.name}: {check.complaint}" for check in found.checks if check.refused)
         if found.incomplete:
@@ -142,6 +160,17 @@ class Lineage:
             yield from self._inputs_changed(node, language, found)
         else:
             yield from _changed("output", found.inputs, self.inputs(node.name, None))
+
+    def _damage(self, node: Node, found: Provenance) -> str:
+        """What is wrong with the files of an output, in words. A file too many damages an adapter as well."""
+        damage = self.outputs.damage(found, node.kind)
+        if damage or node.kind is not AdapterRef:
+            return damage
+        root, adapters = self.project.home.root, self.project.home.adapters
+        folder = adapters / self.outputs.read(found.asset, found.language, AdapterRef).path
+        there = {file.relative_to(root).as_posix() for file in folder.rglob("*") if file.is_file()}
+        others = sorted(there - set(found.files))
+        return f"{others[0]} does not belong to the adapter" if others else ""
 
     def _sources(self, node: Node, language: str | None) -> dict[str, str] | None:
         """Hashes of the files from outside as they are now; None where a machine has no release to compare with."""
@@ -237,17 +266,18 @@ def _nodes(project: Project) -> Iterator[Node]:
     yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation)
     scores, adapters = [], []
     for entry in profile.backbones:
-        own = {"backbone": _backbone_settings(entry), "folds": profile.folds.count, "card": labels}
-        settings = fixed("backbones", **own)
+        own = {"folds": profile.folds.count, "card": labels}
+        settings = _backbone_settings(entry, fixed("backbones", **own))
         pooled = isinstance(entry, LoraSettings) and entry.scope == "pooled"
-        sources = _backbone_sources(entry)
+        sources = _backbone_sources(entry, project.home.adapters)
         adapter, made = f"{entry.name}_adapter", ["deduped_posts"]
         if pooled:
             across = f"{entry.name}_pooled_adapter"
             yield Node(across, AdapterRef, tuple(made), settings, sources, partitioned=False)
             made.append(across)
         yield Node(adapter, AdapterRef, tuple(made), settings, sources)
-        scored = fixed("backbones", **own, transductive=profile.decision.transductive)  # which its checks look at
+        looked_at = {"transductive": profile.decision.transductive}  # by the checks
+        scored = _backbone_settings(entry, fixed("backbones", **own, **looked_at))
         yield Node(f"{entry.name}_dev_probabilities", pd.DataFrame, ("deduped_posts", adapter), scored)
         scores.append(f"{entry.name}_dev_probabilities")
         adapters.append(adapter)
@@ -264,24 +294,37 @@ def _nodes(project: Project) -> Iterator[Node]:
     yield Node("submission", str, SUBMITTED, inside, partitioned=False)
 
 
-def _backbone_settings(entry: BackboneSettings) -> dict[str, Any]:
-    return entry.model_dump(
-        mode="json", exclude=_MACHINE | ({"path"} if isinstance(entry, ImportedSettings) else set())
-    )
+def _backbone_settings(
+    entry: BackboneSettings, others: Callable[[str | None], dict[str, Any]]
+) -> Callable[[str | None], dict[str, Any]]:
+    """The settings of one language: of `languages` it matters only whether it is among them."""
+    left_out = _MACHINE | {"languages"} | ({"path"} if isinstance(entry, ImportedSettings) else set())
+    settings = entry.model_dump(mode="json", exclude=left_out)
+
+    def of(language: str | None) -> dict[str, Any]:
+        if isinstance(entry, LinearSettings):
+            return {**others(language), "backbone": settings}
+        chosen: Any = entry.languages
+        if language is not None:
+            chosen = "with this one" if chosen == "all" or language in chosen else "without this one"
+        return {**others(language), "backbone": {**settings, "languages": chosen}}
+
+    return of
 
 
-def _backbone_sources(entry: BackboneSettings) -> Callable[[str | None], dict[str, str]]:
-    """Files from outside that a backbone takes: imported scores. A file that is gone is none, and training names it."""
-    if not isinstance(entry, ImportedSettings):
-        return lambda _: {}
-    from pathlib import Path
+def _backbone_sources(entry: BackboneSettings, adapters: Path) -> Callable[[str | None], dict[str, str]]:
+    """Files from outside that a backbone takes: imported scores, or a base model in a folder.
 
-    from polar_pipeline.storage.fingerprint import file_sha256
-
-    path = Path(entry.path)
+    A file that is gone is none, and training names it.
+    """
 
     def sources(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one file holds all languages
-        return {path.name: file_sha256(path)} if path.is_file() else {}
+        if isinstance(entry, ImportedSettings):
+            path = Path(entry.path)
+            return {path.name: file_sha256(path)} if path.is_file() else {}
+        if isinstance(entry, LoraSettings) and Path(entry.model).is_dir():
+            return {entry.model: base_identity(entry, adapters / "bases")}
+        return {}
 
     return sources
 
@@ -290,16 +333,17 @@ def _settings_changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[s
     """One sentence for each setting that has another value, by its path."""
     if code_version(before) == code_version(now):
         return
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(setting_leaves(before)), dict(setting_leaves(now))
     for path in sorted(set(old) | set(new)):
         if old.get(path) != new.get(path):
             yield f"setting {path} is {_short(new.get(path))}, was {_short(old.get(path))}"
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def setting_leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by their dotted path; a list is one value."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+            yield from setting_leaves(inner, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
 

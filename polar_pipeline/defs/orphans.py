@@ -30,6 +30,7 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_LAUNCHED = _UNFINISHED[2:]
 _HEARTBEAT = 90.0  # seconds; a daemon that lives writes one every 30
 
 
@@ -64,14 +65,9 @@ def close_orphans(
 
     `served`: the caller knows that a daemon lives. `launching`: the caller starts one, which launches what is queued.
     """
-    served = served or _is_served(instance, home)
-    workers = who_works(home)
     orphans = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
-        run = record.dagster_run
-        waits = launching and run.status == dg.DagsterRunStatus.QUEUED
-        owner = _owner(instance, run)
-        if _lives(owner, record, workers) if owner else served or waits:
+    for run in find_orphans(instance, home, served):
+        if launching and run.status == dg.DagsterRunStatus.QUEUED and _owner(instance, run) is None:
             continue
         now = instance.get_run_by_id(run.run_id)
         if now is None or now.is_finished:  # it ended by itself while we looked
@@ -84,6 +80,35 @@ def close_orphans(
         orphans.append(run.run_id)
     tracker.close_killed()
     return orphans
+
+
+def executing_pids(instance: dg.DagsterInstance) -> set[int]:
+    """The pids on this machine that execute a run or will: those that Dagster has noted for it, tagged or not."""
+    pids = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=_LAUNCHED)):
+        if owner := _owner(instance, run):
+            pids.add(int(owner[OWNER_PID]))
+            continue
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            noted = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+            pids |= {int(str(noted.value))} if noted else set()
+    return pids
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that have not ended, whoever executes them."""
+    return list(instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)))
+
+
+def find_orphans(instance: dg.DagsterInstance, home: Home, served: bool = False) -> list[dg.DagsterRun]:
+    """Unfinished runs that nobody executes or will execute. `served`: the caller knows that a daemon lives."""
+    served = served or is_served(instance, home)
+    workers, found = who_works(home), []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
+        owner = _owner(instance, record.dagster_run)
+        if not (_lives(owner, record, workers) if owner else served):
+            found.append(record.dagster_run)
+    return found
 
 
 def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] | None:
@@ -122,7 +147,7 @@ def _is_older(pid: int, record: dg.RunRecord) -> bool:
         return False
 
 
-def _is_served(instance: dg.DagsterInstance, home: Home) -> bool:
+def is_served(instance: dg.DagsterInstance, home: Home) -> bool:
     """Whether a daemon launches runs in this home: that of `polar ui`, or one that was started by `dg dev`, say."""
     if any(worker.command == "polar ui" for worker in who_works(home)):
         return True

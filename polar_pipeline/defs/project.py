@@ -3,21 +3,26 @@
 Read from the environment when asked, never at import.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import bundled_folder, release_folder, release_sha256
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
-from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, load_profile, profile_path
+from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, bundled_profiles, load_profile, profile_path
+from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, Results
+from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.languages import language, language_codes
 
@@ -42,6 +47,28 @@ class Project:
         if wrong := list(_wrong_languages(settings)):
             raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
         return cls(settings, load_card(settings.task), Home.from_environment(environment), name)
+
+    @classmethod
+    def of_results(cls, home: Home, name: str) -> "Project":
+        """The project whose results lie in `home` under this name.
+
+        Raises InputError if its profile is unknown, cannot be read, or is not of this name any more.
+        """
+        source = name
+        try:
+            source = str(json.loads(home.results(name).settings.read_bytes())["source"])
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{home.results(name).settings} is damaged: run `polar run` with the profile.") from None
+        if source == "bundled":
+            source = name
+        if source == name and name not in bundled_profiles():
+            raise InputError(f"the profile file of {name} is unknown: run `polar run` with it once.")
+        found = cls.load(source, {**os.environ, "POLAR_HOME": str(home.root)})
+        if found.profile.name != name:
+            raise InputError(f"the profile {source} is named {found.profile.name} now, not {name}.")
+        return found
 
     @property
     def results(self) -> Results:
@@ -74,6 +101,71 @@ class Project:
                 known = ", ".join(sorted(self.codes))
                 raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
         return [code for code in self.codes if code in languages]
+
+
+BUNDLED = "bundled"
+
+
+class ProfileOrigin(Record):
+    """Which profile file a home's results belong to: its absolute path, or `bundled`, and its settings at that time."""
+
+    source: str
+    settings: dict[str, Any]
+
+
+def claim_results(project: Project) -> None:
+    """Note that the results of this profile's name belong to its file; the caller is their one writer.
+
+    Raises InputError, before anything is written, if they belong to another file with the same name and other settings.
+    """
+    before, now = check_origin(project), _origin(project)
+    if now != before:
+        write_atomic(project.results.settings, f"{now.model_dump_json(indent=1)}\n".encode())
+
+
+def check_origin(project: Project) -> ProfileOrigin | None:
+    """Which file the results of this profile's name belong to; None if there are none yet.
+
+    A file that was edited, moved or copied stays the same profile. Raises InputError if they belong to another one.
+    """
+    before, now = read_origin(project.results), _origin(project)
+    if before is None or before.source == now.source or before.settings == now.settings:
+        return before
+    name = project.profile.name
+    gone = name not in bundled_profiles() if before.source == BUNDLED else not Path(before.source).exists()
+    if gone:
+        return before
+    ours, theirs = (f"the bundled profile {name}" if it.source == BUNDLED else it.source for it in (now, before))
+    taken, remedy = f"{project.home.root} has results of profile {name!r} of {theirs}", f"give {ours} a name of its own"
+    try:
+        other = load_profile(name if before.source == BUNDLED else before.source)
+    except InputError as error:
+        raise InputError(
+            f"{taken}, which is not valid now ({str(error).rstrip('.')}): correct it, or {remedy}."
+        ) from None
+    if other.name == name and (changed := list(other.differences(project.profile))):
+        settings = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        raise InputError(f"{taken}, and {ours} has the same name and other settings ({settings}): {remedy} (`name:`).")
+    return before
+
+
+def read_origin(results: Results) -> ProfileOrigin | None:
+    """What is noted beside the results, or None. Raises EnvironmentProblem if it cannot be read."""
+    try:
+        return ProfileOrigin.model_validate_json(results.settings.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise EnvironmentProblem(
+            f"{results.settings} is damaged: delete it; it only says which profile file these results belong to."
+        ) from None
+
+
+def _origin(project: Project) -> ProfileOrigin:
+    path = profile_path(project.source).resolve()
+    bundled = path in {profile_path(name).resolve() for name in bundled_profiles()}
+    settings = project.profile.model_dump(mode="json", exclude={"name", "description"})
+    return ProfileOrigin(source=BUNDLED if bundled else str(path), settings=settings)
 
 
 def _wrong_languages(profile: Profile) -> Iterator[str]:

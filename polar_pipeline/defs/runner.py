@@ -23,7 +23,8 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.tracked_asset import REUSE_TAG
 from polar_pipeline.defs.workers import Event, Finished, Killed, Sent, Started, Workers
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, ExitCode, InputError
+from polar_pipeline.storage.files import known_problem
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -45,13 +46,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended. `bad_input` tells a mistake in data or settings from a fault of the program."""
+    """How one run ended. `exit_code` tells a mistake in data or settings, or a broken machine, from other failures."""
 
     job: str
     language: str | None
     run_id: str = ""
     error: str = ""
-    bad_input: bool = False
+    exit_code: ExitCode = ExitCode.DONE
     seconds: float = 0.0
 
 
@@ -69,7 +70,8 @@ def run_languages(
         failed = False
         for event in _before_languages(project, stale, workers, force):
             yield from _passed_on(project, event)
-            failed |= isinstance(event, Finished) and event.task.job == POOLED_JOB and bool(event.result.error)
+            if isinstance(event, Killed | Finished) and event.task.job == POOLED_JOB:
+                failed |= isinstance(event, Killed) or bool(event.result.error)
         tasks = [
             Task(project.source, LANGUAGE_JOB, code, assets=() if force else tuple(assets), force=force)
             for code, assets in stale.items()
@@ -109,18 +111,21 @@ def observe_release(project: Project, codes: list[str]) -> None:
 
 
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
-    """What the caller hears of an event; a run that lost its process is closed first."""
+    """What the caller hears of an event; a run that lost its process is closed first.
+
+    Of the jobs that go before those of the languages nothing is passed on: the language's own job does what they did not.
+    """
+    told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):
         yield event.message
     elif isinstance(event, Started):
         yield event
     elif isinstance(event, Killed):
         _close_orphans(project)
-        yield Outcome(event.task.job, event.task.language, error=event.reason)
-    elif event.task.job in (
-        LANGUAGE_JOB,
-        POOLED_JOB,
-    ):  # what the others fail at fails again, and is told, with its language
+        if told:
+            reason, exit_code = event.reason, ExitCode.SOME_FAILED
+            yield Outcome(event.task.job, event.task.language, error=reason, exit_code=exit_code)
+    elif told:
         yield replace(event.result, seconds=event.seconds)
 
 
@@ -158,6 +163,14 @@ class TaskRunner:
     def __call__(self, task: Task, send: Callable[[Any], None]) -> Outcome:
         """Execute a task's run. `send` takes the progress of its steps."""
         self._send = send
+        try:
+            return self._execute(task)
+        except Exception as error:  # outside of any step, as in Dagster's bookkeeping
+            if (problem := known_problem(error)) is None:
+                raise
+            return Outcome(task.job, task.language, error=str(problem), exit_code=problem.exit_code)
+
+    def _execute(self, task: Task) -> Outcome:
         self._instance = self._instance or open_instance(Path(os.environ["DAGSTER_HOME"]))
         project = Project.load(task.profile)
         job = self._definitions(project).resolve_job_def(task.job)
@@ -170,8 +183,8 @@ class TaskRunner:
             raise_on_error=False,
             tags=owner_tags() | many | _tags(task) | ({} if task.force else {REUSE_TAG: "true"}),
         )
-        error, bad_input = ("", False) if result.success else _error(result)
-        return Outcome(task.job, task.language, result.run_id, error, bad_input)
+        error, exit_code = ("", ExitCode.DONE) if result.success else _error(result)
+        return Outcome(task.job, task.language, result.run_id, error, exit_code)
 
     def close(self) -> None:
         """Close the instance, which moves its write-ahead logs into the databases."""
@@ -199,22 +212,24 @@ def _forced(job: dg.JobDefinition) -> dict[str, Any]:
     }
 
 
-def _error(result: dg.ExecuteInProcessResult) -> tuple[str, bool]:
+def _error(result: dg.ExecuteInProcessResult) -> tuple[str, ExitCode]:
     refused = [
         f"{check.asset_key.path[-1]} fails the check {check.check_name}: {check.description}"
         for check in result.get_asset_check_evaluations()
         if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     ]
     if refused:
-        return "; ".join(refused), True
+        return "; ".join(refused), ExitCode.WRONG_INPUT
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
-            if data.user_failure_data and data.user_failure_data.description:
-                return data.user_failure_data.description, True
             message = data.error.message.strip() if data.error else "no message"
             cause = data.error.cause if data.error else None
-            if cause and cause.cls_name == InputError.__name__:  # raised while an input was loaded
-                return cause.message.strip().partition(": ")[2], True
-            return f"{event.step_key} failed: {cause.message.strip() if cause else message}", False
-    return "the run failed before its first step; the Dagster UI has its log", False
+            kinds = {kind.__name__: kind.exit_code for kind in (InputError, EnvironmentProblem)}
+            exit_code = kinds.get(str(cause.cls_name)) if cause else None
+            if data.user_failure_data and data.user_failure_data.description:
+                return data.user_failure_data.description, exit_code or ExitCode.WRONG_INPUT
+            if cause and exit_code:  # raised while an input was loaded
+                return cause.message.strip().partition(": ")[2], exit_code
+            return f"{event.step_key} failed: {cause.message.strip() if cause else message}", ExitCode.SOME_FAILED
+    return "the run failed before its first step; the Dagster UI has its log", ExitCode.SOME_FAILED

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from polar_pipeline.defs.jobs import LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB
+from polar_pipeline.defs.jobs import LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, PROFILE_TAG
 from polar_pipeline.defs.project import Project
 
 WEEK_TAG = "polar/week"  # the date of the schedule's tick, on every run that comes of it
@@ -57,8 +57,9 @@ def weekly_follow_up(project: Project, jobs: list[Any]) -> list[dg.SensorDefinit
                 key = f"{date}|{code}|after pooled"
                 yield dg.RunRequest(key, job_name=LANGUAGE_JOB, partition_key=code, tags={WEEK_TAG: date})
             return
+        own = {WEEK_TAG: date, PROFILE_TAG: project.profile.name}  # other profiles of this home have the same jobs
         done = context.instance.get_runs(
-            dg.RunsFilter(job_name=PREPARE_JOB, tags={WEEK_TAG: date}, statuses=[dg.DagsterRunStatus.SUCCESS])
+            dg.RunsFilter(job_name=PREPARE_JOB, tags=own, statuses=[dg.DagsterRunStatus.SUCCESS])
         )
         if {one.tags.get("dagster/partition") for one in done} >= set(project.codes):
             yield dg.RunRequest(f"{date}|pooled", job_name=POOLED_JOB, tags={WEEK_TAG: date})

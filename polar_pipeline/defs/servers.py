@@ -4,6 +4,7 @@ They listen on this machine only. Beside what Dagster and MLflow serve, there ar
 that hold whatever the ports are. Each server ends with the process that started it, even if that one is killed.
 """
 
+import multiprocessing
 import os
 import re
 import signal
@@ -23,8 +24,24 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
-LOCATION = "polar_pipeline"  # the name of the code location
 PARENT = "POLAR_UI_PIPE"  # the descriptor of a pipe that the starting process holds open
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# What a run imports. Not torch: a process that has used CUDA must not be forked.
+PRELOADED = [
+    "polar_pipeline.definitions",
+    "polar_pipeline.backbones.linear.backbone",
+    "polar_pipeline.corpus.schema",
+    "polar_pipeline.report.page",
+    "alembic.command",
+    "dagster._grpc.impl",
+    "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "pandera.pandas",
+    "pyarrow.dataset",
+    "safetensors.numpy",
+    "sklearn.feature_extraction.text",
+    "watchdog.observers",
+]
 _GRACE = 10.0  # seconds that a server and its children have to end when they are asked to
 # the report may show what it has in itself, and nothing in it may act on the server that it comes from
 _REPORT_HEADERS = {
@@ -42,19 +59,52 @@ def report_file(home: Home, profile: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def code_server(socket_path: str) -> None:
-    """Serve the definitions, and start the runs that the daemon launches, over a socket."""
-    from dagster._cli.api import grpc_command
+def code_server(socket_path: str, profile: str) -> None:
+    """Serve a profile's definitions, and start the runs that the daemon launches, over a socket.
 
-    arguments = ["--socket", socket_path, "--module-name", "polar_pipeline.definitions", "--location-name", LOCATION]
+    Dagster starts each run by spawning, which imports everything anew and costs more than a light run itself. Ours are
+    forked from a process that has imported it and done nothing else. The rest of Dagster's server is as it was.
+    """
+    from dagster._cli.api import grpc_command
+    from dagster._grpc import server
+
+    class CodeServer(server.DagsterApiServer):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            if hasattr(self, "_mp_ctx"):
+                self._mp_ctx = run_processes()
+
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # as for `polar run`: runs share the cores
+    server.DagsterApiServer = CodeServer  # type: ignore[misc]
+    arguments = ["--socket", socket_path, "--module-name", "polar_pipeline.definitions", "--location-name", profile]
     grpc_command([*arguments, "--log-level", "warning"], standalone_mode=False)
+
+
+def run_processes() -> Any:
+    """How processes of runs are started: forked from a preloaded server on Linux, spawned where forking is not safe."""
+    if not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def daemon(workspace: str) -> None:
     """Launch queued runs, and evaluate schedules, sensors and automation conditions."""
+    from dagster._daemon import controller
     from dagster._daemon.cli import run_command
+    from dagster._serdes import serialize_value
 
-    run_command(["--workspace", workspace, "--log-level", "warning"], standalone_mode=False)
+    from polar_pipeline.defs.instance import open_instance
+
+    # Seconds between two looks at what backfills there are; Dagster has no setting for it.
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 5
+    with open_instance(Home.from_environment().dagster) as instance:
+        reference = serialize_value(
+            instance.get_ref()
+        )  # with our event log, for the daemon and the runs that it launches
+    arguments = ["--workspace", workspace, "--instance-ref", reference, "--log-level", "warning"]
+    run_command(arguments, standalone_mode=False)
 
 
 def webserver(workspace: str, port: str) -> None:

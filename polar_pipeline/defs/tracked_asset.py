@@ -23,9 +23,10 @@ from dagster._core.definitions.data_version import (
     get_input_event_pointer_tag,
 )
 
-from polar_pipeline.defs.io_managers import OutputsIOManager
-from polar_pipeline.errors import InputError
-from polar_pipeline.storage.outputs import Check, Provenance
+from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
+from polar_pipeline.errors import EnvironmentProblem
+from polar_pipeline.storage.files import known_problem
+from polar_pipeline.storage.outputs import Check, Provenance, output_name
 from polar_pipeline.tracking.base import Step, TrackedRun
 
 REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
@@ -83,7 +84,7 @@ def tracked_asset(
         key = dg.AssetKey([profile, name])
         maker = _Maker(key, body, checks)
 
-        def compute(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[Any]:
+        def compute(context: dg.AssetExecutionContext, **inputs: Loaded) -> Iterator[Any]:
             partitioned = context.has_partition_key or context.has_partition_key_range
             keys = list(context.partition_keys) if partitioned else []
             if len(keys) > 1:
@@ -131,68 +132,66 @@ class _Maker:
     def name(self) -> str:
         return self.key.path[-1]
 
-    def one(self, context: dg.AssetExecutionContext, language: str | None, inputs: dict[str, Any]) -> Iterator[Any]:
+    def one(self, context: dg.AssetExecutionContext, language: str | None, inputs: dict[str, Loaded]) -> Iterator[Any]:
         """The output of one language, or of none; what is current is reported again without being computed."""
         outputs: OutputsIOManager = context.resources.outputs
         reuse = REUSE_TAG in context.run.tags or context.run.parent_run_id or context.retry_number
-        if reuse and (found := outputs.lineage.unchanged(self.name, language)):
-            yield from self._report(context, found, self._earlier_metadata(context, language))
-            return
-        made = outputs.made_from(self.name, language)
-        with context.resources.tracker.step(step_of(context, language)) as run:
-            step = self._step(context, language)
-            try:
-                found = self._make(step, outputs, made, inputs, run)
-            except InputError as error:
-                raise dg.Failure(str(error), allow_retries=False) from error
-            yield from self._report(context, found, step.metadata | links(run.links))
+        try:
+            if reuse and (found := outputs.lineage.unchanged(self.name, language)):
+                yield from self._report(context, found, self._earlier_metadata(context, language))
+                return
+            with context.resources.tracker.step(step_of(context, language)) as run:
+                step = self._step(context, language)
+                found = self._make(step, outputs, inputs, run)
+                yield from self._report(context, found, step.metadata | links(run.links))
+        except Exception as error:
+            if (problem := known_problem(error)) is None:
+                raise
+            raise dg.Failure(str(problem), allow_retries=False) from problem
 
-    def each(self, context: dg.AssetExecutionContext, keys: list[str], inputs: dict[str, Any]) -> Iterator[Any]:
-        """Several languages, each in a tracked run of its own. Raises dg.Failure that names every language that failed."""
+    def each(self, context: dg.AssetExecutionContext, keys: list[str], inputs: dict[str, Loaded]) -> Iterator[Any]:
+        """Several languages, each in a tracked run of its own.
+
+        Raises dg.Failure that names every language that failed.
+        """
         outputs: OutputsIOManager = context.resources.outputs
-        absent = {
-            key: [name for name, values in inputs.items() if isinstance(values, dict) and key not in values]
-            for key in keys
-        }
-        failed = {
-            key: f"{', '.join(names)} is not there: materialize it first." for key, names in absent.items() if names
-        }
-        ready, unexpected = [key for key in keys if key not in failed], False
+        missing = {key: [found.missing[key] for found in inputs.values() if key in found.missing] for key in keys}
+        failed = {key: " ".join(reasons) for key, reasons in missing.items() if reasons}
+        ready = [key for key in keys if key not in failed]
+        unexpected, broken = False, None
         for key in ready:
             try:
                 with ExitStack() as stack:
-                    made = outputs.made_from(self.name, key)
                     run: TrackedRun = stack.enter_context(context.resources.tracker.step(step_of(context, key)))
                     step = self._step(context, key, last=key == ready[-1])
-                    own = {name: values[key] if isinstance(values, dict) else values for name, values in inputs.items()}
-                    found = self._make(step, outputs, made, own, run)
+                    found = self._make(step, outputs, inputs, run)
                     metadata = step.metadata | links(run.links)
                     tags = _provenance_tags(context, self.key, key, found)
                     yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
-            except InputError as error:
-                failed[key] = str(error)
-                context.log.error(f"{key}: {error}")
             except Exception as error:  # whatever it is, it is this language's: the step fails below
-                failed[key], unexpected = f"{type(error).__name__}: {error}", True
-                context.log.exception(f"{key}: {error}")
+                if problem := known_problem(error):
+                    failed[key], broken = str(problem), problem if isinstance(problem, EnvironmentProblem) else broken
+                    context.log.error(f"{key}: {problem}")
+                else:
+                    failed[key], unexpected = f"{type(error).__name__}: {error}", True
+                    context.log.exception(f"{key}: {error}")
         if failed:
             named = "; ".join(f"{key}: {text}" for key, text in failed.items())
-            raise dg.Failure(f"{len(failed)} of {len(keys)} languages failed ({named})", allow_retries=unexpected)
+            text = f"{len(failed)} of {len(keys)} languages failed ({named})"
+            raise dg.Failure(text, allow_retries=unexpected) from broken
 
     def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
         options = context.op_execution_context.op_config or {}
         return StepContext(context.log, language, options, context.resources.watcher, last)
 
     def _make(
-        self,
-        step: StepContext,
-        outputs: OutputsIOManager,
-        made_from: dict[str, Any],
-        inputs: dict[str, Any],
-        run: TrackedRun,
+        self, step: StepContext, outputs: OutputsIOManager, inputs: dict[str, Loaded], run: TrackedRun
     ) -> Provenance:
-        value = self.body(step, **inputs, run=run)
-        found = list(self.checks(step, value, **inputs)) if self.checks else []
+        read = {name: sha for found in inputs.values() for name, sha in found.sha256(step.language).items()}
+        made_from = outputs.made_from(self.name, step.language, read)  # before the body reads files from outside
+        upstream = {name: found.value(step.language) for name, found in inputs.items()}
+        value = self.body(step, **upstream, run=run)
+        found = list(self.checks(step, value, **upstream)) if self.checks else []
         made_from["settings"] = merged(made_from["settings"], step.changed)
         made_from |= {"files": step.files, "checks": found, "incomplete": step.incomplete}
         return outputs.lineage.outputs.write(self.name, step.language, value, **made_from)
@@ -270,7 +269,7 @@ def _provenance_tags(
 ) -> dict[str, str]:
     """What Dagster itself tags the materialization of one language with: versions of code, data and every input."""
     tags = {
-        CODE_VERSION_TAG: found.code_version,
+        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
         DATA_VERSION_TAG: found.sha256,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
@@ -280,7 +279,8 @@ def _provenance_tags(
         record = context.instance.get_latest_data_version_record(parent, False, partition)
         if record:
             version = extract_data_version_from_entry(record.event_log_entry)
-            tags |= _input_tags(parent, version.value if version else "", record.storage_id)
+            read = found.inputs.get(output_name(parent.path[-1], partition))
+            tags |= _input_tags(parent, read or (version.value if version else ""), record.storage_id)
     return tags
 
 

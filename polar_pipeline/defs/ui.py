@@ -1,9 +1,11 @@
-"""`polar ui`: Dagster's code server, daemon and web server, and the MLflow server, kept running over one home.
+"""`polar ui`: Dagster's code servers, daemon and web server, and the MLflow server, kept running over one home.
 
-A server that dies is started again. What the servers print goes to files in the home; the terminal shows the addresses
+Each profile that has results in the home is a code location of its own, so that their assets stand side by side. A
+server that dies is started again. What the servers print goes to files in the home; the terminal shows the addresses
 and what failed.
 """
 
+import json
 import logging
 import os
 import signal
@@ -23,11 +25,12 @@ import psutil
 import yaml
 
 from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
-from polar_pipeline.defs.orphans import close_orphans
-from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.orphans import close_orphans, executing_pids
+from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.resources import make_tracker
-from polar_pipeline.defs.servers import HOST, LOCATION, PARENT
+from polar_pipeline.defs.servers import HOST, PARENT
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import serving
 from polar_pipeline.tracking.store import sqlite_url
 
@@ -54,12 +57,15 @@ class Server:
     title: str
     command: list[str]
     log: Path
+    variables: dict[str, str] = field(default_factory=dict)  # of its environment, beside those of all servers
+    optional: bool = False  # whether the others go on without it
     process: "subprocess.Popen[bytes] | None" = None
     started: float = 0.0
     quick_deaths: int = 0
     next_start: float = 0.0
     last_line: str = ""
-    left: list[psutil.Process] = field(default_factory=list)  # what servers that died left running
+    left: list[psutil.Process] = field(default_factory=list)  # what the process that died left running
+    executing: list[psutil.Process] = field(default_factory=list)  # runs that go on without their code server
 
     def __post_init__(self) -> None:
         """Prepare the log, for all processes that this server has one after the other."""
@@ -73,7 +79,7 @@ class Server:
         command = [sys.executable, "-m", "polar_pipeline.defs.servers", *self.command]
         self.process = subprocess.Popen(
             command,
-            env={**environment, PARENT: str(pipe)},
+            env={**environment, **self.variables, PARENT: str(pipe)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -88,7 +94,7 @@ class Server:
         assert self.process is not None
         code = self.process.returncode
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self.left += _group(self.process.pid)
+        self.left = _group(self.process.pid)
         self.process = None
         self.quick_deaths = self.quick_deaths + 1 if time.monotonic() - self.started < _QUICK else 1
         delay = min(2.0 ** (self.quick_deaths - 1), _LONGEST_DELAY)
@@ -97,6 +103,16 @@ class Server:
             last = self.last_line or "none"
             return f"the {self.title} {how}, {self.quick_deaths} times in a row; its last message: {last}"
         return f"the {self.title} {how}; it is started again. Its log: {self.log}"
+
+    @property
+    def serves_code(self) -> bool:
+        """Whether it serves the definitions of a profile."""
+        return self.command[0] == "code"
+
+    @property
+    def needs_code(self) -> bool:
+        """Whether it reads definitions from the code servers."""
+        return self.command[0] in ("daemon", "webserver")
 
     def _keep_log(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None
@@ -119,70 +135,123 @@ def serve(project: Project, profile: str, ports: Ports) -> int:
     if ports.dagster == ports.mlflow:
         raise InputError(f"port {ports.dagster} cannot be both: choose another with --mlflow-port.")
     with serving(home, project.profile.name), _signals(asked), ExitStack() as stack:
+        claim_results(project)
         click.echo(f"home     {home.root}\nprofile  {project.profile.name}")
-        environment = {**os.environ, **prepare_home(home), "POLAR_PROFILE": profile}
+        sources = {project.profile.name: profile, **dict(_other_profiles(project))}
+        environment = {**os.environ, **prepare_home(home)}
         environment |= {"POLAR_MLFLOW_URL": _mlflow_url(ports), "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}"}
+        # a backfill, too, waits for the code server; otherwise Dagster fails it and cancels its queued runs
+        environment["DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR"] = "true"
         tracker = make_tracker(project)
         tracker.connect()  # makes its database before several processes try to at once
         with open_instance(home.dagster) as instance:
             orphans = close_orphans(instance, home, tracker, launching=True)
         if orphans:
             click.echo(f"{len(orphans)} runs whose process is gone were marked as failed.")
-        servers = _servers(project, ports)
+        servers = _servers(project, sources, ports)
         read_end, write_end = os.pipe()
         stack.callback(os.close, read_end)
         stack.callback(os.close, write_end)
         stack.callback(_stop, servers, asked)
-        return _watch(servers, environment, read_end, asked, _addresses(project, ports))
+        return _watch(home, servers, environment, read_end, asked, _addresses(project, sources, ports))
+
+
+def _other_profiles(project: Project) -> Iterator[tuple[str, str]]:
+    """Name and source (a bundled profile's name, or a path) of the other profiles with results here.
+
+    One whose file is gone, wrong, or of another profile by now is left out with a sentence.
+    """
+    for name in project.home.profiles:
+        if name == project.profile.name:
+            continue
+        try:
+            source = _source(project.home.results(name).settings, name)
+            if (found := Project.load(source).profile.name) != name:
+                raise InputError(f"{source} is now profile {found!r}.")
+            yield name, source
+        except InputError as error:
+            click.echo(f"profile {name} has results here and is not shown: {error}", err=True)
+
+
+def _source(settings: Path, name: str) -> str:
+    """Where a profile's settings come from, as its results say. Raises InputError if the file is damaged."""
+    if not settings.exists():
+        return name
+    try:
+        source = str(json.loads(settings.read_bytes())["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{settings} is damaged; `polar run` with this profile writes it again.") from error
+    return name if source == "bundled" else source
 
 
 def _watch(
-    servers: list[Server], environment: dict[str, str], pipe: int, asked: threading.Event, addresses: str
+    home: Home, servers: list[Server], environment: dict[str, str], pipe: int, asked: threading.Event, addresses: str
 ) -> int:
     """Start the servers, and again those that die, until we are asked to end or give up."""
     announced = False
-    code, *others = servers
     while not asked.is_set():
-        for server in servers:
+        # the web server and the daemon look for the code servers when they start
+        ready = announced or all(_answers(one) or one.quick_deaths for one in servers if one.serves_code)
+        for server in list(servers):
             if server.process is None:
-                # the others look for the code server when they start
-                ready = server is code or announced or "mlflow" in server.command or _answers(Path(code.command[1]))
-                if ready and time.monotonic() >= server.next_start:
+                if (ready or not server.needs_code) and time.monotonic() >= server.next_start:
                     server.start(environment, pipe)
             elif server.process.poll() is not None:
                 click.echo(server.note_death(), err=True)
-                if server is not code:  # its runs live on, and end by themselves
-                    _end(server.left, signal.SIGKILL)
+                if server.serves_code:
+                    _keep_launched(server, home)
+                _end(server.left, signal.SIGKILL)
                 if server.quick_deaths >= _MOST_QUICK:
                     click.echo(f"polar: the {server.title} cannot be kept running: see {server.log}.", err=True)
-                    return _BROKEN
-        if not announced and all(server.process for server in others) and addresses_answer(servers):
+                    if not server.optional:
+                        return _BROKEN
+                    servers.remove(server)
+        if not announced and all(server.process for server in servers if server.needs_code) and _answer(servers):
             announced = True
             click.echo(addresses)
         asked.wait(0.2)
     return 0
 
 
-def addresses_answer(servers: list[Server]) -> bool:
+def _keep_launched(code: Server, home: Home) -> None:
+    """Let the run processes of a dead code server go on whose launch the daemon has seen.
+
+    It queues the other runs again. Their processes, which were about to start, have to end, or a run would have two.
+    """
+    starting = code.left[:]
+    _end(starting, signal.SIGSTOP)  # none may begin while we look
+    with open_instance(home.dagster) as instance:
+        pids = executing_pids(instance)
+    executing = [process for process in starting if process.pid in pids]
+    _end(executing, signal.SIGCONT)
+    code.executing = [process for process in [*code.executing, *executing] if _runs(process)]
+    code.left = [process for process in starting if process not in executing]
+
+
+def _answer(servers: list[Server]) -> bool:
     """Whether all servers that listen on a port accept connections; the port is the last word of their command."""
     return not any(_free(int(server.command[-1])) for server in servers if server.command[-1].isdecimal())
 
 
-def _servers(project: Project, ports: Ports) -> list[Server]:
-    """The code server first. There is no MLflow server of ours where tracking goes to another one."""
+def _servers(project: Project, sources: dict[str, str], ports: Ports) -> list[Server]:
+    """The code server of each profile first. There is no MLflow server of ours where tracking goes to another one."""
     home = project.home
     logs = home.root / "logs"
     logs.mkdir(exist_ok=True)
     logging.raiseExceptions = False  # a log that cannot be written is no reason for tracebacks
     folder = runtime_folder(home.dagster)
-    listens = folder / "code.sock"
-    listens.unlink(missing_ok=True)
+    for left in folder.glob("code*.sock"):
+        left.unlink()
+    servers, locations = [], []
+    for place, (name, source) in enumerate(sources.items()):
+        listens, own = folder / f"code-{place}.sock", name == project.profile.name
+        locations.append({"grpc_server": {"socket": str(listens), "location_name": name}})
+        title = "Dagster code server" + ("" if own else f" of profile {name}")
+        log = logs / ("code-server.log" if own else f"code-server-{name}.log")
+        servers.append(Server(title, ["code", str(listens), name], log, {"POLAR_PROFILE": source}, optional=not own))
     workspace = folder / "workspace.yaml"
-    workspace.write_text(
-        yaml.safe_dump({"load_from": [{"grpc_server": {"socket": str(listens), "location_name": LOCATION}}]})
-    )
-    servers = [
-        Server("Dagster code server", ["code", str(listens)], logs / "code-server.log"),
+    workspace.write_text(yaml.safe_dump({"load_from": locations}))
+    servers += [
         Server("Dagster daemon", ["daemon", str(workspace)], logs / "daemon.log"),
         Server("Dagster web server", ["webserver", str(workspace), str(ports.dagster)], logs / "webserver.log"),
     ]
@@ -203,13 +272,13 @@ def _mlflow_url(ports: Ports) -> str:
     return _remote_tracking() or f"http://{HOST}:{ports.mlflow}"
 
 
-def _addresses(project: Project, ports: Ports) -> str:
+def _addresses(project: Project, sources: dict[str, str], ports: Ports) -> str:
     dagster = f"http://{HOST}:{ports.dagster}"
     return "\n".join(
         [
             f"Dagster  {dagster}",
             f"MLflow   {_mlflow_url(ports)}",
-            f"report   {dagster}/polar/report/{project.profile.name}/",
+            *(f"report   {dagster}/polar/report/{name}/" for name in sources),
             f"logs     {project.home.root / 'logs'}",
             "Ctrl-C stops them.",
         ]
@@ -236,7 +305,7 @@ def _stop(servers: list[Server], asked: threading.Event) -> None:
     """End all servers and their children: asked to at first, and after a while, or at a second signal, killed."""
     asked.clear()
     running = [server.process for server in servers if server.process]
-    everything = [process for server in servers for process in server.left]
+    everything = [process for server in servers for process in server.executing]
     everything += [member for process in running for member in _group(process.pid)]
     _end(everything, signal.SIGTERM)
     end = time.monotonic() + _GRACE
@@ -284,6 +353,7 @@ def _free(port: int) -> bool:
         return probe.connect_ex((HOST, port)) != 0
 
 
-def _answers(path: Path) -> bool:
+def _answers(code: Server) -> bool:
+    """Whether a code server accepts connections on its socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(path)) == 0
+        return probe.connect_ex(code.command[1]) == 0

@@ -1,16 +1,22 @@
 """Worker processes: each takes one task after the other; one that is killed costs its task and is replaced.
 
+Workers end with the process that started them, also if that is killed: they would write into a home that nobody holds.
 What does not belong here: what a task is. A task and whatever `execute` sends have to be picklable between processes.
 """
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
+
+from polar_pipeline.errors import InputError
 
 _GRACE = 15.0  # seconds that workers have to end when they are asked to
 
@@ -51,9 +57,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Killed:
-    """A task whose process ended without a result: `reason` in words."""
+    """A task without a result, because its process was killed or `execute` raised: `reason` in words."""
 
     task: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """The last thing that a worker sends."""
+
     reason: str
 
 
@@ -86,8 +99,12 @@ class Workers:
         waiting, busy = list(tasks), 0
         while waiting or busy:
             while waiting and (worker := self._idle()) is not None:
+                try:
+                    worker.connection.send(waiting[0])
+                except ConnectionError:  # it was killed while it had nothing to do: another takes the task
+                    self._bury(worker)
+                    continue
                 worker.task, worker.started = waiting.pop(0), time.monotonic()
-                worker.connection.send(worker.task)
                 busy += 1
                 yield Started(worker.task)
             for event in self._events():
@@ -107,7 +124,12 @@ class Workers:
         context = get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self._execute), daemon=False)
-        process.start()
+        # a terminal sends Ctrl-C to all processes; workers, which inherit the mask, leave it to the first one
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()  # so that the end of the process is the end of the pipe
         return _Worker(process, here)
 
@@ -118,23 +140,31 @@ class Workers:
             try:
                 done, message = worker.connection.recv()
             except (EOFError, ConnectionError):
-                yield self._bury(worker)
+                yield Killed(worker.task, self._bury(worker))
                 continue
-            if done:
+            if isinstance(message, _Raised):
+                self._bury(worker)
+                yield Killed(worker.task, message.reason)
+            elif done:
                 task, worker.task = worker.task, None
                 yield Finished(task, message, time.monotonic() - worker.started)
             else:
                 yield Sent(worker.task, message)
 
-    def _bury(self, worker: _Worker) -> Killed:
+    def _bury(self, worker: _Worker) -> str:
+        """Forget a worker that has ended; returns how it did."""
         worker.process.join(_GRACE)
         self._workers.remove(worker)
+        worker.connection.close()
         code = worker.process.exitcode
-        if code is not None and code < 0:
+        if code is None:  # it closed its pipe and hangs
+            worker.process.kill()
+            return "its process stopped answering"
+        if code < 0:
             name = signal.Signals(-code).name
             why = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-            return Killed(worker.task, f"its process was killed ({name}{why})")
-        return Killed(worker.task, f"its process ended by itself (exit code {code})")
+            return f"its process was killed ({name}{why})"
+        return f"its process ended by itself (exit code {code})"
 
     def _end(self, patient: bool) -> None:
         """Close idle workers; those that work are asked to end, so that Dagster and MLflow note it, and then killed."""
@@ -149,11 +179,12 @@ class Workers:
         finally:  # a second Ctrl-C waits no longer
             for worker in self._workers:
                 worker.process.kill()
+                worker.process.join()
 
 
 def _serve(connection: Connection, execute: Execute) -> None:
-    """The loop of a worker. A terminal sends Ctrl-C to all processes; workers leave it to the first one, which ends them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """The loop of a worker."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             task = connection.recv()
@@ -161,6 +192,22 @@ def _serve(connection: Connection, execute: Execute) -> None:
             execute.close()
             return
         try:
-            connection.send((True, execute(task, lambda message: connection.send((False, message)))))
+            answer = True, execute(task, lambda message: connection.send((False, message)))
+            connection.send(answer)
         except ConnectionError:
             return
+        except BaseException as error:  # such as a locked database, definitions that do not load, or an interrupt
+            text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}".rstrip(": ")
+            with suppress(ConnectionError):
+                connection.send((True, _Raised(text)))
+            return
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is None:
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)  # Dagster's handler fails the run
+    time.sleep(_GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -80,7 +80,7 @@ class Results:
 
     @property
     def settings(self) -> Path:
-        """The profile file that these results belong to."""
+        """Says which profile file these results are of."""
         return self.root / "profile.json"
 
     def predictions(self, language: str) -> Path:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import psutil
 from filelock import FileLock, Timeout
 
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home
 
@@ -47,21 +47,41 @@ class Worker:
 
     def __str__(self) -> str:
         """What a person is told of it."""
-        return f"{self.command} with profile {self.profile}, process {self.pid} on {self.host}, since {self.since}"
+        profile = f" with profile {self.profile}" if self.profile else ""
+        return f"{self.command}{profile}, process {self.pid} on {self.host}, since {self.since}"
 
 
 @contextmanager
 def writing(home: Home, profile: str) -> Iterator[None]:
-    """Be the one writer of a profile in this home. Raises InputError, naming the other one, while there is another."""
+    """Be the one writer of a profile in this home.
+
+    Raises EnvironmentProblem, which names the other one, while there is another.
+    """
     with _held(home, f"run-{quote(profile, safe='')}", Worker.here("polar run", profile)):
         yield
 
 
 @contextmanager
 def serving(home: Home, profile: str) -> Iterator[None]:
-    """Be the one user interface over this home. Raises InputError, naming the other one, while there is another."""
+    """Be the one user interface over this home.
+
+    Raises EnvironmentProblem, which names the other one, while there is another.
+    """
     with _held(home, _UI, Worker.here("polar ui", profile)):
         yield
+
+
+@contextmanager
+def maintaining(home: Home, command: str) -> Iterator[None]:
+    """Be the only one that works in this home. Raises InputError, naming another one, while there is one.
+
+    Others that start meanwhile wait before they open the databases.
+    """
+    with creating(home):
+        if others := who_works(home):
+            raise EnvironmentProblem(f"{home.root} is in use by {others[0]}: wait until it has ended or end it.")
+        with _held(home, "maintenance", Worker.here(command, "")):
+            yield
 
 
 @contextmanager
@@ -117,14 +137,14 @@ def _folder(home: Home) -> Path:
 
 
 def _lock(home: Home, name: str) -> FileLock:
-    """A lock of this home. Raises InputError if the home cannot be written."""
+    """A lock of this home. Raises EnvironmentProblem if the home cannot be written."""
     path = _folder(home) / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     except OSError as error:
-        raise InputError(
-            f"the home {home.root} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
+        raise EnvironmentProblem(
+            f"the home {home.root} cannot be written ({error.strerror}): allow it, or use another home (--home)."
         ) from error
     return FileLock(path)
 
@@ -136,7 +156,7 @@ def _held(home: Home, name: str, worker: Worker) -> Iterator[None]:
         lock.acquire(timeout=_WAIT)
     except Timeout:
         other = _read(note) or "another process"
-        raise InputError(
+        raise EnvironmentProblem(
             f"{home.root} is in use by {other}: wait until it has ended or end it, or use another home."
         ) from None
     try:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint
-from polar_pipeline.storage.record import Record, read_record
+from polar_pipeline.storage.record import Record, parse_record
 
 ALL = "all"  # the file name of an asset that has no languages
 
@@ -71,12 +71,12 @@ class Outputs:
         return self._tables / asset / f"{language or ALL}{suffix}"
 
     def provenance(self, asset: str, language: str | None) -> Provenance | None:
-        """What is stored, or None when nothing was stored, or only by another version of the package."""
-        path = self._provenance_path(asset, language)
+        """What is stored, or None when nothing was, or what is there is damaged, foreign or of another version."""
         try:
-            return Provenance.model_validate_json(path.read_bytes())
+            found = Provenance.model_validate_json(self._provenance_path(asset, language).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
+        return found if (found.asset, found.language) == (asset, language) else None
 
     def languages(self, asset: str) -> list[str]:
         """Languages that an output of this asset is stored for."""
@@ -118,6 +118,10 @@ class Outputs:
 
     def read(self, asset: str, language: str | None, kind: type[Any]) -> Any:
         """The stored value. Raises InputError when it is not there, or its bytes are not those that were written."""
+        return self.read_hashed(asset, language, kind)[0]
+
+    def read_hashed(self, asset: str, language: str | None, kind: type[Any]) -> tuple[Any, str]:
+        """The stored value and its sha256. Raises InputError as `read` does."""
         path, found = self.path(asset, language, kind), self.provenance(asset, language)
         remedy = "run `polar run` again, which makes it anew"
         try:
@@ -129,12 +133,40 @@ class Outputs:
         if hashlib.sha256(content).hexdigest() != found.sha256:
             raise InputError(f"{path} was changed after it was written (its sha256 differs): {remedy}.")
         if kind is pd.DataFrame:
-            return pd.read_parquet(io.BytesIO(content))
-        return content.decode("utf-8").rstrip("\n") if kind is str else read_record(path, kind)
+            return pd.read_parquet(io.BytesIO(content)), found.sha256
+        value = content.decode("utf-8").removesuffix("\n") if kind is str else parse_record(content, path, kind)
+        return value, found.sha256
+
+    def problems(self) -> dict[tuple[str, str | None], str]:
+        """What is wrong with the stored outputs, in words, by asset and language. Reads every byte of them."""
+        found = {}
+        stems = {(path.parent.name, path.name.partition(".")[0]) for path in self._tables.glob("*/[!.]*")}
+        for asset, stem in sorted(stems):
+            language = None if stem == ALL else stem
+            values = self._values(asset, language)
+            there = self.provenance(asset, language)
+            if there is None:
+                found[asset, language] = f"{output_name(asset, language)} has no record of what it was made from"
+            elif not values:
+                found[asset, language] = f"{output_name(asset, language)} is missing"
+            elif text := self._damage(there, values[0]):
+                found[asset, language] = text
+        return found
+
+    def remove(self, asset: str, language: str | None) -> None:
+        """Delete an output and its provenance, so that it is made again; further files are overwritten then."""
+        for path in (self._provenance_path(asset, language), *self._values(asset, language)):
+            path.unlink(missing_ok=True)
 
     def damage(self, found: Provenance, kind: type[Any]) -> str:
         """What is wrong with an output's files, in words; "" when every byte is as it was written."""
-        main = self.path(found.asset, found.language, kind)
+        return self._damage(found, self.path(found.asset, found.language, kind))
+
+    def _values(self, asset: str, language: str | None) -> list[Path]:
+        paths = (self.path(asset, language, kind) for kind in (pd.DataFrame, str, Record))
+        return [path for path in paths if path.is_file()]
+
+    def _damage(self, found: Provenance, main: Path) -> str:
         for path, expected in ((main, found.sha256), *((self._home / name, sha) for name, sha in found.files.items())):
             if not path.is_file():
                 return f"{self._relative(path)} is missing"

@@ -18,9 +18,17 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 def read_record(path: Path, kind: type[Kind]) -> Kind:
-    """The record in the JSON file at `path`. Raises InputError when another version of the package, or a hand, wrote it."""
+    """The record in the JSON file at `path`.
+
+    Raises InputError when another version of the package, or a hand, wrote it.
+    """
+    return parse_record(path.read_bytes(), path, kind)
+
+
+def parse_record(content: bytes, path: Path, kind: type[Kind]) -> Kind:
+    """The record in `content`, which was read from `path`. Raises InputError as `read_record` does."""
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(content)
     except ValidationError as error:
         fields = ", ".join(sorted({str(problem["loc"][0]) if problem["loc"] else "JSON" for problem in error.errors()}))
         raise InputError(

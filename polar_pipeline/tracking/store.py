@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.storage.files import is_full, write_atomic_with
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def locked(path: Path) -> Iterator[None]:
 def open_store(uri: str) -> "MlflowClient":
     """A client of the store at `uri` (http(s), or a database's URL). The caller holds the store's lock.
 
-    Raises InputError for a sqlite file that cannot be used, and whatever libraries raise for other stores.
+    Raises EnvironmentProblem for a sqlite file that cannot be used, and whatever libraries raise for other stores.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -98,13 +98,13 @@ def explained(uri: str, error: Exception) -> InputError:
     file = sqlite_file(uri)
     path = file or getattr(error, "filename", None) or "the home"
     if is_full(error, file.parent if file else None):
-        return InputError(f"{path} cannot be written, its disk is full: free space, or set POLAR_HOME to another disk.")
+        return EnvironmentProblem(f"{path} cannot be written, its disk is full: free space, or use another disk.")
     refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
     if refused or "readonly database" in str(error):
-        return InputError(f"{path} cannot be written: allow it, or set POLAR_HOME to a folder that can be written.")
+        return EnvironmentProblem(f"{path} cannot be written: allow it, or use a home that can be written.")
     if file:
         return _unusable(file, first_line(error))
-    return InputError(
+    return EnvironmentProblem(
         f"the MLflow tracking store {without_password(uri)} cannot be used ({first_line(error)}): start or mend it, "
         "or unset MLFLOW_TRACKING_URI to track in the home."
     )
@@ -169,6 +169,20 @@ def has_open_runs(database: Path) -> bool:
     return True
 
 
+def open_runs(database: Path) -> list[dict[str, str]]:
+    """The tags of the RUNNING runs in a sqlite store, without importing MLflow. Raises InputError if it is damaged."""
+    if not database.exists() or _revision(database) is None:
+        return []
+    found: dict[str, dict[str, str]] = {}
+    with closing(_read_only(database)) as connection:
+        rows = connection.execute(
+            "SELECT run_uuid, key, value FROM runs JOIN tags USING (run_uuid) WHERE status = 'RUNNING'"
+        )
+        for run, key, value in rows:
+            found.setdefault(run, {})[key] = value
+    return list(found.values())
+
+
 def _open_sqlite(file: Path) -> "MlflowClient":
     from mlflow import MlflowClient
     from sqlalchemy import event
@@ -192,7 +206,7 @@ def _open_sqlite(file: Path) -> "MlflowClient":
 
 
 def _revision(file: Path) -> str | None:
-    """The schema revision in a database file, None if it has no tables yet. Raises InputError if it is no database."""
+    """The schema revision in a database file, None without tables. Raises EnvironmentProblem if it is no database."""
     try:
         with closing(_read_only(file)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -206,11 +220,11 @@ def _revision(file: Path) -> str | None:
 
 
 def _migrate(file: Path, revision: str | None) -> None:
-    """Bring an older schema up to date, on a copy that then replaces the file. Raises InputError for a newer one."""
+    """Bring an older schema up to date, on a copy that replaces the file. Raises EnvironmentProblem for a newer one."""
     import mlflow
 
     if revision is not None and revision not in _known_revisions():
-        raise InputError(
+        raise EnvironmentProblem(
             f"{file} was written by a newer MLflow (schema {revision}) than the installed {mlflow.__version__}: "
             "upgrade mlflow, or move the file away to begin a new one."
         )
@@ -218,7 +232,7 @@ def _migrate(file: Path, revision: str | None) -> None:
         try:  # this also empties the write-ahead log, and fails while another process has the file open
             connection.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.OperationalError as error:
-            raise InputError(
+            raise EnvironmentProblem(
                 f"{file} has to be migrated to MLflow {mlflow.__version__} while no other process has it open "
                 f"({error}): stop `polar ui` and other runs, and start again."
             ) from error
@@ -293,7 +307,7 @@ def _read_only(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=20)
 
 
-def _unusable(file: Path, reason: str) -> InputError:
-    return InputError(
+def _unusable(file: Path, reason: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
         f"{file} cannot be used as MLflow's database ({reason}): restore it, or move it away to begin a new one."
     )

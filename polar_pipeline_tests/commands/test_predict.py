@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 import polar_pipeline
+from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.corpus.rows import BadRow, CsvFile
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.project import Project
 from polar_pipeline_tests.conftest import polar
 
 slow = pytest.mark.slow
@@ -57,10 +60,10 @@ def test_posts_of_test_get_the_predictions_that_the_graph_made(finished_home: Pa
     posts = bundled_folder() / "test" / "deu.csv"
     done = polar(finished_home, "predict", str(posts), "--language", "deu", "--profile", "demo")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    with (finished_home / "predictions" / "deu.csv").open(newline="") as file:
+    with (finished_home / "profiles" / "demo" / "predictions" / "deu.csv").open(newline="") as file:
         expected = list(csv.DictReader(file))
     assert [{key: row[key] for key in expected[0]} for row in rows] == expected
-    table = pd.read_parquet(finished_home / "artifacts" / "ensemble_predictions" / "deu.parquet")
+    table = pd.read_parquet(finished_home / "profiles" / "demo" / "tables" / "ensemble_predictions" / "deu.parquet")
     assert [row["review"] == "True" for row in rows] == table.loc[table["split"] == "test", "review"].tolist()
     assert f"{len(rows)} posts, " in done.stderr and "macro-F1" in done.stderr
     output = tmp_path / "out" / "labels.csv"
@@ -98,23 +101,48 @@ def test_bad_files(linear: tuple[Path, str], tmp_path: Path, content: str | None
 
 
 @slow
-def test_what_was_not_decided_or_has_changed_is_refused(finished_home: Path, tmp_path: Path) -> None:
-    posts = str(bundled_folder() / "test" / "deu.csv")
-    done = polar(tmp_path / "empty", "predict", posts, "--language", "deu", "--profile", "demo", check=False)
-    assert done.returncode == 2 and "deu has not been decided in" in done.stderr
+def test_what_was_not_decided_or_has_changed_is_refused(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts, (finished, profile) = bundled_folder() / "test" / "deu.csv", linear
+    done = predict((tmp_path / "empty", profile), posts, check=False)
+    assert done.returncode == 2 and "thresholds of deu is not current (raw_posts: not made yet)" in done.stderr
+    home, own = tmp_path / "home", tmp_path / "linear.yaml"
+    for folder in ("profiles", "adapters"):
+        shutil.copytree(finished / folder, home / folder)
+    text = Path(profile).read_text(encoding="utf-8")
+    for part in ("decision", "folds"):  # a setting of the last step, and one of the first
+        settings = yaml.safe_load(text)
+        settings[part] = {**settings.get(part, {}), **{"decision": {"resamples": 100}, "folds": {"count": 4}}[part]}
+        own.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        done = predict((home, str(own)), posts, check=False)
+        assert done.returncode == 2 and f"setting {part}." in done.stderr
+    own.write_text(yaml.safe_dump({**yaml.safe_load(text), "report": {"resamples": 100}}), encoding="utf-8")
+    assert predict((home, str(own)), posts).stdout == predict(linear, posts).stdout
+    damaged = [home / "profiles" / "linear" / "tables" / "linear_adapter" / "deu.json"]
+    damaged += [*(home / "adapters").rglob("adapter.safetensors"), home / "profiles/linear/tables/thresholds/deu.json"]
+    assert len(damaged) == 3
+    for path in damaged:
+        whole = path.read_bytes()
+        path.write_bytes(bytes([*whole[:-20], whole[-20] ^ 1, *whole[-19:]]))
+        done = predict((home, profile), posts, check=False)
+        assert done.returncode == 2 and f"{path.name} was changed after it was written" in done.stderr
+        path.write_bytes(whole)
+
+
+@slow
+def test_scores_and_adapters_of_another_decision_are_refused(linear: tuple[Path, str], tmp_path: Path) -> None:
+    """Also where every hash fits, as after another model was stored: the decision names its adapters."""
+    finished, profile = linear
     home = tmp_path / "home"
-    shutil.copytree(finished_home / "artifacts", home / "artifacts")
-    own = tmp_path / "own.yaml"
-    polar(home, "profile", "new", str(own), "--from", "demo")
-    own.write_text(
-        own.read_text(encoding="utf-8").replace("  resamples: 200\n", "  resamples: 100\n"), encoding="utf-8"
-    )
-    done = polar(home, "predict", posts, "--language", "deu", "--profile", str(own), check=False)
-    assert done.returncode == 2 and "was made with other settings than profile" in done.stderr
-    adapter = home / "artifacts" / "linear_adapter" / "deu.json"
-    adapter.write_text((adapter.parent / "eng.json").read_text())
-    done = polar(home, "predict", posts, "--language", "deu", "--profile", "demo", check=False)
-    assert done.returncode == 2 and "is not the one that was decided with" in done.stderr
+    for folder in ("profiles", "adapters"):
+        shutil.copytree(finished / folder, home / folder)
+    outputs = Lineage(Project.load(profile, {"POLAR_HOME": str(home)})).outputs
+    found = outputs.provenance("linear_adapter", "deu")
+    assert found is not None
+    ref = outputs.read("linear_adapter", "deu", AdapterRef)
+    kept = {"settings": found.settings, "sources": found.sources, "inputs": found.inputs}
+    outputs.write("linear_adapter", "deu", ref.model_copy(update={"sha256": "0" * 64}), **kept)
+    done = predict((home, profile), bundled_folder() / "test" / "deu.csv", check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "another linear_adapter[deu]" in done.stderr
 
 
 BAD = (

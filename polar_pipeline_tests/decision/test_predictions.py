@@ -72,22 +72,62 @@ def test_rate_matching_moves_test_alone_and_only_under_strong_shift() -> None:
     assert (decision.shift_response, decision.shift_auc) == ("none", None)
 
 
-def test_a_decision_is_that_of_its_seeds_whatever_else_the_table_holds() -> None:
+def test_a_decision_is_that_of_its_members_whatever_else_the_table_holds() -> None:
     scores = scores_of(POSTS)
     decision = decision_of(scores)
-    extra = scores.assign(backbone="c", logit=99.0)
-    other_seed = scores[scores["seed"] == 7].assign(seed=8, logit=-99.0)
-    pd.testing.assert_frame_equal(
-        predict(decision, POSTS, pd.concat([extra, other_seed, scores])), predict(decision, POSTS, scores)
-    )
+    extra = scores.assign(backbone="c", logit=np.inf)
+    found = predict(decision, POSTS, pd.concat([extra, scores]).sample(frac=1, random_state=0))
+    pd.testing.assert_frame_equal(found, predict(decision, POSTS, scores))
+
+
+REFUSED = r"x was decided with other models or scores of {} than these: materialize thresholds for x again"
 
 
 def test_a_member_or_seed_that_is_gone_is_named() -> None:
     scores = scores_of(POSTS)
     decision = decision_of(scores)
-    for gone in (scores["backbone"] == "b", (scores["backbone"] == "a") & (scores["seed"] == 1)):
-        with pytest.raises(InputError, match=r"was decided with other models or scores of [ab] than these"):
+    for name, gone in (("b", scores["backbone"] == "b"), ("a", (scores["backbone"] == "a") & (scores["seed"] == 1))):
+        with pytest.raises(InputError, match=REFUSED.format(name)):
             predict(decision, POSTS, scores[~gone])
+
+
+def other_scores() -> dict[str, tuple[pd.DataFrame, str]]:
+    """Tables that look like the decided ones, and the members that differ."""
+    scores = scores_of(POSTS)
+    one = scores["logit"].to_numpy().copy()
+    one[700] = np.nextafter(one[700], np.inf)  # a post of backbone a, seed 0
+    is_b, test = scores["backbone"] == "b", scores["split"] == "test"
+    return {
+        "logits times -3": (scores.assign(logit=-3 * scores["logit"]), "a, b"),
+        "one backbone times -3": (scores.assign(logit=scores["logit"].where(~is_b, -3 * scores["logit"])), "b"),
+        "the last bit of one logit": (scores.assign(logit=one), "a"),
+        "two seeds exchanged": (scores.assign(seed=scores["seed"].replace({0: 1, 1: 0})), "a"),
+        "another seed": (scores.assign(seed=scores["seed"].replace({7: 8})), "b"),
+        "one more seed": (pd.concat([scores, scores[is_b].assign(seed=8)]), "b"),
+        "two backbones exchanged": (scores.assign(backbone=scores["backbone"].replace({"a": "b", "b": "a"})), "a, b"),
+        "another fold": (scores.assign(fold=scores["fold"].where(~is_b, 0)), "b"),
+        "test of other scores": (scores.assign(logit=scores["logit"].where(~test, -scores["logit"])), "a, b"),
+    }
+
+
+@pytest.mark.parametrize("what", other_scores())
+def test_a_decision_is_applied_to_no_other_scores(what: str) -> None:
+    scores, names = other_scores()[what]
+    with pytest.raises(InputError, match=REFUSED.format(names)):
+        predict(decision_of(scores_of(POSTS)), POSTS, scores)
+
+
+def test_a_model_that_was_left_out_belongs_to_the_decided_scores() -> None:
+    """Its seeds are no members, and its scores are hashed with those of its backbone."""
+    scores = scores_of(POSTS)
+    wrong = (scores["backbone"] == "a") & (scores["seed"] == 1)
+    scores = scores.assign(logit=scores["logit"].where(~wrong, -scores["logit"]))
+    decision = decision_of(scores)
+    assert [(model.backbone, model.seed) for model in decision.excluded] == [("a", 1)]
+    assert [member.seeds for member in decision.members] == [(0,), (7,)]
+    assert len(predict(decision, POSTS, scores)) == len(POSTS)
+    with pytest.raises(InputError, match=REFUSED.format("a")):
+        predict(decision, POSTS, scores[~wrong])
 
 
 FRAME = pd.DataFrame(

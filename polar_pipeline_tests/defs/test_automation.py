@@ -1,61 +1,88 @@
-"""The report follows when languages finish: after one or many, not before, and not twice."""
+"""The report and the submission follow when languages finish: after one or many, not before, and not twice."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
+import pytest
 
-from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES
+from polar_pipeline.defs.instance import open_instance, prepare_home
+from polar_pipeline.defs.lineage import load_results
+from polar_pipeline.defs.orphans import close_orphans
+from polar_pipeline.task.card import load_card
+from polar_pipeline.tracking.base import NullTracker
+from polar_pipeline_tests.defs.mini import mini_project, mini_release
+from polar_pipeline_tests.defs.test_orphans import dead_tags
+from polar_pipeline_tests.defs.test_staleness import LINEAR, QUIET, Home
 
-LANGUAGES = dg.StaticPartitionsDefinition(["swa", "deu", "eng"])
-
-
-@dg.asset(partitions_def=LANGUAGES)
-def predictions() -> None: ...
-
-
-@dg.asset(deps=[predictions], automation_condition=FOLLOWS_LANGUAGES)
-def report() -> None: ...
-
-
-def test_it_follows_each_batch_of_languages_once() -> None:
-    defs = dg.Definitions([predictions, report])
-    with dg.instance_for_test() as instance:
-
-        def requested(cursor: Any) -> tuple[int, Any]:
-            result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
-            return result.total_requested, result.cursor
-
-        count, cursor = requested(None)
-        assert count == 0
-        # one language of three is enough: the others are named in the report as absent
-        dg.materialize([predictions], instance=instance, partition_key="deu")
-        count, cursor = requested(cursor)
-        assert count == 1
-        dg.materialize([predictions, report], selection=[report], instance=instance)
-        count, cursor = requested(cursor)
-        assert count == 0
-        for code in ("swa", "eng"):
-            dg.materialize([predictions], instance=instance, partition_key=code)
-        count, cursor = requested(cursor)
-        assert count == 1
+BOTH = {"benchmark_report", "submission"}
 
 
-def test_it_waits_while_a_language_is_being_computed() -> None:
-    seen = []
-    cursors = []
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """A project of three languages of which nothing is computed."""
+    release = mini_release(tmp_path / "release", ["deu", "eng", "swa"])
+    monkeypatch.setenv("POLAR_DATA_DIR", str(release))
+    project = mini_project(tmp_path, ["deu", "eng", "swa"], LINEAR[0])
+    prepare_home(project.home)
+    with open_instance(project.home.dagster) as instance:
+        yield Home(tmp_path, instance, project)
 
-    @dg.asset(partitions_def=LANGUAGES)
-    def predictions(context: dg.AssetExecutionContext) -> None:
-        if context.partition_key == "swa":
-            seen.append(dg.evaluate_automation_conditions(defs, instance, cursor=cursors[0]).total_requested)
 
-    @dg.asset(deps=[predictions], automation_condition=FOLLOWS_LANGUAGES)
-    def report() -> None: ...
+class Daemon:
+    """Evaluates the conditions of the definitions, tick by tick."""
 
-    defs = dg.Definitions([predictions, report])
-    with dg.instance_for_test() as instance:
-        cursors.append(dg.evaluate_automation_conditions(defs, instance).cursor)
-        for code in ("deu", "swa"):
-            dg.materialize([predictions], instance=instance, partition_key=code)
-        seen.append(dg.evaluate_automation_conditions(defs, instance, cursor=cursors[0]).total_requested)
-    assert seen == [0, 1]
+    def __init__(self, home: Home) -> None:
+        self._home, self._defs, self._cursor = home, home.defs(), None
+
+    def tick(self) -> set[str]:
+        """The assets that this tick asks for."""
+        result = dg.evaluate_automation_conditions(self._defs, self._home.instance, cursor=self._cursor)
+        self._cursor: Any = result.cursor
+        return {one.key.path[-1] for one in result.results if one.true_subset.size}
+
+
+def test_they_follow_each_batch_of_languages_once(home: Home) -> None:
+    daemon = Daemon(home)
+    assert daemon.tick() == set()
+    # one language of three is enough: the others are named in the report as absent
+    home.run("language_pipeline", "deu")
+    assert daemon.tick() == BOTH and daemon.tick() == set()
+    home.run("report")
+    assert daemon.tick() == set()
+    for code in ("eng", "swa"):
+        home.run("language_pipeline", code)
+    assert daemon.tick() == BOTH and daemon.tick() == set()
+
+
+def test_they_wait_while_a_language_is_computed_and_not_for_a_process_that_is_gone(home: Home) -> None:
+    daemon = Daemon(home)
+    assert daemon.tick() == set()
+    home.run("language_pipeline", "deu")
+    job = home.defs().resolve_job_def("language_pipeline")
+    tags = {"dagster/partition": "swa", **dead_tags()}
+    home.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    assert daemon.tick() == set()
+    assert close_orphans(home.instance, home.project.home, NullTracker())
+    assert daemon.tick() == BOTH
+
+
+def test_a_language_that_a_check_refused_is_left_out_and_asked_for_no_second_time(home: Home) -> None:
+    column = load_card("polar").label.column
+    for split in ("train", "dev"):
+        file = home.root / "release" / split / "eng.csv"
+        pd.read_csv(file).assign(**{column: 1}).to_csv(file, index=False)
+    daemon = Daemon(home)
+    assert daemon.tick() == set()
+    home.run("language_pipeline", "deu")
+    refused = home.defs().resolve_job_def("language_pipeline")
+    result = refused.execute_in_process(QUIET, home.instance, partition_key="eng", raise_on_error=False)
+    failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
+    assert "both_classes" in failed and not result.asset_materializations_for_node("mini__thresholds")
+    assert daemon.tick() == BOTH
+    home.run("report")
+    results, absent = load_results(home.project)
+    assert list(results) == ["deu"] and "both_classes" in absent["eng"] and "not made yet" in absent["swa"]
+    assert [daemon.tick() for _ in range(3)] == [set(), set(), set()]

@@ -199,7 +199,7 @@ def test_a_read_only_home_is_one_sentence(home: Home, command: list[str]) -> Non
     polar_command = [sys.executable, "-m", "polar_pipeline", *command, "--profile", "demo"]
     environment = {**os.environ, "POLAR_HOME": str(home.root)}
     done = subprocess.run([*shell, *polar_command], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 3, done.stderr
     assert re.fullmatch(rf"polar: .*{home.root} cannot be written \(Read-only file system\): .*\n", done.stderr), (
         done.stderr
     )
@@ -208,11 +208,11 @@ def test_a_read_only_home_is_one_sentence(home: Home, command: list[str]) -> Non
 def test_a_second_run_of_a_profile_is_refused(home: Home) -> None:
     with holder("writing", home, "demo") as other:
         done = polar(home.root, "run", "--all", "--profile", "demo", check=False)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert f"is in use by polar run with profile demo, process {other.pid}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     with serving(home, "demo"):
         done = polar(
             home.root, "ui", "--profile", "demo", "--dagster-port", "3977", "--mlflow-port", "5977", check=False
         )
-    assert done.returncode == 2 and f"is in use by polar ui with profile demo, process {os.getpid()}" in done.stderr
+    assert done.returncode == 3 and f"is in use by polar ui with profile demo, process {os.getpid()}" in done.stderr

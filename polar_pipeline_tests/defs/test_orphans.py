@@ -10,12 +10,21 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._daemon.types import DaemonHeartbeat
 
 from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.orphans import OWNER_HOST, OWNER_PID, OWNER_PROCESS, close_orphans, owned_executor, owner_tags
+from polar_pipeline.defs.orphans import (
+    OWNER_HOST,
+    OWNER_PID,
+    OWNER_PROCESS,
+    close_orphans,
+    executing_pids,
+    owned_executor,
+    owner_tags,
+)
 from polar_pipeline.defs.sensors import close_orphaned_runs
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import machine, serving, writing
@@ -244,3 +253,13 @@ def test_the_sensor_fails_orphans_and_leaves_what_the_daemon_is_about_to_launch(
         status_of(instance, dead) == dg.DagsterRunStatus.FAILURE
         and status_of(instance, queued) == dg.DagsterRunStatus.QUEUED
     )
+
+
+def test_a_launched_process_is_known_before_it_has_tagged_its_run(instance: dg.DagsterInstance) -> None:
+    make(instance, dg.DagsterRunStatus.STARTING, {})  # its process has not been seen yet
+    noted = instance.get_run_by_id(make(instance, dg.DagsterRunStatus.STARTING, {}))
+    assert noted is not None
+    instance.report_engine_event("Started process for run (pid: 77).", noted, EngineEventData.in_process(77))
+    make(instance, dg.DagsterRunStatus.STARTED, owner_tags())
+    make(instance, dg.DagsterRunStatus.QUEUED, owner_tags() | {OWNER_PID: "78"})
+    assert executing_pids(instance) == {77, os.getpid()}

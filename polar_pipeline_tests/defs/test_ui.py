@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.servers import dagster_routes, mlflow_routes
+from polar_pipeline.storage.home import Home, Results
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 SERVERS = ["code", "daemon", "webserver", "mlflow"]
@@ -45,6 +46,11 @@ class Servers:
         self.log = (home.parent / "ui.log").open("w+")
         environment = {**inherited, "POLAR_HOME": str(home), **variables}
         self.process = subprocess.Popen([*command, *ports], env=environment, stdout=self.log, stderr=self.log)
+
+    @property
+    def results(self) -> Results:
+        """What the profile that it was started with has made."""
+        return Home(self.home).results("demo")
 
     def graphql(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -85,7 +91,11 @@ class Servers:
         launched = self.graphql(
             """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
             __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-            params={"assetSelection": [{"path": [name]} for name in ASSETS], "partitionNames": CODES, "title": "all"},
+            params={
+                "assetSelection": [{"path": ["demo", name]} for name in ASSETS],
+                "partitionNames": CODES,
+                "title": "all",
+            },
         )["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
         return str(launched["backfillId"])
@@ -151,9 +161,9 @@ def assert_nothing_listens(running: Servers) -> None:
 def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_report_follows(servers: Servers) -> None:
     backfill = servers.backfill()
     servers.wait(600, "the backfill", lambda: servers.backfill_status(backfill).startswith("COMPLETED"))
-    servers.wait(300, "the report", (servers.home / "submission.zip").exists)
-    servers.wait(60, "the report", (servers.home / "report" / "index.html").exists)
-    assert sorted(file.stem for file in (servers.home / "predictions").iterdir()) == CODES
+    servers.wait(300, "the submission", servers.results.submission.exists)
+    servers.wait(60, "the report", servers.results.report.exists)
+    assert sorted(file.stem for file in servers.results.predictions("deu").parent.iterdir()) == CODES
 
     client = MlflowClient(f"http://127.0.0.1:{servers.mlflow}")
     experiment = client.get_experiment_by_name("polar")
@@ -170,7 +180,7 @@ def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_repor
     assert [line.split()[0] for line in lines] == ["home", "profile", "Dagster", "MLflow", "report", "logs", "Ctrl-C"]
     address = lines[4].split()[1]
     assert address == f"http://127.0.0.1:{servers.dagster}/polar/report/demo/"
-    assert servers.get("/polar/report/demo/") == (200, (servers.home / "report" / "index.html").read_text())
+    assert servers.get("/polar/report/demo/") == (200, servers.results.report.read_text())
     status, page = servers.get(f"/polar/mlflow/runs/{runs[0].info.run_id}")
     assert status == 200 and "<title>MLflow</title>" in page
     status, page = servers.get(f"/polar/dagster/runs/{tags[0]['dagster.run_id']}", servers.mlflow)
@@ -188,7 +198,7 @@ def test_servers_that_are_killed_come_back_and_no_queued_run_fails(servers: Serv
     )
     servers.wait(600, "the backfill", lambda: servers.backfill_status(backfill).startswith("COMPLETED"))
     assert servers.backfill_status(backfill) == "COMPLETED_SUCCESS" and "FAILURE" not in servers.runs().values()
-    servers.wait(300, "the report", (servers.home / "submission.zip").exists)
+    servers.wait(300, "the submission", servers.results.submission.exists)
     told = [line for line in servers.output().splitlines() if "was killed" in line]
     assert len(told) == 4 and all("by SIGKILL; it is started again. Its log: " in line for line in told)
     assert {file.name for file in (servers.home / "logs").iterdir()} >= {"daemon.log", "mlflow.log"}
@@ -265,8 +275,8 @@ def test_routes_say_what_there_is_not_and_stay_in_their_folder(project: Project)
     for profile in ("demo", "..", "%2e%2e", "..%2fsecret.html", "<script>", ".%2f.."):
         answer = client.get(f"/polar/report/{profile}/")
         assert answer.status_code == 404 and "<" not in answer.text and "secret" not in answer.text
-    home.report.parent.mkdir(parents=True)
-    home.report.write_text("<p>the report</p>")
+    project.results.report.parent.mkdir(parents=True)
+    project.results.report.write_text("<p>the report</p>")
     answer = client.get("/polar/report/demo/")
     assert answer.text == "<p>the report</p>" and answer.headers["content-security-policy"].startswith("sandbox")
     assert client.get("/polar/report/demo").headers["location"].endswith("/polar/report/demo/")

@@ -7,7 +7,7 @@ Each file is whole or not there, and carries its own sha256. A damaged one is re
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from polar_pipeline.storage.record import read_record
 if TYPE_CHECKING:
     from torch import Tensor
 
+WORK, _FINISHED, _FIGURES, _SCORED = "work", "finished", "figures", "scored"  # folders below the one of adapters
 _NOTE = "model.json"
 _FACTS = "facts"
 _DIGEST = 32  # bytes of a sha256
@@ -77,8 +78,8 @@ class ModelStore:
     def __init__(
         self, root: Path, backbone: str, language: str, key: str, warn: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._folder = root / "work" / backbone / language / key[:16]
-        self._finished = root / "finished" / backbone / language / f"{key[:16]}.json"
+        self._folder = root / WORK / backbone / language / key[:16]
+        self._finished = root / _FINISHED / backbone / language / f"{key[:16]}.json"
         self._language, self._warn = language, warn
         self._notes: dict[str, dict[str, Any]] = {}
 
@@ -157,6 +158,24 @@ class ModelStore:
         return self._notes[model]
 
 
+def kept_logits(root: Path, ref: AdapterRef, key: str) -> Path:
+    """Where logits of an adapter are kept, so that they are computed once. Their figures have the same `key`."""
+    return root / _SCORED / ref.backbone / ref.language / f"{key}.logits"
+
+
+def finished_files(root: Path) -> list[Path]:
+    """The references to finished adapters."""
+    return sorted(root.glob(f"{_FINISHED}/*/*/*.json"))
+
+
+def kept_files(root: Path, adapters: Collection[str]) -> list[Path]:
+    """Figures and logits of other adapters than these, which are named by the first 16 digits of their sha256."""
+    figures = list(root.glob(f"{_FIGURES}/*/*/*.json"))
+    mine = {path.stem.partition("-")[2] for path in figures if path.stem.partition("-")[0] in adapters}
+    found = [path for path in figures if path.stem.partition("-")[0] not in adapters]
+    return sorted(found + [path for path in root.glob(f"{_SCORED}/*/*/*.logits") if path.stem not in mine])
+
+
 def save_figures(root: Path, ref: AdapterRef, figures: Figures, what: str = "training") -> None:
     """Keep measurements beside the adapter, whose bytes should not depend on how busy a machine was.
 
@@ -175,4 +194,4 @@ def load_figures(root: Path, ref: AdapterRef, what: str = "training") -> Figures
 
 
 def _figures_path(root: Path, ref: AdapterRef, what: str) -> Path:
-    return root / "figures" / ref.backbone / ref.language / f"{ref.sha256[:16]}-{what}.json"
+    return root / _FIGURES / ref.backbone / ref.language / f"{ref.sha256[:16]}-{what}.json"

@@ -15,7 +15,14 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table
 from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
-from polar_pipeline.backbones.lora.checkpoints import Figures, load_figures, read_checked, save_figures, write_checked
+from polar_pipeline.backbones.lora.checkpoints import (
+    Figures,
+    kept_logits,
+    load_figures,
+    read_checked,
+    save_figures,
+    write_checked,
+)
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, probe_rows
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tunable import TunableModel
@@ -143,7 +150,7 @@ class FinalModels:
 
     def _kept_path(self, texts: list[str]) -> Path:
         key = fingerprint([self._ref.sha256, texts])
-        return self._root / "scored" / self._ref.backbone / self._ref.language / f"{key[:16]}.logits"
+        return kept_logits(self._root, self._ref, key[:16])
 
     def _read_kept(self, path: Path, texts: int, progress: Progress) -> Floats | None:
         """Logits that were kept, or None where none are, or where the file is damaged."""
