@@ -9,7 +9,7 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import RATE_MATCHING
-from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_of, scores_sha256
+from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_sha256
 from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -25,11 +25,13 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
+    _refuse_others(decision, scores)
     seeds = {member.backbone: member.seeds for member in decision.members}
-    scores = scores_of(scores, seeds)
+    wanted = scores[
+        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
+    ]
     posts = scored_posts(posts)
-    members = gather(posts, scores, list(seeds), decision.language)
-    _refuse_others(decision, members, scores)
+    members = gather(posts, wanted, list(seeds), decision.language)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
@@ -79,16 +81,12 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
     return sigmoid(combine(Combination(temperatures, weights, decision.intercept), members))
 
 
-def _refuse_others(decision: Decision, members: list[MemberScores], scores: pd.DataFrame) -> None:
-    decided = {member.backbone: member.seeds for member in decision.members}
-    found = {member.backbone: member.seeds for member in members}
-    hashes = scores_sha256(scores[scores["backbone"].isin(list(decided))])
-    missing = [
-        name for name in decided if decided[name] != found.get(name) or hashes.get(name) != decision.scores.get(name)
-    ]
-    if missing:
+def _refuse_others(decision: Decision, scores: pd.DataFrame) -> None:
+    names = [member.backbone for member in decision.members]
+    found = scores_sha256(scores[scores["backbone"].isin(names)])
+    if other := [name for name in names if found.get(name) != decision.scores.get(name)]:
         raise InputError(
-            f"{decision.language} was decided with other models or scores of {', '.join(missing)} than these: "
+            f"{decision.language} was decided with other models or scores of {', '.join(other)} than these: "
             f"materialize thresholds for {decision.language} again."
         )
 

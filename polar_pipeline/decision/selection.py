@@ -23,7 +23,6 @@ from polar_pipeline.decision.strategies import (
     combine,
     fit_combination,
     gather,
-    scores_of,
     scores_sha256,
     strategies,
 )
@@ -108,7 +107,7 @@ def decide(
         seed=seed,
         posts_fingerprint=posts_fingerprint,
         adapters={name: adapters[name] for name in sorted(adapters)},
-        scores=scores_sha256(scores_of(scores, {member.backbone: member.seeds for member in members})),
+        scores=scores_sha256(scores),
     )
 
 
