@@ -98,13 +98,6 @@ def meta_phrase(text: str, language: str) -> str:
     return ""
 
 
-def meta_phrases(language: str) -> tuple[str, ...]:
-    """The phrases that are enough alone in posts of a language, folded."""
-    lists = word_lists("quality_filter")
-    found = [*lists[ENGLISH]["says"], *lists.get(language, {}).get("says", [])]
-    return tuple(dict.fromkeys(_flatten(phrase) for phrase in found))
-
-
 class _Signs(NamedTuple):
     """Compiled patterns of one language."""
 

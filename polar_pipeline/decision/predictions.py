@@ -9,7 +9,7 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import RATE_MATCHING
-from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_of, scores_sha256
+from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_sha256
 from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -27,7 +27,9 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     """
     _refuse_others(decision, scores)
     seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores_of(scores, seeds)
+    wanted = scores[
+        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
+    ]
     posts = scored_posts(posts)
     members = gather(posts, wanted, list(seeds), decision.language)
     probabilities = _probabilities(decision, members)

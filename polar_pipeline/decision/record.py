@@ -70,4 +70,4 @@ class Decision(Record):
     seed: int
     posts_fingerprint: str  # of the rows that were trained on and scored
     adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores
-    scores: dict[str, str]  # member -> sha256 of its scores; a decision is applied to no others
+    scores: dict[str, str]  # backbone -> sha256 of its scores; a decision is applied to no others

@@ -32,11 +32,6 @@ class MemberScores(NamedTuple):
         return self._replace(logits=self.logits[which])
 
 
-def scores_of(scores: pd.DataFrame, seeds: dict[str, tuple[int, ...]]) -> pd.DataFrame:
-    """The rows of these backbones and of these seeds of each."""
-    return scores[[seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]]
-
-
 def scores_sha256(scores: pd.DataFrame) -> dict[str, str]:
     """The sha256 of each backbone's scores, whatever the order of the table's rows."""
     ordered = scores.sort_values(["backbone", "seed", "split", "id"], kind="stable")

@@ -2,13 +2,16 @@
 
 import pytest
 
-from polar_pipeline.curation.quality_filter import meta_phrase, meta_phrases
+from polar_pipeline.curation.label_leakage import word_lists
+from polar_pipeline.curation.quality_filter import meta_phrase
 from polar_pipeline.task.languages import LANGUAGES
+
+PHRASES = word_lists("quality_filter")
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_each_phrase_is_found_as_words_and_only_so(code: str) -> None:
-    for phrase in meta_phrases(code):
+    for phrase in PHRASES["eng"]["says"] + PHRASES[code]["says"]:
         assert meta_phrase(f"Aa, {phrase}! bb", code)
     assert meta_phrase("AS AN AI, I have no opinion", code) and not meta_phrase("Bad enough as an aim", code)
 
@@ -55,5 +58,5 @@ def test_introductions_and_refusals_in_other_words_are_found(code: str, text: st
 
 
 def test_every_language_has_its_own() -> None:
-    english = set(meta_phrases("eng"))
-    assert all(set(meta_phrases(code)) - english for code in LANGUAGES if code != "eng")
+    english = set(PHRASES["eng"]["says"])
+    assert all(set(PHRASES[code]["says"]) - english for code in LANGUAGES if code != "eng")
