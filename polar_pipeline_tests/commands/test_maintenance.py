@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from mlflow import MlflowClient
 
 from polar_pipeline.defs.instance import open_instance
 from polar_pipeline.defs.lineage import Lineage
@@ -64,6 +65,12 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 
 def size(home: Home) -> int:
     return sum(path.stat().st_size for path in home.root.rglob("*") if path.is_file())
+
+
+def experiment_of(client: MlflowClient) -> str:
+    found = client.get_experiment_by_name("polar")
+    assert found is not None
+    return str(found.experiment_id)
 
 
 def flip(path: Path) -> None:
@@ -169,7 +176,7 @@ def test_prune_frees_what_its_dry_run_says_and_everything_stays_usable(home: Hom
     for entry in links:
         assert entry and entry.asset_materialization
         client.get_run(str(entry.asset_materialization.metadata["mlflow_run_id"].value))  # raises if it is gone
-    assert len(client.search_runs([client.get_experiment_by_name("polar").experiment_id])) < 30
+    assert len(client.search_runs([experiment_of(client)])) < 30
 
     profile = profile_of(home)
     assert "2 of 2 languages are current" in polar(home.root, "run", "--all", "--profile", profile).stdout
@@ -254,7 +261,7 @@ def test_doctor_closes_runs_whose_process_is_gone(home: Home) -> None:
     with open_instance(home.dagster) as instance:
         run = make(instance, dg.DagsterRunStatus.STARTED, dead_tags())
     client = open_store(sqlite_url(home.mlflow_database))
-    experiment = client.get_experiment_by_name("polar").experiment_id
+    experiment = experiment_of(client)
     opened = client.create_run(experiment, tags={"dagster.run_id": run}).info.run_id
     live = client.create_run(experiment, tags={"dagster.run_id": "another"}).info.run_id
     found = polar(home.root, "doctor", check=False)
