@@ -1,4 +1,6 @@
-"""`polar run`: what is not current and why, one line per language as it finishes, the table at the end, and where everything lies."""
+"""`polar run`: what is not current and why, one line per language as it finishes, the table at the end, and where
+everything lies.
+"""
 
 import csv
 import os
@@ -58,7 +60,9 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
 
 
 def default_jobs(profile: Profile) -> int:
-    """Languages at a time: one per core; one alone where a GPU is used, because each process would load the models again."""
+    """Languages at a time: one per core; one alone where a GPU is used, because each process would load the models
+    again.
+    """
     if any(isinstance(entry, LoraSettings) and entry.device != "cpu" for entry in profile.backbones):
         import torch
 

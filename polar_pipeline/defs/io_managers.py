@@ -1,7 +1,7 @@
 """The IO manager: hands stored outputs to the steps that read them, after their hashes were compared.
 
-The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster is told of it.
-What does not belong here: weights, which never travel between assets.
+The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster is told of
+it. What does not belong here: weights, which never travel between assets.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ class OutputsIOManager(dg.IOManager):
         return dg.AssetKey([self._project.profile.name, RELEASE]) if asset == "raw_posts" else None
 
     def observe(self, instance: dg.DagsterInstance, language: str, files: dict[str, str]) -> tuple[str, int]:
-        """Tell Dagster the version of a language's files, if it has not heard; returns the version and its event's id."""
+        """Tell Dagster the version of a language's files, if it is new; returns the version and its event's id."""
         from dagster._core.definitions.data_version import DATA_VERSION_TAG, extract_data_version_from_entry
 
         key, version = dg.AssetKey([self._project.profile.name, RELEASE]), fingerprint(files)

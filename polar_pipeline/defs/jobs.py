@@ -1,4 +1,6 @@
-"""Jobs, chosen by group: one per language, and one across languages. One job for both would run the report in every language."""
+"""Jobs, chosen by group: one per language, and one across languages. One job for both would run the report in every
+language.
+"""
 
 import warnings
 from typing import Any
@@ -17,7 +19,8 @@ PROFILE_TAG = "polar/profile"  # on every run of these jobs
 
 
 def jobs(project: Project) -> list[Any]:
-    """The language job and the report job, and where models are trained those that train adapters, many languages over one base.
+    """The language job and the report job, and where models are trained those that train adapters, many languages over
+    one base.
 
     Their stages are light: separate processes per step would cost more than the work.
     """

@@ -1,7 +1,7 @@
 """What every output depends on, and the one answer to "is it current, and if not, why?".
 
-Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" comes to the same answer,
-because it compares the same code versions and data versions. What does not belong here: Dagster.
+Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" comes to the
+same answer, because it compares the same code versions and data versions. What does not belong here: Dagster.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ class Node:
 
 
 class Lineage:
-    """The outputs of one profile, and which of them are current. Answers are remembered: make a new one after a change."""
+    """The outputs of one profile, and which of them are current. Answers are kept: make a new one after a change."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
@@ -65,7 +65,7 @@ class Lineage:
         return code_version({name: self.code_version(name) for name in self.nodes})
 
     def code_version(self, asset: str) -> str:
-        """The code version of an asset for Dagster; where a language has settings of its own, those of all languages."""
+        """The code version of an asset for Dagster; where languages have settings of their own, those of all."""
         node = self.nodes[asset]
         if not node.partitioned:
             return code_version(node.settings(None))
@@ -97,7 +97,7 @@ class Lineage:
         return self._reasons[key]
 
     def unchanged(self, asset: str, language: str | None) -> Provenance | None:
-        """What is stored, if making it again would give the same; upstream is taken as it is. None when it would not."""
+        """What is stored, if making it again would give the same; upstream is taken as it is. Else None."""
         node, found = self.nodes[asset], self.outputs.provenance(asset, language)
         same = (
             found is not None

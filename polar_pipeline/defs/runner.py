@@ -1,7 +1,7 @@
 """`polar run`: the jobs of the definitions, executed in worker processes against the home's own instance.
 
-Each worker loads the definitions once and then executes one language after the other, each as a run of its own that the UI
-shows like any other. What does not belong here: printing, and anything that computes.
+Each worker loads the definitions once and then executes one language after the other, each as a run of its own that the
+UI shows like any other. What does not belong here: printing, and anything that computes.
 """
 
 import os
@@ -34,7 +34,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a job for one language, for the range of languages between `ends`, or for none; `assets` of it, or all."""
+    """One run: a job for one language, for the range between `ends`, or for none; `assets` of it, or all."""
 
     profile: str
     job: str
@@ -59,10 +59,11 @@ class Outcome:
 def run_languages(
     project: Project, stale: dict[str, list[str]], processes: int, force: bool = False
 ) -> Iterator[StepProgress | Started | Outcome]:
-    """Make the `stale` assets of each language, `processes` languages at a time; yields progress, and outcomes with their seconds.
+    """Make the `stale` assets of each language, `processes` languages at a time; yields progress, and outcomes with
+    their seconds.
 
-    With `force`, everything of these languages is computed again. Results do not depend on `processes` or on the order of
-    languages: every worker keeps to one thread. A worker that is killed costs its language; the others go on.
+    With `force`, everything of these languages is computed again. Results do not depend on `processes` or on the order
+    of languages: every worker keeps to one thread. A worker that is killed costs its language; the others go on.
     """
     prepare_environment(project)
     _close_orphans(project)
@@ -113,7 +114,8 @@ def observe_release(project: Project, codes: list[str]) -> None:
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
     """What the caller hears of an event; a run that lost its process is closed first.
 
-    Of the jobs that go before those of the languages nothing is passed on: the language's own job does what they did not.
+    Of the jobs that go before those of the languages nothing is passed on: the language's own job does what they did
+    not.
     """
     told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):
@@ -130,7 +132,9 @@ def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Starte
 
 
 def _before_languages(project: Project, stale: dict[str, list[str]], workers: Workers, force: bool) -> Iterator[Event]:
-    """What is done for several languages at once: pooled adapters, and adapters that should share one load of their base."""
+    """What is done for several languages at once: pooled adapters, and adapters that should share one load of their
+    base.
+    """
     profile, pooled = project.profile, [name for name in Lineage(project).nodes if name.endswith("_pooled_adapter")]
     if pooled and (force or any(Lineage(project).why_not_current(name, None) for name in pooled)):
         yield from workers.run([Task(project.source, PREPARE_JOB, code) for code in project.codes])

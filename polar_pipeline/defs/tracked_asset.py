@@ -1,9 +1,9 @@
 """`tracked_asset`: an asset whose body runs inside a tracked run, and whose value is stored with what it was made from.
 
-The step stores the value itself and then reports its hash to Dagster as the data version. The tracked run is closed with the step, so
-that a failure to store marks it FAILED as well. An `InputError` becomes a failure that is not retried, because bad input stays bad.
-Checks run in the same step: each costs an event, not a step. A run over several languages handles one after the other, and each is
-stored and materialized as soon as it is done.
+The step stores the value itself and then reports its hash to Dagster as the data version. The tracked run is closed
+with the step, so that a failure to store marks it FAILED as well. An `InputError` becomes a failure that is not
+retried, because bad input stays bad. Checks run in the same step: each costs an event, not a step. A run over several
+languages handles one after the other, and each is stored and materialized as soon as it is done.
 """
 
 import inspect
@@ -37,7 +37,9 @@ Checks = Callable[..., Iterator[Check]]
 
 @dataclass
 class StepContext:
-    """What a body sees of Dagster: its language, a log, what an operator changed for this run, and a place for metadata."""
+    """What a body sees of Dagster: its language, a log, what an operator changed for this run, and a place for
+    metadata.
+    """
 
     log: dg.DagsterLogManager
     language: str | None
@@ -70,10 +72,12 @@ def tracked_asset(
     check_names: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Callable[[Body], dg.AssetsDefinition]:
-    """`@dg.asset(**settings)` with the key `[profile, name]`, for a body `(context: StepContext, <upstream>..., run) -> value`.
+    """`@dg.asset(**settings)` with the key `[profile, name]`, for a body `(context: StepContext, <upstream>..., run) ->
+    value`.
 
-    `ins` maps parameters to assets where the names differ, `deps` names assets that the body reads by itself. `checks` is called as
-    `(context, value, **upstream)` after the body and yields a `Check` for each of `check_names` (name -> description).
+    `ins` maps parameters to assets where the names differ, `deps` names assets that the body reads by itself. `checks`
+    is called as `(context, value, **upstream)` after the body and yields a `Check` for each of `check_names` (name ->
+    description).
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
@@ -214,7 +218,7 @@ class _Maker:
         )
 
     def _earlier_metadata(self, context: dg.AssetExecutionContext, language: str | None) -> dict[str, Any]:
-        """What the last materialization showed, so that the page of an output that was not computed again stays whole."""
+        """What the last materialization showed, so that the page of a reused output stays whole."""
         record = context.instance.get_latest_data_version_record(self.key, False, language)
         event = record.event_log_entry.asset_materialization if record else None
         return {**(event.metadata if event else {}), "reused": True}
@@ -256,7 +260,9 @@ def _specs(key: dg.AssetKey, names: Mapping[str, str], partitions: Any) -> list[
 
 
 def _source_tags(context: dg.AssetExecutionContext, name: str, found: Provenance) -> dict[str, str]:
-    """For what is made from files outside: the observation of exactly those, so that Dagster compares with what was read."""
+    """For what is made from files outside: the observation of exactly those, so that Dagster compares with what was
+    read.
+    """
     outputs: OutputsIOManager = context.resources.outputs
     source = outputs.source_of(name)
     if source is None or found.language is None:

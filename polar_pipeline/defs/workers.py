@@ -89,6 +89,7 @@ class Workers:
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> "Workers":
+        """Nothing is started yet: workers start with the tasks."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

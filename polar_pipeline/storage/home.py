@@ -1,7 +1,7 @@
 """POLAR_HOME: the one folder under which everything lies that runs leave. Two homes never touch each other.
 
-What does not depend on a profile (the history, ledgers, adapters by content) is shared; everything else lies in a folder per
-profile, so that two profiles stand side by side and never overwrite each other.
+What does not depend on a profile (the history, ledgers, adapters by content) is shared; everything else lies in a
+folder per profile, so that two profiles stand side by side and never overwrite each other.
 """
 
 import os

@@ -1,7 +1,8 @@
-"""Stored outputs: a table or record per asset and language, each with the hashes of itself and of what it was made from.
+"""Stored outputs: a table or record per asset and language, each with the hashes of itself and of what it was made
+from.
 
-The file is written first and its `Provenance` last, so a process that is killed between the two leaves an output that is not
-current. Every read compares bytes and hash: a damaged file is an `InputError`, never other values.
+The file is written first and its `Provenance` last, so a process that is killed between the two leaves an output that
+is not current. Every read compares bytes and hash: a damaged file is an `InputError`, never other values.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def code_version(settings: dict[str, Any]) -> str:
 
 
 class Outputs:
-    """The stored outputs of one profile. `tables` is their folder; paths in `Provenance.files` are relative to `home`."""
+    """The stored outputs of one profile. `tables` is their folder; `Provenance.files` are relative to `home`."""
 
     def __init__(self, home: Path, tables: Path) -> None:
         self._home, self._tables = home, tables

@@ -1,4 +1,6 @@
-"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one at a time on a GPU."""
+"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one at a time on a
+GPU.
+"""
 
 import threading
 import time

@@ -66,7 +66,7 @@ def backbone_assets(
         code_version=lineage.code_version(f"{name}_adapter"),
         name=f"{name}_adapter",
         ins={"pooled": f"{name}_pooled_adapter"} if isinstance(backbone, PooledBackbone) else {},
-        description=f"What backbone `{name}` scores one language with: fitted models, or imported scores, in a content-addressed folder.",
+        description=f"What backbone `{name}` scores one language with: fitted models or imported scores, in a folder.",
         kinds={"safetensors"},
         retry_policy=RETRY,
     )
@@ -98,7 +98,7 @@ def backbone_assets(
         partitions_def=languages,
         code_version=lineage.code_version(f"{name}_dev_probabilities"),
         name=f"{name}_dev_probabilities",
-        description=f"Logits of backbone `{name}`: out of fold for the rows in folds, from the final model for all others.",
+        description=f"Logits of backbone `{name}`: out of fold for rows in folds, from the final model for others.",
         ins={"ref": f"{name}_adapter"},
         kinds={"pandas", "parquet"},
         pool=pool_of(settings),
@@ -238,7 +238,9 @@ def pool_of(settings: BackboneSettings) -> str | None:
 
 
 def _training_needs(settings: BackboneSettings) -> Mapping[str, Any]:
-    """What Dagster has to know of a training: one step at a time on the GPU, and a backfill in one run, which loads the base once."""
+    """What Dagster has to know of a training: one step at a time on the GPU, and a backfill in one run, which loads the
+    base once.
+    """
     needs: dict[str, Any] = {"pool": pool_of(settings)}
     if isinstance(settings, LoraSettings):
         needs["config_schema"] = TRAIN_OPTIONS

@@ -1,4 +1,6 @@
-"""Raw data as assets: the release's files, the posts of each language with their folds, and the audit of what they look like."""
+"""Raw data as assets: the release's files, the posts of each language with their folds, and the audit of what they look
+like.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -107,7 +109,9 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         },
     )
     def corpus_audit(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> Audit:
-        """What to know about a language's posts before trusting a score: duplicates within and across splits, scripts, shift."""
+        """What to know about a language's posts before trusting a score: duplicates within and across splits, scripts,
+        shift.
+        """
         findings = audit(raw_posts, context.partition_key, card, profile.seed)
         metadata = audit_metadata(findings)
         run.log(metrics=metric_values(metadata))

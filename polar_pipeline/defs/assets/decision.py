@@ -43,7 +43,7 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         ins=score_ins | ref_ins,
         kinds={"numpy", "json"},
         code_version=lineage.code_version("thresholds"),
-        checks=lambda context, decision, **inputs: decision_checks(decision),
+        checks=lambda _, decision, **__: decision_checks(decision),
         check_names=DECISION_CHECKS,
     )
     def thresholds(

@@ -1,4 +1,6 @@
-"""Across languages: the report and the submission. They take the languages that are current, and name the others with the reason."""
+"""Across languages: the report and the submission. They take the languages that are current, and name the others with
+the reason.
+"""
 
 from collections.abc import Iterator
 from typing import Any
