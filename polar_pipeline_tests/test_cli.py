@@ -21,8 +21,8 @@ from polar_pipeline.cli import main
 from polar_pipeline.cli import polar as group
 from polar_pipeline.commands.run import exit_code
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.runner import Outcome
-from polar_pipeline.errors import ExitCode
+from polar_pipeline.defs.runner import Outcome, Task, TaskRunner
+from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.conftest import DATA_DIR, polar, real_data
 from polar_pipeline_tests.defs.mini import mini_release
@@ -188,12 +188,37 @@ def test_how_a_run_ends(project: Project, failed: dict[str, ExitCode], missing: 
     assert exit_code(project, ["deu", "eng"], outcomes, missing) == code
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (InputError("the profile is gone: write it again."), 2, "the profile is gone: write it again."),
+        (RuntimeError("storage"), None, ""),
+        (OSError(28, "No space left on device", "/x"), 3, "the disk of /x is full"),
+    ],
+)
+def test_what_fails_outside_of_a_step_costs_its_language_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int | None, sentence: str
+) -> None:
+    def broken(self: TaskRunner, task: Task) -> Outcome:
+        raise error
+
+    monkeypatch.setattr(TaskRunner, "_execute", broken)
+    task = Task("demo", "language_pipeline", "deu")
+    if code is None:  # a bug
+        with pytest.raises(RuntimeError):
+            TaskRunner()(task, print)
+        return
+    outcome = TaskRunner()(task, print)
+    assert (outcome.language, outcome.exit_code) == ("deu", code) and outcome.error.startswith(sentence)
+
+
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare, to mount a small disk")
-def test_a_disk_that_fills_up_in_a_run_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", ["900k", "1600k"])  # full before the first language, and in its process
+def test_a_disk_that_fills_up_in_a_run_is_one_sentence(tmp_path: Path, size: str) -> None:
     home, own = tmp_path / "home", tmp_path / "own.yaml"
     own.write_text(LINEAR)
     home.mkdir()
-    mount = 'mount -t tmpfs -o size=900k tmpfs "$1" && shift && exec "$@"'
+    mount = f'mount -t tmpfs -o size={size} tmpfs "$1" && shift && exec "$@"'
     shell = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(home)]
     if subprocess.run([*shell, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let a test mount anything")

@@ -4,6 +4,7 @@ everything lies.
 
 import csv
 import os
+import shlex
 import signal
 import sys
 import time
@@ -166,9 +167,9 @@ def exit_code(project: Project, codes: list[str], failed: list[Outcome], missing
     """How a run over `codes` ends; says what is `missing` from the submission, and how to finish it."""
     if missing:
         named = " ".join(f"--language {code}" for code in missing)
-        source = project.source
+        where = shlex.join(["--profile", project.source, "--home", str(project.home.root)])
         click.echo(f"polar: not in the submission: {', '.join(missing)}; finish them with", err=True)
-        click.echo(f"  polar run {named} --profile {source}", err=True)
+        click.echo(f"  polar run {named} {where}", err=True)
     if not failed and not missing:
         return ExitCode.DONE
     kinds = {outcome.exit_code for outcome in failed}

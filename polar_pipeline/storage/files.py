@@ -92,7 +92,7 @@ def _explained(path: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and error.errno in _REFUSED:
             raise EnvironmentProblem(
-                f"{path} cannot be written ({error.strerror}): allow it, or use another folder (--home for a home)."
+                f"{path} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
             ) from error
         if isinstance(error, OSError) and error.errno in _IMPOSSIBLE:
             raise InputError(f"{path} cannot be written ({error.strerror}): correct the path.") from error
