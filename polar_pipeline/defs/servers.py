@@ -75,7 +75,7 @@ def code_server(socket_path: str, profile: str) -> None:
                 self._mp_ctx = run_processes()
 
     os.environ.update(dict.fromkeys(THREADS, "1"))  # as for `polar run`: runs share the cores
-    server.DagsterApiServer = CodeServer  # type: ignore[misc]
+    server.DagsterApiServer = CodeServer  # type: ignore[misc] # what `grpc_command` makes
     arguments = ["--socket", socket_path, "--module-name", "polar_pipeline.definitions", "--location-name", profile]
     grpc_command([*arguments, "--log-level", "warning"], standalone_mode=False)
 

@@ -11,7 +11,7 @@ import pytest
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.lineage import load_results
 from polar_pipeline.defs.orphans import close_orphans
-from polar_pipeline.task.card import load_card
+from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import NullTracker
 from polar_pipeline_tests.defs.mini import mini_project, mini_release
 from polar_pipeline_tests.defs.test_orphans import dead_tags
@@ -35,12 +35,13 @@ class Daemon:
     """Evaluates the conditions of the definitions, tick by tick."""
 
     def __init__(self, home: Home) -> None:
-        self._home, self._defs, self._cursor = home, home.defs(), None
+        self._home, self._defs = home, home.defs()
+        self._cursor: Any = None
 
     def tick(self) -> set[str]:
         """The assets that this tick asks for."""
         result = dg.evaluate_automation_conditions(self._defs, self._home.instance, cursor=self._cursor)
-        self._cursor: Any = result.cursor
+        self._cursor = result.cursor
         return {one.key.path[-1] for one in result.results if one.true_subset.size}
 
 
@@ -69,20 +70,27 @@ def test_they_wait_while_a_language_is_computed_and_not_for_a_process_that_is_go
     assert daemon.tick() == BOTH
 
 
-def test_a_language_that_a_check_refused_is_left_out_and_asked_for_no_second_time(home: Home) -> None:
-    column = load_card("polar").label.column
-    for split in ("train", "dev"):
-        file = home.root / "release" / split / "eng.csv"
-        pd.read_csv(file).assign(**{column: 1}).to_csv(file, index=False)
+def test_a_language_that_a_check_refused_is_left_out_and_asked_for_no_second_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_eng(posts: pd.DataFrame, _: Any) -> None:
+        if posts["id"].str.startswith("eng").any():
+            raise InputError("its ids are wrong")
+
+    monkeypatch.setattr("polar_pipeline.defs.assets.corpus.check_posts", refuse_eng)
     daemon = Daemon(home)
     assert daemon.tick() == set()
     home.run("language_pipeline", "deu")
-    refused = home.defs().resolve_job_def("language_pipeline")
-    result = refused.execute_in_process(QUIET, home.instance, partition_key="eng", raise_on_error=False)
-    failed = [check.check_name for check in result.get_asset_check_evaluations() if not check.passed]
-    assert "both_classes" in failed and not result.asset_materializations_for_node("mini__thresholds")
+    job = home.defs().resolve_job_def("language_pipeline")
+    result = job.execute_in_process(QUIET, home.instance, partition_key="eng", raise_on_error=False)
+    assert [check.check_name for check in result.get_asset_check_evaluations() if not check.passed] == [
+        "schema_and_ids"
+    ]
+    assert {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key} == {
+        "raw_posts"
+    }
     assert daemon.tick() == BOTH
     home.run("report")
     results, absent = load_results(home.project)
-    assert list(results) == ["deu"] and "both_classes" in absent["eng"] and "not made yet" in absent["swa"]
+    assert list(results) == ["deu"] and "its ids are wrong" in absent["eng"] and "not made yet" in absent["swa"]
     assert [daemon.tick() for _ in range(3)] == [set(), set(), set()]

@@ -32,7 +32,7 @@ def retrain(project: Project, instance: dg.DagsterInstance) -> list[Any]:
     repository = build_defs(project).get_repository_def()
     time = datetime(2026, 3, 2, 3, tzinfo=UTC)
     context = dg.build_schedule_context(instance, repository_def=repository, scheduled_execution_time=time)
-    return repository.get_schedule_def("weekly_retraining").evaluate_tick(context).run_requests or []
+    return list(repository.get_schedule_def("weekly_retraining").evaluate_tick(context).run_requests or [])
 
 
 def finish(project: Project, instance: dg.DagsterInstance, job: str, **tags: str) -> dg.DagsterRun:

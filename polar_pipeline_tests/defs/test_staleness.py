@@ -118,7 +118,7 @@ def test_after_a_run_nothing_is_stale(home: Home) -> None:
 def test_a_setting_of_one_backbone_makes_it_stale_and_what_follows(home: Home) -> None:
     home.change(backbones=[LINEAR[0], LINEAR[1] | {"regularisation": 1.0}])
     own, below = ["other_adapter", "other_dev_probabilities"], ["thresholds", "ensemble_predictions"]
-    roots = {(name, code) for name in own for code in CODES} | {("benchmark_report", None)}
+    roots: set[tuple[str, str | None]] = {(name, code) for name in own for code in CODES} | {("benchmark_report", None)}
     assert home.dagsters() == roots
     expected = roots | {(name, code) for name in below for code in CODES} | {("submission", None)}
     assert home.ours() == home.with_downstream(roots) == expected
