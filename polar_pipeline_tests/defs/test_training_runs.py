@@ -1,4 +1,4 @@
-"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one at a time on a GPU."""
+"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one on a GPU."""
 
 import shutil
 import threading
