@@ -80,7 +80,7 @@ def available_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
         try:
             words = quota.read_text().split() + (period.read_text().split() if period else [])
             cores = min(cores, max(int(int(words[0]) / int(words[1])), 1)) if int(words[0]) > 0 else cores
-        except (OSError, ValueError, IndexError):  # no such group, or no limit ("max")
+        except (OSError, ValueError, IndexError, ZeroDivisionError):  # no such group, or no limit ("max")
             continue
     return cores
 

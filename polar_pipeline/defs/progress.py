@@ -25,7 +25,7 @@ class StepProgress(NamedTuple):
     def line(self) -> str:
         """`deu  gemma_adapter  42%  1,200 tokens/s, about 310 s left`."""
         rate = self.done / self.seconds if self.seconds > 0 else 0.0
-        left = f", about {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        left = f", about {max(self.total - self.done, 0) / rate:.0f} s left" if rate > 0 else ""
         share = self.done / self.total if self.total else 1.0
         return f"{self.language or 'all'}  {self.asset}  {share:.0%}  {rate:,.0f} {self.unit}/s{left}"
 

@@ -114,8 +114,7 @@ def observe_release(project: Project, codes: list[str]) -> None:
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
     """What the caller hears of an event; a run that lost its process is closed first.
 
-    Of the jobs that go before those of the languages nothing is passed on: the language's own job does what they did
-    not.
+    How the jobs before those of the languages ended is not passed on: the language's own job does what they did not.
     """
     told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):

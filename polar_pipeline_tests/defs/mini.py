@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
+from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import REUSE_TAG
@@ -107,6 +108,10 @@ class Jobs:
                     found[output_name(node.name, code)] = status
         return found
 
+    def observe(self, code: str) -> None:
+        """Tell Dagster of the files of a language."""
+        OutputsIOManager(self.project).observe(self.instance, code, self.project.release_sha256(code))
+
     def prepare(self) -> None:
         """The posts of all languages."""
         for code in self.project.codes:
@@ -138,6 +143,7 @@ class Jobs:
 def jobs_of(project: Project, database: Path, keep_bases: bool = True) -> Iterator[Jobs]:
     """Jobs over the project's own instance. `database` is MLflow's, empty, which takes seconds to make."""
     prepare_home(project.home)
-    shutil.copy(database, project.home.mlflow_database)
+    if database != project.home.mlflow_database:
+        shutil.copy(database, project.home.mlflow_database)
     with open_instance(project.home.dagster) as instance:
         yield Jobs(project, instance, keep_bases)

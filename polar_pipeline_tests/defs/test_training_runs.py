@@ -1,7 +1,6 @@
-"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one at a time on a
-GPU.
-"""
+"""Training through Dagster, with real adapters of a tiny model: many languages in a run, pooled, and one on a GPU."""
 
+import shutil
 import threading
 import time
 from collections import Counter
@@ -53,11 +52,23 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Path:
+    """The home and the release of a project with one tiny backbone, its posts prepared."""
+    root = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POLAR_DATA_DIR", str(mini_release(root / "release", CODES)))
+        with jobs_of(mini_project(root, CODES), database) as found:
+            found.prepare()
+    return root
+
+
 @pytest.fixture
-def jobs(root: Path, database: Path) -> Iterator[Jobs]:
-    """A project with one tiny backbone, its posts prepared."""
-    with jobs_of(mini_project(root, CODES), database) as found:
-        found.prepare()
+def jobs(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    """That project, in a home of the test's own."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("POLAR_DATA_DIR", str(tmp_path / "release"))
+    with jobs_of(mini_project(tmp_path, CODES), tmp_path / "home" / "mlflow.db") as found:
         yield found
 
 
@@ -94,6 +105,18 @@ def test_many_languages_in_one_run_load_the_base_once_and_are_found_by_their_own
         (scored,) = jobs.made(done, "tiny_dev_probabilities")
         assert scored.metadata["posts_per_second"] == taken[code]["posts_per_second"]
     assert loads == {"tiny:gemma3": 1}  # what was trained is found, and so is what was scored then
+    # the UI says of each output what `polar run` says of it
+    assert set(jobs.not_fresh()) == {"benchmark_report", "submission"}
+    assert [Lineage(jobs.project).stale(code) for code in CODES] == [{}, {}, {}]
+    path = jobs.project.data / "dev" / "deu.csv"
+    path.write_bytes(path.read_bytes().replace(b"tea deu dev 0", b"tea deu dev 00"))
+    jobs.observe("deu")
+    stale = {f"{name}[deu]" for name in Lineage(jobs.project).stale("deu")}
+    found = set(jobs.not_fresh())  # Dagster waits with what follows until it knows that the posts are others
+    assert len(stale) == 8 and "raw_posts[deu]" in found <= {"benchmark_report", "submission"} | stale
+    assert jobs.run("language_pipeline", "deu", reuse=True).success
+    assert set(jobs.not_fresh()) == {"benchmark_report", "submission"}
+    assert Lineage(jobs.project).stale("deu") == {}
 
 
 def test_a_language_that_fails_is_named_and_the_others_are_materialized(

@@ -212,7 +212,7 @@ def scores_checks(
     """
     trained_on = for_backbones(deduped_posts)
     posts = scored_posts(trained_on[trained_on["source"] == "real"])
-    seeds = scores["seed"].nunique() if backbone.speaks(language) else 0
+    seeds = max(scores["seed"].nunique(), 1) if backbone.speaks(language) else 0
     wanted = Counter(zip(posts["split"], posts["id"], strict=True))
     got = Counter(zip(scores["split"], scores["id"], strict=True))
     whole = got == Counter({key: count * seeds for key, count in wanted.items() if seeds})
