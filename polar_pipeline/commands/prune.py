@@ -1,6 +1,5 @@
 """`polar prune`: deletes old runs and what no result needs, and says what that frees."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -81,21 +80,21 @@ def _embedders(home: Home) -> set[str] | None:
 
 def _shrink(home: Home, old: OldRuns, dry_run: bool) -> int:
     """By how many bytes the databases get smaller; with `dry_run`, copies of them do."""
-    before = _bytes(home, databases(home), set(old.dagster))
+    before = _bytes(databases(home), old)
     if not dry_run:
         looked_at = databases(home)
         delete_runs(home, old)
-        return before - _bytes(home, looked_at, set(old.dagster))
+        return before - _bytes(looked_at, old)
     with copied_history(home, old) as copy:
         looked_at = databases(copy)
         delete_runs(copy, old)
-        return before - _bytes(copy, looked_at, set(old.dagster))
+        return before - _bytes(looked_at, old)
 
 
-def _bytes(home: Home, files: list[Path], without: set[str]) -> int:
+def _bytes(files: list[Path], old: OldRuns) -> int:
     """Bytes of databases and their logs, but for those of runs that are deleted, which are counted as files."""
-    paths: Iterator[Path] = (Path(f"{file}{end}") for file in files if file.stem not in without for end in SQLITE[:2])
-    return usage(paths).bytes
+    kept = [file for file in files if file.stem not in old.dagster]
+    return usage(Path(f"{file}{end}") for file in kept for end in SQLITE[:2]).bytes
 
 
 def _say(freed: dict[str, Usage], old: OldRuns, keep: int, dry_run: bool) -> None:

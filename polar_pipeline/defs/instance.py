@@ -57,9 +57,9 @@ def prepare_home(home: Home) -> dict[str, str]:
             with open_instance(home.dagster):  # makes the tables of the storage that the settings name
                 pass
         else:
-            _make_missing(home.dagster)
-            if any([_is_outdated(home.dagster / name) for name in DATABASES]):
-                _migrate(home)
+            make_missing(home.dagster)
+            if any([is_outdated(home.dagster / name) for name in DATABASES]):
+                migrate(home)
     folder = plain_path(home.dagster)
     return {"POLAR_HOME": str(home.root), "DAGSTER_HOME": str(folder), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -155,7 +155,7 @@ def _driver_error(error: BaseException | None) -> BaseException | None:
     return None
 
 
-def _make_missing(folder: Path) -> None:
+def make_missing(folder: Path) -> None:
     """Make missing databases in a temporary folder and rename them into place: a kill leaves none half made."""
     for left in folder.glob(".new-*"):  # of a killed process: nobody else is here
         shutil.rmtree(left)
@@ -174,14 +174,11 @@ def _make_missing(folder: Path) -> None:
     shutil.rmtree(new)
 
 
-def _is_outdated(path: Path) -> bool:
-    """Whether a database was written by an older Dagster.
-
-    Raises EnvironmentProblem if it is damaged, cannot be opened, or was written by a newer one.
-    """
+def is_outdated(path: Path, whole: bool = False) -> bool:
+    """Whether a database was written by an older Dagster. Raises EnvironmentProblem if it is damaged or newer."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=30)) as database:
-            if path.stat().st_size <= _CHECKED_WHOLE:
+            if whole or path.stat().st_size <= _CHECKED_WHOLE:
                 (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
                 if state != "ok":
                     raise sqlite3.DatabaseError(state)
@@ -212,6 +209,15 @@ def _is_outdated(path: Path) -> bool:
     return bool(tables)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether every page of a sqlite database can be read."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+            return bool(database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
+
+
 @functools.cache
 def _revisions() -> Any:
     from alembic.script import ScriptDirectory
@@ -221,7 +227,7 @@ def _revisions() -> Any:
     return ScriptDirectory.from_config(get_alembic_config(sqlite_run_storage.__file__))
 
 
-def _migrate(home: Home) -> None:
+def migrate(home: Home) -> None:
     """Copy the databases aside, then bring them to the schema of the installed Dagster."""
     others = [worker for worker in who_works(home) if worker.pid != os.getpid()]
     if others:

@@ -10,7 +10,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from polar_pipeline.tracking.store import (
     follow_moved_home,
     has_open_runs,
     locked,
+    open_runs,
     open_store,
     sqlite_file,
     without_password,
@@ -251,6 +252,17 @@ class MlflowTracker:
     def _warn(self, what: str, error: Exception) -> None:
         self._store, self._parents = None, {}  # the next step opens the store again, and looks for its parent
         _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, first_line(error))
+
+
+def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]:
+    """Ids of open runs in a sqlite store whose process is gone, and of those of dead Dagster runs.
+
+    Raises InputError if the file is damaged.
+    """
+    found = open_runs(database)
+    gone = {run for run, tags in found.items() if is_gone(tags) or tags.get("dagster.run_id") in dagster_runs}
+    # the process that created a parent may be gone while another executes a child
+    return sorted(gone - {tags.get(_PARENT) for run, tags in found.items() if run not in gone})
 
 
 def _metrics(values: Mapping[str, float], step: int = 0) -> "list[Metric]":

@@ -169,10 +169,31 @@ def has_open_runs(database: Path) -> bool:
     return True
 
 
-def open_runs(database: Path) -> list[dict[str, str]]:
-    """The tags of the RUNNING runs in a sqlite store, without importing MLflow. Raises InputError if it is damaged."""
+def is_old_store(file: Path) -> bool:
+    """Whether a sqlite store was written by an older MLflow. Raises InputError for a damaged file or a newer MLflow."""
+    if not file.exists() or file.stat().st_size == 0:
+        return False
+    revision = _revision(file)
+    try:
+        with closing(_read_only(file)) as connection:
+            (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        state = str(error)
+    if state != "ok":
+        raise _unusable(file, " ".join(str(state).split()))
+    if revision == _latest_revision():
+        return False
+    _refuse_newer(file, revision)
+    return True
+
+
+def open_runs(database: Path) -> dict[str, dict[str, str]]:
+    """The tags of the RUNNING runs in a sqlite store by their ids, without importing MLflow.
+
+    Raises InputError if the file is damaged.
+    """
     if not database.exists() or _revision(database) is None:
-        return []
+        return {}
     found: dict[str, dict[str, str]] = {}
     with closing(_read_only(database)) as connection:
         rows = connection.execute(
@@ -180,7 +201,7 @@ def open_runs(database: Path) -> list[dict[str, str]]:
         )
         for run, key, value in rows:
             found.setdefault(run, {})[key] = value
-    return list(found.values())
+    return found
 
 
 def _open_sqlite(file: Path) -> "MlflowClient":
@@ -223,11 +244,7 @@ def _migrate(file: Path, revision: str | None) -> None:
     """Bring an older schema up to date, on a copy that replaces the file. Raises EnvironmentProblem for a newer one."""
     import mlflow
 
-    if revision is not None and revision not in _known_revisions():
-        raise EnvironmentProblem(
-            f"{file} was written by a newer MLflow (schema {revision}) than the installed {mlflow.__version__}: "
-            "upgrade mlflow, or move the file away to begin a new one."
-        )
+    _refuse_newer(file, revision)
     with closing(sqlite3.connect(file, timeout=5)) as connection:
         try:  # this also empties the write-ahead log, and fails while another process has the file open
             connection.execute("PRAGMA journal_mode=DELETE")
@@ -240,6 +257,16 @@ def _migrate(file: Path, revision: str | None) -> None:
         file.with_name(f"{file.name}.{revision}.bak"), lambda backup: backup.write_bytes(file.read_bytes())
     )
     _write_beside(file, lambda new: new.write_bytes(file.read_bytes()))
+
+
+def _refuse_newer(file: Path, revision: str | None) -> None:
+    import mlflow
+
+    if revision is not None and revision not in _known_revisions():
+        raise EnvironmentProblem(
+            f"{file} was written by a newer MLflow (schema {revision}) than the installed {mlflow.__version__}: "
+            "upgrade mlflow, or move the file away to begin a new one."
+        )
 
 
 def _write_beside(file: Path, fill: Callable[[Path], object]) -> None:

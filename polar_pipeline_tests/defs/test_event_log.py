@@ -53,6 +53,18 @@ def test_an_open_page_sees_events_as_they_come(tmp_path: Path) -> None:
     assert "second" in seen
 
 
+def test_a_deleted_run_takes_its_database_along(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    prepare_home(home)
+    with open_instance(home.dagster) as ours:
+        first, second = (dg.materialize([made], instance=ours).run_id for _ in range(2))
+        ours.delete_run(first)
+        assert not list(home.dagster.rglob(f"{first}*.db*"))
+        assert not ours.all_logs(first) and ours.all_logs(second)
+        event = ours.get_latest_materialization_event(made.key)
+        assert event is not None and event.run_id == second
+
+
 def test_connections_are_kept_and_the_oldest_closed(tmp_path: Path) -> None:
     log = EventLog(str(tmp_path))
     first = log._engine("first")

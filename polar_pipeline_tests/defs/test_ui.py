@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from mlflow import MlflowClient
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from polar_pipeline.defs.instance import prepare_home
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.servers import dagster_routes, mlflow_routes
+from polar_pipeline.defs.servers import dagster_routes, mlflow_routes, run_processes
+from polar_pipeline.defs.ui import Ports, _other_profiles, _servers
 from polar_pipeline.storage.home import Home, Results
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
@@ -136,7 +138,14 @@ def server(ui: int, name: str) -> list[psutil.Process]:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    running = Servers(tmp_path / "home")
+    with running(tmp_path / "home") as found:
+        yield found
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Servers]:
+    """`polar ui` with the demo, ended as a service manager would."""
+    running = Servers(home)
     try:
         running.wait(120, "both servers", lambda: "MLflow   http" in running.output())
         yield running
@@ -262,6 +271,87 @@ def test_dg_dev_works_from_the_root(tmp_path: Path, set_home: bool) -> None:
     if set_home:
         done = polar(tmp_path / "home", "run", "--language", "deu", "--profile", "demo", check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_every_profile_with_results_is_a_location_and_those_that_cannot_be_are_said(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def results_of(name: str, content: str | None) -> None:
+        settings = project.home.results(name).settings
+        settings.parent.mkdir(parents=True)
+        if content is not None:
+            settings.write_text(content)
+
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\ndata: bundled\nlanguages: [deu]\n")
+    results_of("demo", json.dumps({"source": "bundled"}))
+    results_of("cpu", None)  # of a version that did not write where its settings come from
+    results_of("own", json.dumps({"source": str(own)}))
+    results_of("gone", json.dumps({"source": str(tmp_path / "gone.yaml")}))
+    results_of("renamed", json.dumps({"source": str(own)}))
+    results_of("unknown", None)
+    results_of("damaged", "{")
+    sources = dict(_other_profiles(project))
+    assert sources == {"cpu": "cpu", "own": str(own)}
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in said] == ["damaged", "gone", "renamed", "unknown"]
+    assert "gone.yaml does not exist" in said[1] and f"{own} is now profile 'own'." in said[2]
+
+    prepare_home(project.home)
+    found = _servers(project, {"demo": "demo", **sources}, Ports(3000, 5000))
+    code = [server for server in found if server.serves_code]
+    assert [(server.command[2], server.variables, server.optional) for server in code] == [
+        ("demo", {"POLAR_PROFILE": "demo"}, False),
+        ("cpu", {"POLAR_PROFILE": "cpu"}, True),
+        ("own", {"POLAR_PROFILE": str(own)}, True),
+    ]
+    assert len({server.log for server in found}) == len({server.command[1] for server in code}) + 3
+
+
+@pytest.mark.slow
+def test_two_profiles_stand_side_by_side(tmp_path: Path) -> None:
+    home, own = tmp_path / "home", tmp_path / "own.yaml"
+    own.write_text("name: own\ndata: bundled\nlanguages: [deu]\n")
+    settings = Home(home).results("own").settings
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"source": str(own)}))
+    with running(home) as servers:
+        servers.wait(60, "both locations", lambda: len(locations(servers)) == 2)
+        assert locations(servers) == {"demo", "own"}
+        nodes = servers.graphql("{ assetNodes { assetKey { path } repository { location { name } } } }")["assetNodes"]
+        keys = [node["assetKey"]["path"] for node in nodes]
+        assert len({tuple(key) for key in keys}) == len(keys)
+        assert all(node["assetKey"]["path"][0] == node["repository"]["location"]["name"] for node in nodes)
+        launched = servers.graphql(
+            "mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) "
+            "{ ... on LaunchBackfillSuccess { backfillId } } }",
+            params={"assetSelection": [{"path": ["own", "raw_posts"]}], "partitionNames": ["deu"]},
+        )["launchPartitionBackfill"]
+        servers.wait(300, "the run", lambda: servers.backfill_status(launched["backfillId"]).startswith("COMPLETED"))
+        assert (Home(home).results("own").tables / "raw_posts" / "deu.parquet").exists()
+        assert not (Home(home).results("demo").tables / "raw_posts").exists()
+
+
+def locations(servers: Servers) -> set[str]:
+    """The code locations that are loaded."""
+    query = "{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }"
+    return {node["location"]["name"] for node in servers.graphql(query)["repositoriesOrError"]["nodes"]}
+
+
+def _import_and_report(queue: Any) -> None:
+    queue.put([os.getppid(), *(name in sys.modules for name in ("mlflow", "sklearn", "torch"))])
+
+
+def test_runs_are_forked_from_a_process_that_has_imported_all_but_torch() -> None:
+    context = run_processes()
+    answers, queue = [], context.Queue()
+    for _ in range(2):
+        process = context.Process(target=_import_and_report, args=[queue])
+        process.start()
+        answers.append(queue.get(timeout=120))
+        process.join(30)
+    assert answers[0] == answers[1] and answers[0][0] != os.getpid()
+    assert answers[0][1:] == [True, True, False]
 
 
 def test_routes_say_what_there_is_not_and_stay_in_their_folder(project: Project) -> None:
