@@ -7,7 +7,7 @@ logit. A row with fold >= 0 is scored by a model that never saw it, all others b
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,13 @@ from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LoraSettings
+from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.fingerprint import frame_fingerprint
 from polar_pipeline.task.card import TaskCard
+
+if TYPE_CHECKING:
+    from polar_pipeline.backbones.lora.loading import ModelCache
 
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
@@ -162,3 +167,23 @@ def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: in
     table = posts[["split", "fold", "id"]].reset_index(drop=True)
     table = table.assign(backbone=backbone, seed=seed, language=language, logit=np.asarray(logits, dtype="float64"))
     return table[SCORE_COLUMNS]
+
+
+def make_backbone(settings: BackboneSettings, profile: Profile, models: "ModelCache | None" = None) -> Backbone:
+    """The backbone that an entry of a profile names; `models` is shared between backbones.
+
+    Making it trains nothing and imports nothing heavy.
+    """
+    # each of these imports this module
+    from polar_pipeline.backbones.imported import ImportedBackbone
+    from polar_pipeline.backbones.linear.backbone import LinearBackbone
+    from polar_pipeline.backbones.lora.backbone import LoraBackbone
+    from polar_pipeline.backbones.lora.loading import ModelCache
+    from polar_pipeline.backbones.lora.pooled import PooledBackbone
+
+    if isinstance(settings, ImportedSettings):
+        return ImportedBackbone(settings)
+    if isinstance(settings, LoraSettings):
+        make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+        return make(settings, profile.seed, profile.folds.count, models or ModelCache())
+    return LinearBackbone(settings, profile.seed, profile.folds.count)

@@ -42,6 +42,12 @@ def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> li
     return batches
 
 
+def padded_share(lengths: Ints, batches: list[Ints]) -> float:
+    """Computed tokens over real ones; 1 means no padding. `batches` hold rows of `lengths`."""
+    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    return computed / max(sum(int(lengths[batch].sum()) for batch in batches), 1)
+
+
 def plan_epochs(lengths: Ints, token_budget: int, accumulate: int, epochs: int, seed: int) -> list[Step]:
     """The optimizer steps of `epochs`. Each epoch shuffles which rows share a batch, and the order of batches.
 

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,21 +11,15 @@ from polar_pipeline.backbones.lora.batching import (
     Step,
     by_length,
     loss_divisors,
+    padded_share,
     plan_epochs,
     step_weights,
     training_steps,
 )
 from polar_pipeline.backbones.lora.dataset import Rows
-from polar_pipeline.metrics.scores import Ints
 from polar_pipeline_tests.backbones.lora.examples import settings
 
 LENGTHS = st.lists(st.integers(1, 40), max_size=60).map(lambda found: np.array(found, dtype=np.int64))
-
-
-def padded_share(lengths: Ints, batches: list[Ints]) -> float:
-    """Computed tokens over real ones; 1 means no padding. `batches` hold rows of `lengths`."""
-    computed = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    return computed / max(sum(int(lengths[batch].sum()) for batch in batches), 1)
 
 
 def rows_of(steps: list[Step]) -> list[int]:
@@ -103,6 +98,12 @@ def test_little_is_padding_at_the_lengths_of_posts() -> None:
     batches = [batch for step in plan_epochs(lengths, 2048, 1, 1, seed=0) for batch in step.batches]
     assert padded_share(lengths, batches) < 1.06
     assert padded_share(lengths, np.array_split(random.permutation(4000), 125)) > 2
+
+
+def test_padded_share_exactly() -> None:
+    assert padded_share(np.array([1, 3]), [np.array([0, 1])]) == pytest.approx(6 / 4)
+    assert padded_share(np.array([2, 2]), [np.array([0, 1])]) == 1
+    assert padded_share(np.zeros(0, dtype=np.int64), []) == 0
 
 
 def rows_with(lengths: list[int], synthetic: list[int] | None = None) -> Rows:
