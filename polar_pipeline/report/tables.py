@@ -44,8 +44,8 @@ _SHIFT: Columns = [
     ),
     ("positives", "share of positive labels among the labelled posts", lambda item: item.positives),
     ("predicted_positives", "share of positive predictions on test", lambda item: item.predicted_positives),
-    ("twins_dev", "train posts whose normalised text is also in dev", lambda item: item.twins_dev),
-    ("twins_test", "train posts whose normalised text is also in test", lambda item: item.twins_test),
+    ("cross_split_dev", "train posts whose normalised text is also in dev", lambda item: item.cross_split_dev),
+    ("cross_split_test", "train posts whose normalised text is also in test", lambda item: item.cross_split_test),
     ("conflicts", "groups of equal train posts with different labels", lambda item: item.conflicts),
     ("response", "what the decision does about the shift", lambda item: item.decision.shift_response),
 ]

@@ -32,7 +32,7 @@ def another(asset: str = "raw_posts", partition: str | None = "deu", run: str = 
 
 
 def tracker(home: Path) -> MlflowTracker:
-    return MlflowTracker(sqlite_url(home / "mlflow.db"), home / "artifacts", "polar", tags={"profile": "cpu"})
+    return MlflowTracker(sqlite_url(home / "mlflow.db"), home / "mlflow", "polar", tags={"profile": "cpu"})
 
 
 def all_runs(home: Path) -> list[Run]:
@@ -59,7 +59,7 @@ def mlflow_server(home: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     store = ["--backend-store-uri", sqlite_url(home / "mlflow.db")]
-    files = ["--default-artifact-root", (home / "artifacts" / "mlflow").as_uri()]
+    files = ["--default-artifact-root", (home / "mlflow").as_uri()]
     process = subprocess.Popen([*command, *store, *files], cwd=home, start_new_session=True)
     try:
         end = time.monotonic() + 120

@@ -64,7 +64,7 @@ def test_whatever_interrupts_the_step_fails_the_run_and_keeps_what_was_recorded(
 
 
 def artifacts(home: Path, run_id: str) -> dict[str, bytes]:
-    folder = home / "artifacts" / "mlflow" / run_id / "artifacts"
+    folder = home / "mlflow" / run_id / "artifacts"
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
@@ -334,7 +334,7 @@ def test_an_experiment_that_was_deleted_before_is_restored(tmp_path: Path) -> No
 
 
 def test_a_server_that_does_not_answer_is_a_sentence_without_the_password(tmp_path: Path) -> None:
-    absent = MlflowTracker("http://me:secret@127.0.0.1:9", tmp_path / "artifacts", "polar")
+    absent = MlflowTracker("http://me:secret@127.0.0.1:9", tmp_path / "mlflow", "polar")
     started = time.monotonic()
     message = r"store http://127\.0\.0\.1:9 cannot be used .* MLFLOW_TRACKING_URI"
     with pytest.raises(InputError, match=message) as error, absent.step(STEP):
@@ -352,7 +352,7 @@ def test_a_server_that_dies_in_the_middle_of_a_step_hides_neither_result_nor_err
     tracker(tmp_path).connect()
     posts = pd.DataFrame({"text": ["a"]})
     with mlflow_server(tmp_path) as (address, process):
-        remote = MlflowTracker(f"{address}/", tmp_path / "artifacts", "polar", dagster_ui="https://dagster.example/")
+        remote = MlflowTracker(f"{address}/", tmp_path / "mlflow", "polar", dagster_ui="https://dagster.example/")
         with remote.step(STEP) as run:
             run.log(metrics={"a": 1})
             run.log_data("posts", "d", posts)

@@ -52,7 +52,7 @@ def test_a_home_may_have_any_name(made: Path, tmp_path: Path, name: str) -> None
     fetched = client.download_artifacts(found.info.run_id, "a.txt", str(tmp_path))
     assert Path(fetched).read_bytes() == b"content"
     inside = {file.name for file in home.iterdir()} - {"mlflow.db-wal", "mlflow.db-shm"}
-    assert inside == {"mlflow.db", "mlflow.lock", "artifacts"}
+    assert inside == {"mlflow.db", "mlflow.lock", "mlflow"}
     assert {file.name for file in tmp_path.iterdir()} == {name, "a.txt"}  # no folder of a quoted name beside it
 
 
@@ -65,11 +65,11 @@ def test_a_home_of_a_strange_name_can_be_created_and_served(tmp_path: Path) -> N
         client = MlflowClient(address)
         assert client.get_run(run.links["mlflow_run_id"]).info.status == "FINISHED"
         assert [file.path for file in client.list_artifacts(run.links["mlflow_run_id"])] == ["a.txt"]
-        remote = MlflowTracker(address, home / "artifacts", "polar")
+        remote = MlflowTracker(address, home / "mlflow", "polar")
         with remote.step(another("b")) as other:
             other.log_artifact("b.txt", b"b")
     assert [run.info.status for run in steps(home)] == ["FINISHED", "FINISHED"]
-    assert (home / "artifacts" / "mlflow" / other.links["mlflow_run_id"] / "artifacts" / "b.txt").read_bytes() == b"b"
+    assert (home / "mlflow" / other.links["mlflow_run_id"] / "artifacts" / "b.txt").read_bytes() == b"b"
     assert [file.name for file in tmp_path.iterdir()] == [home.name]
 
 
@@ -77,11 +77,11 @@ def test_a_home_that_was_copied_writes_into_itself(tmp_path: Path) -> None:
     with tracker(tmp_path / "one").step(STEP) as run:
         run.log_artifact("a.txt", b"a")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
-    before = sorted((tmp_path / "one" / "artifacts").rglob("*"))
+    before = sorted((tmp_path / "one" / "mlflow").rglob("*"))
     mine = tracker(tmp_path / "two")
     with mine.step(another()) as other:
         other.log_artifact("b.txt", b"b")
-    assert sorted((tmp_path / "one" / "artifacts").rglob("*")) == before
+    assert sorted((tmp_path / "one" / "mlflow").rglob("*")) == before
     for run_id, name in ((run.links["mlflow_run_id"], "a.txt"), (other.links["mlflow_run_id"], "b.txt")):
         client = mine.connect()[0]
         assert [file.path for file in client.list_artifacts(run_id)] == [name]
@@ -227,7 +227,7 @@ def test_an_empty_file_becomes_a_database(tmp_path: Path) -> None:
 def test_other_stores_that_cannot_be_opened_are_named_without_their_password(tmp_path: Path) -> None:
     for uri in ("postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow", "nonsense://me:secret@host/x"):
         with pytest.raises(InputError, match="MLFLOW_TRACKING_URI") as error:
-            MlflowTracker(uri, tmp_path / "artifacts", "polar").connect()
+            MlflowTracker(uri, tmp_path / "mlflow", "polar").connect()
         assert "secret" not in str(error.value)
 
 
