@@ -30,7 +30,7 @@ data: bundled
 languages: [deu, eng]
 backbones: [{name: linear, kind: linear}]
 """
-FORCED = 3  # runs after the first
+FORCED = 2  # runs after the first
 
 
 @pytest.fixture(scope="module")
