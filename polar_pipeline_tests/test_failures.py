@@ -69,25 +69,37 @@ def test_bad_input_in_every_language_is_exit_code_2(site: Site) -> None:
     assert not (site.results() / "submission.zip").exists()
 
 
+STARTED = """SELECT pid.value FROM runs JOIN run_tags partition ON partition.run_id = runs.run_id
+             JOIN run_tags pid ON pid.run_id = runs.run_id
+             WHERE runs.status = 'STARTED' AND partition.key = 'dagster/partition' AND partition.value = ?
+             AND pid.key = 'polar/pid'"""
+TRACKED = """SELECT runs.run_uuid FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid
+             WHERE runs.status = 'RUNNING' AND tags.key = 'dagster.partition' AND tags.value = ?"""
+
+
 def worker_of(home: Path, language: str) -> int:
-    """The process that executes a language's run, once it has started."""
-    query = """SELECT pid.value FROM runs JOIN run_tags partition ON partition.run_id = runs.run_id
-               JOIN run_tags pid ON pid.run_id = runs.run_id
-               WHERE runs.status = 'STARTED' AND partition.key = 'dagster/partition' AND partition.value = ?
-               AND pid.key = 'polar/pid'"""
+    """The process that executes a language's run, once Dagster and MLflow both know that it has begun."""
     end = time.monotonic() + 300
     while time.monotonic() < end:
-        database = home / "dagster" / "history" / "runs.db"
-        if database.exists():
-            with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-                try:
-                    found = connection.execute(query, (language,)).fetchone()
-                except sqlite3.OperationalError:  # its tables are being made
-                    found = None
-            if found:
-                return int(found[0])
-        time.sleep(0.02)
+        found = [
+            _first(home / "mlflow.db", TRACKED, language),
+            _first(home / "dagster" / "history" / "runs.db", STARTED, language),
+        ]
+        if all(found):
+            return int(str(found[1]))
+        time.sleep(0.01)
     raise AssertionError(f"{language} was not started")
+
+
+def _first(database: Path, query: str, language: str) -> str | None:
+    if not database.exists():
+        return None
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            found = connection.execute(query, (language,)).fetchone()
+        except sqlite3.OperationalError:  # its tables are being made
+            return None
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])

@@ -220,8 +220,9 @@ def test_what_is_damaged_or_deleted_is_made_again_and_nothing_else(site: Site, a
     said, made = rerun(site)
     assert "0 of 2 languages are current" in said
     for path, complaint in ((deu, "was changed after it was written"), (eng, "is missing")):
-        name = str(path.relative_to(site.home)).replace(f"/{path.stem}.", "/<language>.")
-        name = name if asset == "linear_adapter" else name.replace("/deu.", "/<language>.")
+        name = str(path.relative_to(site.home))
+        for code in ("deu", "eng"):
+            name = name.replace(f"/{code}.", "/<language>.")
         assert f"{name} {complaint}" in said.replace("\n", " "), said
     assert made == {(asset, "deu"), (asset, "eng")}
     assert contents(site) == before
