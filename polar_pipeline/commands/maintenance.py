@@ -1,29 +1,14 @@
 """`polar status`, `polar doctor` and `polar prune`: their options."""
 
-import os
 import sys
-from pathlib import Path
 
 import click
 
+from polar_pipeline.commands.options import HOME, examples
 from polar_pipeline.storage.home import Home
 
 
-def _use_home(_context: click.Context, _parameter: click.Parameter, folder: Path | None) -> None:
-    if folder is not None:
-        os.environ["POLAR_HOME"] = str(folder)
-
-
-HOME = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    expose_value=False,
-    callback=_use_home,
-    help="The home; default: $POLAR_HOME, or .polar in this folder.",
-)
-
-
-@click.command()
+@click.command(epilog=examples("polar status", "polar status --home /data/polar --check"))
 @HOME
 @click.option("--check", is_flag=True, help="End with exit code 1 if anything is not current.")
 def status(check: bool) -> None:
@@ -33,7 +18,7 @@ def status(check: bool) -> None:
     sys.exit(print_status(Home.from_environment(), check))
 
 
-@click.command()
+@click.command(epilog=examples("polar doctor", "polar doctor --repair"))
 @HOME
 @click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
 def doctor(repair: bool) -> None:
@@ -43,7 +28,7 @@ def doctor(repair: bool) -> None:
     sys.exit(examine(Home.from_environment(), repair))
 
 
-@click.command()
+@click.command(epilog=examples("polar prune --keep 3 --dry-run", "polar prune --keep 3"))
 @HOME
 @click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each job and language.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted, and what that would free.")

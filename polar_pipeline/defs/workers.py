@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -125,6 +125,7 @@ class Workers:
         context = get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, self._execute), daemon=False)
+        resource_tracker.ensure_running()  # its start, which the first worker would cause, unblocks SIGINT
         # a terminal sends Ctrl-C to all processes; workers, which inherit the mask, leave it to the first one
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
