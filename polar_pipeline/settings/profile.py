@@ -5,6 +5,8 @@ for a default stands below it, and `polar profile show` prints it. What does not
 paths (POLAR_HOME, POLAR_DATA_DIR).
 """
 
+import hashlib
+import json
 import re
 import unicodedata
 from importlib import resources
@@ -149,6 +151,11 @@ class Profile(Settings):
             isinstance(entry, LoraSettings) and entry.scope == "language" and entry.device != "cpu"
             for entry in self.backbones
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Short sha256 of all settings but name and description, by which a reader tells two reports apart."""
+        return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()[:12]
 
     def differences(self, other: "Profile") -> dict[str, tuple[Any, Any]]:
         """The settings that differ, such as `folds.count`, with both values (None where one has no such setting)."""
