@@ -108,7 +108,7 @@ def daemon(workspace: str) -> None:
 def _attend_to_backfills() -> None:
     """Look at backfills every five seconds, not thirty, and let them wait for a code server.
 
-    Dagster has no settings for it, and fails a backfill of assets at once if it looks while a code server is started again.
+    Dagster has no settings for it, and fails a backfill of assets at once if it looks while a code server is starting.
     """
     from dagster._core.errors import DagsterAssetBackfillDataLoadError
     from dagster._daemon import backfill, controller
