@@ -1,10 +1,10 @@
-"""What Dagster, MLflow and files between stages cost: the graph through `polar run`, beside the same stages called plainly.
+"""What Dagster, MLflow and stored files cost: the graph through `polar run`, beside the same stages called plainly.
 
 Usage: python benchmarks/orchestration.py [--profile cpu] [--language deu --language eng ...]
 
 Both sides do the same work on one core, one language after the other, from CSV to report. The share is
-1 - plain / orchestrated; starting the process and importing the packages count as orchestration. Synthetic posts are not
-made plainly, so the figure is that of a profile without them, such as cpu.
+1 - plain / orchestrated; starting the process and importing the packages count as orchestration. Synthetic posts are
+not made plainly, so the figure is that of a profile without them, such as cpu.
 """
 
 import argparse
