@@ -1,9 +1,10 @@
-"""What Dagster, MLflow and files between stages cost: `polar run`, beside the same stages called plainly.
+"""What Dagster, MLflow and stored files cost: the graph through `polar run`, beside the same stages called plainly.
 
 Usage: python benchmarks/orchestration.py [--profile cpu] [--language deu --language eng ...]
 
 Both sides do the same work on one core, one language after the other, from CSV to report. The share is
-1 - plain / orchestrated; starting the process and importing the packages count as orchestration.
+1 - plain / orchestrated; starting the process and importing the packages count as orchestration. Synthetic posts are
+not made plainly, so the figure is that of a profile without them, such as cpu.
 """
 
 import argparse
@@ -31,27 +32,30 @@ def orchestrated(profile: str, codes: list[str]) -> float:
 
 def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
-    from polar_pipeline.backbones.base import Progress, make_backbone, training_fingerprint
+    import pandas as pd
+    from polar_pipeline.backbones.factory import make_backbone
+    from polar_pipeline.decision.ensemble import decide
+    from polar_pipeline.report.gold_labels import read_test_labels
+
+    from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.corpus.audit import audit
     from polar_pipeline.decision.predictions import predict
-    from polar_pipeline.decision.selection import decide
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
+    from polar_pipeline.report.evidence import LanguageResults, language_evidence
     from polar_pipeline.report.page import render_report
 
     with tempfile.TemporaryDirectory() as home:
         project = Project.load(profile, {**os.environ, "POLAR_HOME": home})
         settings, card, root = project.profile, project.card, Path(home) / "adapters"
-        backbone = make_backbone(settings.backbones[0], settings)
+        backbones = [make_backbone(entry, settings) for entry in settings.backbones]
 
         def one(code: str) -> object:
             posts = project.posts(code)
             findings = audit(posts, code, card, settings.seed)
-            ref = backbone.train(code, posts, card, root, Progress())
-            scores = backbone.score(code, ref, posts, card, root)
-            decision = decide(
-                code, posts, scores, settings, {backbone.name: ref.sha256}, training_fingerprint(posts, card)
-            )
+            refs = {one.name: one.train(code, posts, card, root, Progress(), force=True) for one in backbones}
+            scores = pd.concat(one.score(code, refs[one.name], posts, card, root) for one in backbones)
+            adapters = {name: ref.sha256 for name, ref in refs.items()}
+            decision = decide(code, posts, scores, settings, adapters, training_fingerprint(posts, card))
             predictions = predict(decision, posts, scores)
             labels = read_test_labels(project.data, code, card)
             return language_evidence(

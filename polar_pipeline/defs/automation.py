@@ -11,9 +11,12 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 
 # After any language has news and while none is being computed: not `eager()`, which would wait for all 22 to exist, and
-# not `on_cron`, which fires after the first language. The report itself leaves out a language that a check refused.
+# not `on_cron`, which fires after the first language. Only predictions are news: a backfill may make what lies before
+# them in several runs. The report itself leaves out a language that a check refused.
 FOLLOWS_LANGUAGES = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    dg.AutomationCondition.any_deps_updated()
+    .allow(dg.AssetSelection.key_substring("ensemble_predictions"))
+    .since_last_handled()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("follows_languages")

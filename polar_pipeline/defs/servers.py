@@ -91,20 +91,36 @@ def run_processes() -> Any:
 
 def daemon(workspace: str) -> None:
     """Launch queued runs, and evaluate schedules, sensors and automation conditions."""
-    from dagster._daemon import controller
     from dagster._daemon.cli import run_command
     from dagster._serdes import serialize_value
 
     from polar_pipeline.defs.instance import open_instance
 
-    # Seconds between two looks at what backfills there are; Dagster has no setting for it.
-    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 5
+    _attend_to_backfills()
     with open_instance(Home.from_environment().dagster) as instance:
         reference = serialize_value(
             instance.get_ref()
         )  # with our event log, for the daemon and the runs that it launches
     arguments = ["--workspace", workspace, "--instance-ref", reference, "--log-level", "warning"]
     run_command(arguments, standalone_mode=False)
+
+
+def _attend_to_backfills() -> None:
+    """Look at backfills every five seconds, not thirty, and let them wait for a code server.
+
+    Dagster has no settings for it, and fails a backfill of assets at once if it looks while a code server is starting.
+    """
+    from dagster._core.errors import DagsterAssetBackfillDataLoadError
+    from dagster._daemon import backfill, controller
+
+    otherwise = backfill._is_retryable_backfill_error
+
+    def can_retry(e: Exception) -> bool:
+        return isinstance(e, DagsterAssetBackfillDataLoadError) or otherwise(e)
+
+    backfill._is_retryable_backfill_error = can_retry
+    os.environ.setdefault("DAGSTER_MAX_BACKFILL_RETRIES", "120")  # ten minutes, as for queued runs
+    controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 5
 
 
 def webserver(workspace: str, port: str) -> None:

@@ -58,6 +58,17 @@ def test_they_follow_each_batch_of_languages_once(home: Home) -> None:
     assert daemon.tick() == BOTH and daemon.tick() == set()
 
 
+def test_posts_without_predictions_are_no_news(home: Home) -> None:
+    daemon = Daemon(home)
+    assert daemon.tick() == set()
+    job = home.defs().resolve_job_def("language_pipeline")
+    posts = [dg.AssetKey(["mini", name]) for name in ("raw_posts", "corpus_audit")]
+    assert job.execute_in_process(QUIET, home.instance, partition_key="deu", asset_selection=posts).success
+    assert daemon.tick() == set()
+    home.run("language_pipeline", "deu")
+    assert daemon.tick() == BOTH
+
+
 def test_they_wait_while_a_language_is_computed_and_not_for_a_process_that_is_gone(home: Home) -> None:
     daemon = Daemon(home)
     assert daemon.tick() == set()

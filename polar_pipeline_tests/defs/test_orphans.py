@@ -35,7 +35,7 @@ STATES = [dg.DagsterRunStatus(name) for name in ("NOT_STARTED", "QUEUED", "START
 PARTITIONS = dg.StaticPartitionsDefinition(["deu", "eng"])
 
 
-@dg.asset(partitions_def=PARTITIONS)
+@dg.asset(name="ensemble_predictions", partitions_def=PARTITIONS)
 def language() -> int:
     return 1
 
