@@ -38,7 +38,7 @@ def compare_language(language: str, first: pd.DataFrame, second: pd.DataFrame) -
 
     Posts that only one run decided are left out. Raises InputError when no post is shared or their labels differ.
     """
-    both = first.join(second, how="inner", lsuffix="_a", rsuffix="_b")
+    both = first.merge(second, left_index=True, right_index=True, suffixes=("_a", "_b"))
     if both.empty:
         raise InputError(f"the two runs decided no post of {language} in common: compare runs on the same data.")
     labels, other, a, b = (
