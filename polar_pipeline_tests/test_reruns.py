@@ -55,9 +55,10 @@ def rerun(site: Site, *arguments: str, code: int = 0, profile: str = "own") -> t
 
 
 def contents(site: Site, profile: str = "own") -> dict[str, bytes]:
-    """Everything that a profile's runs left, the adapters too."""
+    """Everything that a profile's runs left, the adapters too; not the note of where the profile's file lies."""
     roots = [site.results(profile), site.home / "adapters"]
-    return {str(file): file.read_bytes() for root in roots for file in root.rglob("*") if file.is_file()}
+    files = [file for root in roots for file in root.rglob("*") if file.is_file() and file.name != "profile.json"]
+    return {str(file): file.read_bytes() for file in files}
 
 
 def dagster_runs(home: Path) -> int:
