@@ -1,7 +1,8 @@
 """What every output depends on, and the one answer to "is it current, and if not, why?".
 
-Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" comes to the
-same answer, because it compares the same code versions and data versions. What does not belong here: Dagster.
+Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" compares
+the same code versions and data versions, and so agrees on what has to be made again first; what lies downstream it marks
+only once that is made. What does not belong here: Dagster.
 """
 
 from collections.abc import Callable, Iterator
