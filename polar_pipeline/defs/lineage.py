@@ -1,8 +1,8 @@
 """What every output depends on, and the one answer to "is it current, and if not, why?".
 
 Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" compares
-the same code versions and data versions, and so agrees on what has to be made again first; what lies downstream it marks
-only once that is made. What does not belong here: Dagster.
+the same code versions and data versions, and so agrees on what has to be made again first; what lies downstream it
+marks only once that is made. What does not belong here: Dagster.
 """
 
 from collections.abc import Callable, Iterator
