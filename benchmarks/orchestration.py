@@ -33,15 +33,13 @@ def orchestrated(profile: str, codes: list[str]) -> float:
 def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
     import pandas as pd
-    from polar_pipeline.backbones.factory import make_backbone
-    from polar_pipeline.decision.ensemble import decide
-    from polar_pipeline.report.gold_labels import read_test_labels
 
-    from polar_pipeline.backbones.base import Progress, training_fingerprint
+    from polar_pipeline.backbones.base import Progress, make_backbone, training_fingerprint
     from polar_pipeline.corpus.audit import audit
     from polar_pipeline.decision.predictions import predict
+    from polar_pipeline.decision.selection import decide
     from polar_pipeline.defs.project import Project
-    from polar_pipeline.report.evidence import LanguageResults, language_evidence
+    from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
     from polar_pipeline.report.page import render_report
 
     with tempfile.TemporaryDirectory() as home:

@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 def digests(home: Path) -> dict[str, str]:
     """sha256 of everything that must be the same bytes every time: all but the histories of Dagster and MLflow."""
     files = [file for folder in ("profiles", "adapters") for file in (home / folder).rglob("*") if file.is_file()]
-    # what training took, and a cache by time of files
-    files = [file for file in files if "figures" not in file.parts and file.name != "file_hashes.json"]
+    # what training took, a cache by time of files, and the path of the profile's file
+    others = {"file_hashes.json", "profile.json"}
+    files = [file for file in files if "figures" not in file.parts and file.name not in others]
     return {str(file.relative_to(home)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

@@ -329,7 +329,7 @@ def test_a_copy_that_kept_the_name_is_refused(site: Site) -> None:
     before = contents(site)
     site.write_profile("copy", ("resamples: 20", "resamples: 30"))
     said, made = rerun(site, code=2, profile="copy")
-    assert "own.yaml" in said and "copy.yaml" in said and "decision.resamples" in said and "give it a name" in said
+    assert "own.yaml" in said and "copy.yaml" in said and "decision.resamples" in said and "a name of its own" in said
     site.write_profile("bundled", ("name: own", "name: demo"))
     assert "has the name of the bundled profile 'demo' and other settings" in rerun(site, code=2, profile="bundled")[0]
     assert not made and contents(site) == before

@@ -86,12 +86,20 @@ class Lineage:
         found = {}
         for name, key in self._upstream(asset, language):
             there = self.outputs.provenance(name, key)
-            if there is not None and (language is not None or not self.why_not_current(name, key)):
+            if there is not None and (language is not None or not self.why_not_usable(name, key)):
                 found[output_name(name, key)] = there.sha256
         return found
 
     def why_not_current(self, asset: str, language: str | None) -> list[str]:
-        """Why an output has to be made again, in words; empty when it is current."""
+        """Why an output has to be made again, in words; empty when it is current.
+
+        One that is only incomplete, as a cap on dollars leaves it, is used downstream all the same.
+        """
+        found, reasons = self.outputs.provenance(asset, language), self.why_not_usable(asset, language)
+        return [*reasons, f"incomplete: {found.incomplete}"] if found and found.incomplete else reasons
+
+    def why_not_usable(self, asset: str, language: str | None) -> list[str]:
+        """Why nothing may be made from an output, in words; empty when it is what would be made now, or a part."""
         key = (asset, language)
         if key not in self._reasons:
             self._reasons[key] = list(self._why(self.nodes[asset], language))
@@ -112,9 +120,13 @@ class Lineage:
         return found if same else None
 
     def stale(self, language: str) -> dict[str, list[str]]:
-        """The assets of one language that are not current, upstream first, and why."""
-        found = {name: self.why_not_current(name, language) for name in self.language_assets}
-        return {name: reasons for name, reasons in found.items() if reasons}
+        """The assets of one language that are not current or follow one that is not, upstream first, and why."""
+        found: dict[str, list[str]] = {}
+        for name in self.language_assets:
+            above = [output_name(one, key) for one, key in self._upstream(name, language) if one in found]
+            if reasons := self.why_not_current(name, language) or [f"{output} may change" for output in above]:
+                found[name] = reasons
+        return found
 
     def shared_reasons(self, stale: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
         """Why the `stale` assets of languages are not current, and for each set of reasons the languages."""
@@ -123,9 +135,13 @@ class Lineage:
             if all(self.outputs.provenance(name, code) is None for name in self.language_assets):
                 reasons = ["not made yet"]
             else:
-                reasons = list(dict.fromkeys(reason for name in assets for reason in self.root_reasons(name, code)))
+                reasons = list(dict.fromkeys(reason for name in assets for reason in self._told(name, code)))
             found.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in reasons), []).append(code)
         return found
+
+    def _told(self, asset: str, language: str) -> list[str]:
+        named = [f"{asset}: {reason}" for reason in self.why_not_current(asset, language)]
+        return self.root_reasons(asset, language) or named
 
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""
@@ -136,8 +152,8 @@ class Lineage:
             )
 
     def root_reasons(self, asset: str, language: str | None) -> list[str]:
-        """Why an output is not current, told by the outputs furthest upstream that are not."""
-        reasons, roots = self.why_not_current(asset, language), []
+        """Why an output is not usable, told by the outputs furthest upstream that are not."""
+        reasons, roots = self.why_not_usable(asset, language), []
         if not reasons:
             return []
         for name, key in self._upstream(asset, language):
@@ -155,8 +171,6 @@ class Lineage:
         if damage := self._damage(node, found):
             yield damage
         yield from (f"it fails the check {check.name}: {check.complaint}" for check in found.checks if check.refused)
-        if found.incomplete:
-            yield f"incomplete: {found.incomplete}"
         if node.partitioned:
             yield from self._inputs_changed(node, language, found)
         else:
@@ -184,7 +198,7 @@ class Lineage:
         now = self.inputs(node.name, language)
         for name, key in self._upstream(node.name, language):
             output = output_name(name, key)
-            if self.why_not_current(name, key):
+            if self.why_not_usable(name, key):
                 yield f"{output} is not current"
             elif found.inputs.get(output) != now.get(output):
                 yield f"it was made from another {output}"

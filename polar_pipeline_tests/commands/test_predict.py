@@ -140,6 +140,7 @@ def test_scores_and_adapters_of_another_decision_are_refused(linear: tuple[Path,
     assert found is not None
     ref = outputs.read("linear_adapter", "deu", AdapterRef)
     kept = {"settings": found.settings, "sources": found.sources, "inputs": found.inputs}
+    kept["files"] = [home / name for name in found.files]
     outputs.write("linear_adapter", "deu", ref.model_copy(update={"sha256": "0" * 64}), **kept)
     done = predict((home, profile), bundled_folder() / "test" / "deu.csv", check=False)
     assert (done.returncode, done.stdout) == (2, "") and "another linear_adapter[deu]" in done.stderr

@@ -128,4 +128,4 @@ def test_a_missing_key_is_said_before_any_language_starts(tmp_path: Path, server
     own = write(tmp_path, server.url)
     done = polar(tmp_path / "home", "run", "--all", "--profile", own, check=False, OPENAI_API_KEY="")
     assert done.returncode == 2 and "OPENAI_API_KEY is not set" in done.stderr
-    assert "languages, " not in done.stdout and not (tmp_path / "home" / "profiles").exists()
+    assert "languages, " not in done.stdout and not list((tmp_path / "home").rglob("tables"))

@@ -323,8 +323,14 @@ def test_a_refused_output_is_not_current_and_a_warning_is(store: Store) -> None:
     assert current_languages(store.project)[1] == {"deu": "raw_posts: it fails the check no_canary: 2 canaries"}
 
 
-def test_incomplete_synthesis_is_not_current(store: Store) -> None:
+def test_incomplete_synthesis_is_not_current_and_used_all_the_same(store: Store) -> None:
     store.write("synthetic_posts", "deu", incomplete="the cap of 1 dollar")
+    assert store.stale() == ALL[ALL.index("synthetic_posts") :]
+    assert list(store.lineage.shared_reasons({"deu": store.stale()})) == [
+        ("synthetic_posts: incomplete: the cap of 1 dollar",)
+    ]
+    assert current_languages(store.project) == (sorted(CODES), {})
+    store.lineage.require_current("thresholds", "deu")
     assert store.why("synthetic_posts") == ["incomplete: the cap of 1 dollar"]
     assert store.lineage.unchanged("synthetic_posts", "deu") is None and store.stale()[0] == "synthetic_posts"
 
