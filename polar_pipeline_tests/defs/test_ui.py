@@ -182,7 +182,8 @@ def test_a_backfill_from_the_ui_leaves_every_language_exactly_once_and_the_repor
     steps = Counter((tag["dagster.asset"], tag["dagster.partition"]) for tag in tags if tag["dagster.partition"])
     assert steps == Counter((asset, code) for asset in ASSETS for code in CODES)
     assert {tag["dagster.backfill"] for tag in tags if tag["dagster.partition"]} == {backfill}
-    assert all(tag["dagster.url"].startswith(f"http://127.0.0.1:{servers.dagster}/runs/") for tag in tags)
+    links = {tag["mlflow.note.content"]: f"[Dagster run](/polar/dagster/runs/{tag['dagster.run_id']})" for tag in tags}
+    assert all(link == expected for link, expected in links.items())
 
     # the terminal has what a person should know, and the report and the links between the two are served
     lines = servers.output().splitlines()
