@@ -87,10 +87,8 @@ class Site:
         return cls(folder)
 
     def copy(self, folder: Path) -> "Site":
-        """The same in another place, to be changed; its results belong to its own profile files."""
+        """The same in another place, to be changed."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
-        for origin in folder.glob("home/profiles/*/profile.json"):
-            origin.write_text(origin.read_text(encoding="utf-8").replace(str(self.folder), str(folder)))
         return Site(folder)
 
     def polar(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
