@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from polar_pipeline.defs.project import Project
 # how long an example takes says how busy the machine is, and nothing about the code
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# a shell starts what runs in its background with SIGINT ignored, and processes that tests interrupt would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA_DIR = os.environ.get("POLAR_DATA_DIR")
 real_data = pytest.mark.skipif(not DATA_DIR, reason="set POLAR_DATA_DIR to the official release")
