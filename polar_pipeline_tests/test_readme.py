@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from polar_pipeline.corpus.release import release_files
 from polar_pipeline.settings.profile import Profile, load_profile
 from polar_pipeline.settings.yaml_files import commented
+from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
 from polar_pipeline_tests.synthesis.made import Running, free_port
 
@@ -48,10 +50,14 @@ def variables() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 
 
-def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+def start(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=variables() | environment, capture_output=True, text=True, check=False
     )
+
+
+def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = start(command, folder, **environment)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -101,21 +107,36 @@ def test_an_endpoint_writes_posts_after_the_lines_that_the_recipe_changes(checko
 
 @real_data
 @pytest.mark.slow
-def test_the_recipes_on_real_data(checkout: Path, tmp_path: Path) -> None:
-    """The release is fetched from a server on this machine; the smallest language stands for all of them."""
-    release = str(Path(str(DATA_DIR)).resolve())
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", release],
+def test_fetch_takes_what_is_the_release_and_nothing_else(checkout: Path, tmp_path: Path) -> None:
+    """From a server on this machine. Files whose test labels were taken out are not those of the organisers."""
+    release = Path(str(DATA_DIR)).resolve()
+    wrong = [name for name, sha256 in release_files().items() if file_sha256(release / name) != sha256]
+    assert all(name.startswith("test/") for name in wrong)
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(release)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) as server:  # fmt: skip
+    )  # fmt: skip
+    try:
         assert server.stdout is not None
         port = re.findall(r"port (\d+)", server.stdout.readline())[0]
-        home = str(tmp_path / "fetched")
-        run(ON_REAL_DATA[0], checkout, POLAR_HOME=home, POLAR_RELEASE_URL=f"http://127.0.0.1:{port}")
+        address, home = f"http://127.0.0.1:{port}", tmp_path / "home"
+        done = start(ON_REAL_DATA[0], checkout, POLAR_HOME=str(home), POLAR_RELEASE_URL=address)
+    finally:
         server.kill()
-    run("polar data check --language pan", checkout, POLAR_HOME=home)
-    pointed = ON_REAL_DATA[1].replace("/path/to/release", release)
+        server.communicate()
+    assert done.returncode == (2 if wrong else 0), done.stderr
+    assert not wrong or "is not the file of the release" in done.stderr.splitlines()[-1]
+    fetched = {path.relative_to(home / "data" / "release").as_posix() for path in home.rglob("*.csv")}
+    assert fetched == release_files().keys() - wrong
+
+
+@real_data
+@pytest.mark.slow
+def test_the_recipes_on_real_data(checkout: Path, tmp_path: Path) -> None:
+    """The smallest language stands for all of them."""
+    pointed = ON_REAL_DATA[1].replace("/path/to/release", str(Path(str(DATA_DIR)).resolve()))
     home = str(tmp_path / "real")
+    run(f"{pointed} && polar data check --language pan", checkout, POLAR_HOME=home)
     run(f"{pointed} && {ON_REAL_DATA[2]}", checkout, POLAR_HOME=home)
     assert ON_REAL_DATA[3] == "polar run --all --profile cpu"
     run(f"{pointed} && polar run --language pan --profile cpu", checkout, POLAR_HOME=home)
