@@ -59,7 +59,7 @@ class BatchRun:
         """Collect the batches of earlier processes, then send new ones, until all is answered or a cap is reached."""
         async with open_sdk(self._settings) as self._sdk:
             for name, calls in self._ledger.open_batches().items():
-                if set(calls.values()) <= self._requests.keys():  # a batch of another plan waits for that plan
+                if calls.keys() <= self._requests.keys():  # a batch of another plan waits for that plan
                     await self._collect(await self._find(name), calls)
             while not self.stopped and (worst := self._sendable()):
                 name, calls = self._ledger.reserve_batch(worst)
@@ -74,10 +74,10 @@ class BatchRun:
         keys = [key for key in self._requests if key not in answered and self._sent[key] < self._settings.attempts]
         return {key: worst_dollars(self._requests[key], self._settings) for key in keys[:_MAX_REQUESTS]}
 
-    async def _send(self, name: str, calls: dict[int, str]) -> None:
-        self._sent.update(calls.values())
+    async def _send(self, name: str, calls: dict[str, int]) -> None:
+        self._sent.update(calls.keys())
         target = {"method": "POST", "url": "/v1/chat/completions"}
-        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls.values()]
+        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls]
         content = "\n".join(json.dumps(line) for line in lines).encode()
         try:
             file = await self._ask(lambda: self._sdk.files.create(file=(f"{name}.jsonl", content), purpose="batch"))
@@ -106,19 +106,18 @@ class BatchRun:
                 return batch
         return None
 
-    async def _collect(self, batch: "Batch | None", waiting: dict[int, str]) -> None:
-        """Wait for the end of a batch and settle the `waiting` calls. One that was never created cost nothing."""
+    async def _collect(self, batch: "Batch | None", calls: dict[str, int]) -> None:
+        """Wait for the end of a batch and settle its `calls`. One that was never created cost nothing."""
         if batch is None:
-            self._release(waiting, "never sent", free=True)
+            self._release(calls, "never sent", free=True)
             return
         batch = await self._wait_for(batch)
-        calls = {key[:16]: (call, key) for call, key in waiting.items()}
+        left = dict(calls)
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._ask(lambda file=file: self._sdk.files.content(file))  # type: ignore[misc]
                 for line in content.text.splitlines():
-                    self._settle(line, calls)
-        left = dict(calls.values())
+                    self._settle(line, left)
         if batch.status == "completed":  # the endpoint may have worked on what its answer lacks
             self._release(left, "not in the batch", free=False)
             return
@@ -143,13 +142,14 @@ class BatchRun:
             batch = await self._ask(lambda name=name: self._sdk.batches.retrieve(name))  # type: ignore[misc]
         return batch
 
-    def _settle(self, line: str, calls: dict[str, tuple[int, str]]) -> None:
-        """Settle the call of one line of the batch's answer, and take it out of `calls`. Other lines are ignored."""
+    def _settle(self, line: str, left: dict[str, int]) -> None:
+        """Settle the call of one line of the batch's answer, and take it out of `left`. Other lines are ignored."""
         try:
             found = json.loads(line)
             answer = found.get("response") or {}
             status, body = answer.get("status_code"), json.dumps(answer.get("body"))
-            call, key = calls.pop(found["custom_id"].rsplit("-", 1)[-1][:16])  # older homes put more before the key
+            key = found["custom_id"]
+            call = left.pop(key)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         if status != 200:
@@ -163,8 +163,8 @@ class BatchRun:
             self.stopped = self.stopped or billed_too_much(self._address)
         self._monitor.record(reply.outcome)
 
-    def _release(self, calls: dict[int, str], outcome: str, free: bool) -> None:
-        for call, key in calls.items():
+    def _release(self, calls: dict[str, int], outcome: str, free: bool) -> None:
+        for key, call in calls.items():
             self._ledger.release(call, outcome, 0.0 if free else None, free)
             self.failures[key] = outcome
 
