@@ -16,7 +16,7 @@ from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.client import Client, Endpoint, address
+from polar_pipeline.synthesis.client import Client, Endpoint, address, open_sdk
 from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
 from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
@@ -107,7 +107,8 @@ class EndpointEmbedder:
     async def _ask(self, key: str, texts: list[str], ledger: Ledger) -> Floats:
         """Call until there are vectors, at most as often as the settings allow."""
         limiter, retries = RateLimiter(1, ledger), RetryPolicy(self._settings)
-        async with Client(self._settings, limiter) as client:
+        async with open_sdk(self._settings) as sdk:
+            client = Client(sdk, self._settings, limiter)
             while True:
                 async with limiter:
                     result, vectors = await self._call(key, texts, client, ledger)

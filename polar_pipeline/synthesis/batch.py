@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import Say, address, open_sdk
-from polar_pipeline.synthesis.exceptions import (
-    FailureMonitor,
-    advice,
-    billed_too_much,
-    classify_error,
-    no_batch_api,
-    without_key,
-)
+from polar_pipeline.synthesis.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
 from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
@@ -188,5 +181,5 @@ class BatchRun:
                 break
         said = advice(result.failure, result.message, self._address, self._settings)
         if result.failure in ("status 404", "status 405"):
-            said = no_batch_api(self._address, result.failure)
+            said = f"the endpoint at {self._address} has no batches ({result.failure}): set synthesis.batch to false."
         raise _RefusedError(said) if result.free else InputError(said)
