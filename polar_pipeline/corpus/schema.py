@@ -1,7 +1,4 @@
-"""The two schemas of posts, in files and as a table in memory, and how a violation becomes one sentence.
-
-What does not belong here: reading files (rows.py) and making the table (posts.py).
-"""
+"""The two schemas of posts, in files and as a table in memory, and how a violation becomes one sentence."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,10 +19,9 @@ VALUE_WIDTH = 60
 
 
 def file_schema(language: str, card: TaskCard, labels: bool, required: bool) -> "pa.DataFrameSchema":
-    """What a file of one language should contain, all columns as texts; columns that are not named here are ignored.
+    """What a file of one language should contain, all columns as texts; further columns are ignored.
 
-    `labels` says whether label columns are checked, `required` whether each post needs its label; auxiliary labels may
-    always be empty, and their columns may be absent.
+    `labels`: label columns are checked; `required`: each post needs its label. Auxiliary ones may be empty or absent.
     """
     import pandera.pandas as pa
 
@@ -82,10 +78,7 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
 
 
 def enforce(schema: "pa.DataFrameSchema", frame: pd.DataFrame, what: str, place: Callable[[int], str]) -> None:
-    """Raise InputError about the first row of `frame` that breaks `schema`, with the number of further problems.
-
-    `what` names the whole (a file, a table), `place` says where the row with a given index is.
-    """
+    """Raise InputError about the first row of `frame` that breaks `schema`: `what` names the whole, `place` the row."""
     import pandera.pandas as pa
 
     try:

@@ -1,7 +1,6 @@
 """The report: evidence of all languages as one self-contained HTML page. The same evidence gives the same bytes.
 
-The template engine escapes everything; nothing from data is marked safe, and the page loads nothing and runs no script.
-The words are in `templates/`: page.html, decisions.html, language.html (one language's card) and page.css.
+The template engine escapes everything, and the page loads nothing and runs no script. Its words are in `templates/`.
 """
 
 import base64

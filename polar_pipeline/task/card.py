@@ -1,7 +1,4 @@
-"""The task card: labels, definition and submission format of a binary task, read from YAML.
-
-What does not belong here: how the task is solved (that is the profile) and which languages there are (the registry).
-"""
+"""The task card: labels, definition and submission format of a binary task, read from YAML."""
 
 from importlib import resources
 from pathlib import Path
