@@ -74,9 +74,10 @@ def fetch_release(
     target.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(target / ".fetch.lock", timeout=0):
-            missing = {name: sha256 for name, sha256 in table.items() if not _is_whole(target / name, sha256)}
-            if len(missing) < len(table):
-                (say or to_stderr)(f"{len(table) - len(missing)} of {len(table)} files are there and verified")
+            whole = [name for name in table if (target / name).is_file() and file_sha256(target / name) == table[name]]
+            missing = {name: sha256 for name, sha256 in table.items() if name not in whole}
+            if whole:
+                (say or to_stderr)(f"{len(whole)} of {len(table)} files are there and verified")
             if missing:
                 _download(base, missing, target, retries or DownloadRetries(), say)
     except Timeout:
@@ -112,10 +113,6 @@ def release_sha256(folder: Path, language: str) -> dict[str, str]:
 def bundled_folder() -> Path:
     """The folder with train/, dev/ and test/ of the made-up corpus, for a first run and for tests."""
     return Path(str(resources.files("polar_pipeline.corpus") / "bundled"))
-
-
-def _is_whole(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
 
 
 def _download(

@@ -109,18 +109,13 @@ class Rows(NamedTuple):
 
 def read_rows(path: Path) -> Rows:
     """Every row of the CSV file at `path`. Raises InputError as `CsvFile`, for a bad row, and if there are none."""
-    rows: list[Row] = []
-    bad: list[BadRow] = []
     with CsvFile(path) as file:
-        for row in file.rows():
-            if isinstance(row, BadRow):
-                bad.append(row)
-            else:
-                rows.append(row)
-        if bad:
+        found = list(file.rows())
+        if bad := [row for row in found if isinstance(row, BadRow)]:
             raise refusal(file, bad[0], len(bad) - 1)
-        if not rows:
+        if not found:
             raise no_rows(file)
+        rows = [row for row in found if isinstance(row, Row)]
         index = pd.RangeIndex(1, len(rows) + 1)
         frame = pd.DataFrame([row.fields for row in rows], columns=file.header, index=index, dtype="str")
     return Rows(path, frame, [row.line for row in rows])

@@ -12,6 +12,7 @@ from polar_pipeline.task.languages import LANGUAGES
 
 # ASCII only: in scripts without spaces, `\S+` or `\w+` would take the text that follows an address or a mention with it
 _ADDRESSES = regex.compile(r"\[url\]|https?://[!-~]+|www\.[!-~]+|@[a-z0-9_]+")
+CONTROL = regex.compile(r"(?V1)[\p{Cc}--[\t\n\r]]")  # line breaks and tabs are part of posts
 _NO_CONTENT = regex.compile(r"[\p{P}\p{Z}\p{Cc}\p{Cf}]+")
 # U+2800 is the braille pattern without dots
 _INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")

@@ -36,10 +36,11 @@ def label_leak(text: str, language: str, label: Label) -> str:
 
 
 @functools.cache
-def word_lists(stage: str) -> dict[str, dict[str, list[str]]]:
-    """The word lists of a stage of curation, by language code and kind, from its YAML file."""
-    text = (resources.files("polar_pipeline.curation") / f"{stage}.yaml").read_text(encoding="utf-8")
-    lists: dict[str, dict[str, list[str]]] = yaml.safe_load(text)
+def word_lists(stage: str) -> dict[str, dict[str, Any]]:
+    """The word lists of a stage of curation, by language code (or script) and kind, from its YAML file."""
+    lists: dict[str, dict[str, Any]] = yaml.safe_load(
+        (resources.files("polar_pipeline.curation") / f"{stage}.yaml").read_text(encoding="utf-8")
+    )
     return lists
 
 

@@ -106,13 +106,13 @@ class _Signs(NamedTuple):
     sorry: Any
 
 
+def _signs(language: str) -> list[_Signs]:
+    return [_compile(code) for code in dict.fromkeys([ENGLISH, language]) if code in word_lists("quality_filter")]
+
+
 @functools.cache
-def _signs(language: str) -> tuple[_Signs, ...]:
-    lists = word_lists("quality_filter")
-    return tuple(_compile(lists[code]) for code in dict.fromkeys([ENGLISH, language]) if code in lists)
-
-
-def _compile(lists: dict[str, list[str]]) -> _Signs:
+def _compile(language: str) -> _Signs:
+    lists = word_lists("quality_filter")[language]
     says, here, cannot, post, sorry = (_any(lists[kind]) for kind in ("says", "here", "cannot", "post", "sorry"))
     # at most a greeting before it, and a colon after it; the order of "here" and "post" depends on the grammar
     either = rf"{here.pattern}.{{0,60}}?{post.pattern}|{post.pattern}.{{0,60}}?{here.pattern}"

@@ -76,9 +76,7 @@ def verdict(difference: Interval) -> str:
 
 
 class Reference(NamedTuple):
-    """Official test macro-F1 of one language: the organisers' unranked baseline, PSK (second), the winner, the best
-    team.
-    """
+    """Official test macro-F1: the organisers' unranked baseline, PSK (second), the winner, the best ranked team."""
 
     baseline: float
     psk: float

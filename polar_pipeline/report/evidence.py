@@ -12,9 +12,8 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.corpus.posts import labels_of
+from polar_pipeline.corpus.posts import enforce, file_schema, labels_of
 from polar_pipeline.corpus.rows import read_rows
-from polar_pipeline.corpus.schema import enforce, file_schema
 from polar_pipeline.curation.curate import funnel
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.decision.selection import language_seed, nested_table

@@ -5,6 +5,7 @@ Shares and macro-F1 are between 0 and 1; a cell is empty where there is nothing 
 
 import csv
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.files import write_atomic
 
 TestLabels = dict[str, "pd.Series[int] | None"]
-Columns = list[tuple[str, str, Callable[[Any], Any]]]  # name, what it holds, and how it is read off a row's object
+# name, what it holds, and how it is read off a row's object: by the name of an attribute, or by a function
+Columns = list[tuple[str, str, str | Callable[[Any], Any]]]
 
 
 class ReportTable(NamedTuple):
@@ -41,55 +43,51 @@ class ReportTable(NamedTuple):
     columns: dict[str, str]
 
 
+_SUMMARY: Columns = [
+    ("figure", "name of the figure", lambda entry: entry[0]),
+    ("value", "its value over all languages", lambda entry: entry[1]),
+]
 _LANGUAGE: Columns = [
-    ("language", "code of the language", lambda item: item.language),
-    ("name", "English name of the language", lambda item: item.name),
+    ("language", "code of the language", "language"),
+    ("name", "English name of the language", "name"),
 ]
 _SHIFT: Columns = [
     *_LANGUAGE,
-    ("auc", "AUC of a classifier that tells train from test posts by their text", lambda item: item.audit.shift_auc),
-    (
-        "score_distance",
-        "Kolmogorov-Smirnov distance of probabilities on test and out of fold",
-        lambda i: i.score_distance,
-    ),
-    ("positives", "share of positive labels among the labelled posts", lambda item: item.positives),
-    ("predicted_positives", "share of positive predictions on test", lambda item: item.predicted_positives),
-    ("cross_split_dev", "train posts whose normalised text is also in dev", lambda item: item.audit.cross_split_dev),
-    ("cross_split_test", "train posts whose normalised text is also in test", lambda item: item.audit.cross_split_test),
-    ("conflicts", "groups of equal train posts with different labels", lambda item: item.audit.conflicting_groups),
-    ("response", "what the decision does about the shift", lambda item: item.decision.shift_response),
+    ("auc", "AUC of a classifier that tells train from test posts by their text", "audit.shift_auc"),
+    ("score_distance", "Kolmogorov-Smirnov distance of probabilities on test and out of fold", "score_distance"),
+    ("positives", "share of positive labels among the labelled posts", "positives"),
+    ("predicted_positives", "share of positive predictions on test", "predicted_positives"),
+    ("cross_split_dev", "train posts whose normalised text is also in dev", "audit.cross_split_dev"),
+    ("cross_split_test", "train posts whose normalised text is also in test", "audit.cross_split_test"),
+    ("conflicts", "groups of equal train posts with different labels", "audit.conflicting_groups"),
+    ("response", "what the decision does about the shift", "decision.shift_response"),
 ]
 _DECISIONS: Columns = [
     *_LANGUAGE,
-    ("strategy", "how the members are combined", lambda item: item.decision.strategy),
+    ("strategy", "how the members are combined", "decision.strategy"),
     ("members", "backbones with their weights", lambda item: _members(item)),
-    ("threshold", "probability from which a post is positive", lambda item: item.decision.threshold),
-    (
-        "threshold_spread",
-        "its standard deviation over bootstrap resamples",
-        lambda item: item.decision.threshold_spread,
-    ),
-    ("calibration_error", "expected calibration error, out of fold", lambda item: item.decision.calibration_error),
-    ("review_share", "share of posts marked for review", lambda item: item.review.share),
-    ("review_errors", "share of all errors among them", lambda item: item.review.share_of_errors),
-    ("rest_macro_f1", "macro-F1 of the other posts", lambda item: item.review.macro_f1_of_rest),
+    ("threshold", "probability from which a post is positive", "decision.threshold"),
+    ("threshold_spread", "its standard deviation over bootstrap resamples", "decision.threshold_spread"),
+    ("calibration_error", "expected calibration error, out of fold", "decision.calibration_error"),
+    ("review_share", "share of posts marked for review", "review.share"),
+    ("review_errors", "share of all errors among them", "review.share_of_errors"),
+    ("rest_macro_f1", "macro-F1 of the other posts", "review.macro_f1_of_rest"),
 ]
 _LABEL_NEEDS: Columns = [
-    ("language", "code of the language", lambda need: need.evidence.language),
-    ("half_width", "half of the width of the 95% interval of macro-F1", lambda need: need.half_width),
-    ("labelled_posts", "labelled posts under the estimate", lambda need: need.evidence.out_of_fold.posts),
-    ("minority_posts", "labelled posts of the rarer class", lambda need: need.minority),
-    ("labels_needed", f"labels that narrow the interval to +- {TARGET_HALF_WIDTH}", lambda need: need.posts),
+    ("language", "code of the language", "evidence.language"),
+    ("half_width", "half of the width of the 95% interval of macro-F1", "half_width"),
+    ("labelled_posts", "labelled posts under the estimate", "evidence.out_of_fold.posts"),
+    ("minority_posts", "labelled posts of the rarer class", "minority"),
+    ("labels_needed", f"labels that narrow the interval to +- {TARGET_HALF_WIDTH}", "posts"),
     ("types_without_positives", "types without a positive train post", lambda n: ", ".join(n.evidence.types_unseen)),
 ]
 _ABLATION: Columns = [
-    ("name", "what is used, or left out", lambda part: part.name),
-    ("languages", "languages in the means", lambda part: part.languages),
-    ("macro_f1", "mean cross-fitted macro-F1", lambda part: part.macro_f1),
-    ("difference", "mean difference to the reference", lambda part: part.difference.value),
-    ("difference_low", "low end of its 95% interval", lambda part: part.difference.low),
-    ("difference_high", "high end of its 95% interval", lambda part: part.difference.high),
+    ("name", "what is used, or left out", "name"),
+    ("languages", "languages in the means", "languages"),
+    ("macro_f1", "mean cross-fitted macro-F1", "macro_f1"),
+    ("difference", "mean difference to the reference", "difference.value"),
+    ("difference_low", "low end of its 95% interval", "difference.low"),
+    ("difference_high", "high end of its 95% interval", "difference.high"),
 ]
 _PARTS = {  # title, and the field of a decision
     "strategies": ("Strategies; the reference is the profile's strategy", "candidates"),
@@ -184,12 +182,6 @@ def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Referen
     return {name: table for name, table in tables.items() if len(table.frame)}
 
 
-_SUMMARY: Columns = [
-    ("figure", "name of the figure", lambda entry: entry[0]),
-    ("value", "its value over all languages", lambda entry: entry[1]),
-]
-
-
 def _summary(evidence: list[LanguageEvidence]) -> dict[str, float]:
     tuned = mean_dev_tuned(evidence)
     gains = (
@@ -210,28 +202,25 @@ def _scores(reference: dict[str, Reference]) -> Columns:
     ]
     return [
         *_LANGUAGE,
-        ("macro_f1", "nested out-of-fold macro-F1", lambda item: item.out_of_fold.value),
-        ("macro_f1_low", "low end of its 95% interval", lambda item: item.out_of_fold.low),
-        ("macro_f1_high", "high end of its 95% interval", lambda item: item.out_of_fold.high),
+        ("macro_f1", "nested out-of-fold macro-F1", "out_of_fold.value"),
+        ("macro_f1_low", "low end of its 95% interval", "out_of_fold.low"),
+        ("macro_f1_high", "high end of its 95% interval", "out_of_fold.high"),
         ("dev", "macro-F1 on dev with the final threshold", lambda item: item.dev and item.dev.value),
-        (
-            "test",
-            "macro-F1 on the labelled test posts with the final threshold",
-            lambda item: item.test and item.test.value,
-        ),
-        ("gap", "macro-F1 on test (or dev, if it was not decided on) less out of fold", lambda item: item.gap),
+        ("test", "macro-F1 on the labelled test posts with the final threshold", lambda i: i.test and i.test.value),
+        ("gap", "macro-F1 on test (or dev, if it was not decided on) less out of fold", "gap"),
         *(others if reference else []),
         *(
             (f"{split}_posts", f"{split} posts", lambda item, split=split: item.posts.get(split, 0))
             for split in ("train", "dev", "test")
         ),
-        ("positives", "share of positive labels among the labelled posts", lambda item: item.positives),
+        ("positives", "share of positive labels among the labelled posts", "positives"),
     ]
 
 
 def _table(title: str, columns: Columns, rows: Iterable[Any]) -> ReportTable:
     names = [name for name, _, _ in columns]
-    frame = pd.DataFrame([[read(row) for _, _, read in columns] for row in rows], columns=names)
+    readers = [attrgetter(read) if isinstance(read, str) else read for _, _, read in columns]
+    frame = pd.DataFrame([[read(row) for read in readers] for row in rows], columns=names)
     return ReportTable(title, frame, {name: meaning for name, meaning, _ in columns})
 
 

@@ -213,9 +213,7 @@ class OnlineRun:
             self._in_flight -= 1
 
     async def _reserve(self, request: Request) -> int | None:
-        """Reserve a call, if need be after calls in flight cost less than their worst case; None when that frees no
-        room.
-        """
+        """Reserve a call, if need be after calls in flight cost less than they could; None when there is no room."""
         worst = worst_dollars(request, self._settings)
         async with self._reserving:
             seen, since = None, time.monotonic()

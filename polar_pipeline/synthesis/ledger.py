@@ -123,9 +123,7 @@ class Ledger:
             return self._reserve(key, dollars)
 
     def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[str, int]]:
-        """Reserve as many requests (key -> dollars) as the caps allow, for a batch. Returns its unique name and their
-        calls.
-        """
+        """Reserve as many requests (key -> dollars) as the caps allow. Returns a new batch's name, and its calls."""
         name, calls = uuid.uuid4().hex, dict[str, int]()
         with self._transaction():
             for key, dollars in wanted.items():
@@ -140,9 +138,7 @@ class Ledger:
         return self._end(call, reply.outcome, reply.dollars, reply=reply.model_dump_json())
 
     def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
-        """Write that a call ended without a reply; `dollars` None charges all that was reserved, `free` does not count
-        it.
-        """
+        """Write that a call ended without a reply; `dollars` None charges the reserved ones, `free` counts nothing."""
         self._end(call, outcome, dollars, free=free)
 
     def discard(self, keys: Collection[str]) -> None:
@@ -161,9 +157,7 @@ class Ledger:
         return found
 
     def outcomes(self, keys: Collection[str] | None = None) -> dict[str, str]:
-        """The last outcome of each request (of all without `keys`) that was answered or refused, or was unreadable
-        twice.
-        """
+        """The last outcome of each request (of all without `keys`) that needs no further call."""
         among = "language = ?" if keys is None else _AMONG
         rows = self._rows(
             # with max(), sqlite takes `outcome` from the row of the maximum
@@ -211,7 +205,12 @@ class Ledger:
             select = f"SELECT count(*), coalesce(sum(reserved), 0) FROM calls WHERE {alive}"
             ((count, reserved),) = self._rows(select, self._language, self._session)
             requests, open_ = requests - count, open_ - reserved
-        return self._reached_cap(requests, settled + open_, _pico(dollars * excess))
+        if self._budget.requests is not None and requests + 1 > self._budget.requests:
+            return f"synthesis.max_requests ({self._budget.requests})"
+        spent = settled + open_ + _pico(dollars * excess)
+        if self._budget.dollars is not None and spent > _pico(self._budget.dollars):
+            return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
+        return ""
 
     def paused_until(self) -> float:
         """The moment before which no process may send anything (seconds since the epoch)."""
@@ -223,10 +222,9 @@ class Ledger:
             self._db.execute("UPDATE totals SET paused_until = max(paused_until, ?)", (moment,))
 
     def _reserve(self, key: str, dollars: float, batch: str | None = None) -> int | None:
-        requests, settled, open_, excess = self._totals()
-        reserved = _pico(dollars * excess)
-        if self._reached_cap(requests, settled + open_, reserved):
+        if self.reached_cap(dollars):
             return None
+        reserved = _pico(dollars * self._totals()[-1])
         cursor = self._db.execute(
             "INSERT INTO calls (language, key, session, bound, reserved, batch) VALUES (?, ?, ?, ?, ?, ?)",
             (self._language, key, self._session, _pico(dollars), reserved, batch),
@@ -254,13 +252,6 @@ class Ledger:
                 (free, cost, reserved, cost / bound if bound else 1.0),
             )
         return bool(cost <= reserved)
-
-    def _reached_cap(self, requests: int, spent: int, more: int) -> str:
-        if self._budget.requests is not None and requests + 1 > self._budget.requests:
-            return f"synthesis.max_requests ({self._budget.requests})"
-        if self._budget.dollars is not None and spent + more > _pico(self._budget.dollars):
-            return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
-        return ""
 
     def _totals(self) -> tuple[int, int, int, float]:
         """Requests, settled and open picodollars, and what a reply cost for each dollar that it should cost at most."""
@@ -326,10 +317,10 @@ class Ledger:
         """Turn errors of sqlite and of the file system into one sentence with the path and the remedy."""
         try:
             yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError, TimeoutError):
+            raise
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
-            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-                raise
             remedy = next((remedy for starts, remedy in _REMEDIES.items() if name.startswith(starts)), "")
             if not remedy:
                 raise self._damaged(str(error)) from error
@@ -337,8 +328,6 @@ class Ledger:
                 f"{self._path} cannot be written ({error}): {remedy}; what was answered is kept."
             ) from error
         except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
             raise InputError(
                 f"{self._folder} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
             ) from error
