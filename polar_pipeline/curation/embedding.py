@@ -108,7 +108,7 @@ class EndpointEmbedder:
         """Call until there are vectors, at most as often as the settings allow."""
         limiter, retries = RateLimiter(1, ledger), RetryPolicy(self._settings)
         async with open_sdk(self._settings) as sdk:
-            client = Client(sdk, self._settings, limiter)
+            client = Client(sdk, self._settings, limiter, ledger)
             while True:
                 async with limiter:
                     result, vectors = await self._call(key, texts, client, ledger)
@@ -132,13 +132,8 @@ class EndpointEmbedder:
             raise InputError(
                 f"{ledger.reached_cap(worst)} leaves no room for curation.embedder {self.name!r}: raise it."
             )
-        try:
-            result = await client.embed(self._model, texts)
-        except InputError:
-            ledger.release(call, "status 401", free=True)
-            raise
+        result = await client.embed(call, self._model, texts)
         if result.body is None:
-            ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
             return result, None
         vectors, tokens = _parse(result.body, len(texts))
         price = worst if tokens is None else embedding_dollars(tokens, self._settings)

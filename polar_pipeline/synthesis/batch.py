@@ -52,7 +52,7 @@ class BatchRun:
         async with open_sdk(self._settings) as self._sdk:
             for name, calls in self._ledger.open_batches().items():
                 if calls.keys() <= self._requests.keys():  # a batch of another plan waits for that plan
-                    await self._collect(await self._find(name), calls)
+                    await self._collect(name, calls)
             while not self.stopped and (worst := self._sendable()):
                 name, calls = self._ledger.reserve_batch(worst)
                 if not calls:
@@ -73,11 +73,11 @@ class BatchRun:
         content = "\n".join(json.dumps(line) for line in lines).encode()
         try:
             file = await self._ask(lambda: self._sdk.files.create(file=(f"{name}.jsonl", content), purpose="batch"))
-            await self._ask(lambda: self._create(name, file.id))
+            await self._ask(self._create, name, file.id)
         except _RefusedError:  # any other failure leaves it open, and the next run looks for the batch
             self._release(calls, "batch refused", free=True)
             raise
-        await self._collect(await self._find(name), calls)
+        await self._collect(name, calls)
 
     async def _create(self, name: str, file: str) -> None:
         """Create the batch, unless an attempt that seemed to fail did so."""
@@ -89,25 +89,23 @@ class BatchRun:
                 metadata={"submission": name},
             )
 
-    async def _find(self, name: str) -> "Batch | None":
-        return await self._ask(lambda: self._look_up(name))
-
     async def _look_up(self, name: str) -> "Batch | None":
         async for batch in self._sdk.batches.list(limit=100):
             if (batch.metadata or {}).get("submission") == name:
                 return batch
         return None
 
-    async def _collect(self, batch: "Batch | None", calls: dict[str, int]) -> None:
+    async def _collect(self, name: str, calls: dict[str, int]) -> None:
         """Wait for the end of a batch and settle its `calls`. One that was never created cost nothing."""
-        if batch is None:
+        created = await self._ask(self._look_up, name)
+        if created is None:
             self._release(calls, "never sent", free=True)
             return
-        batch = await self._wait_for(batch)
+        batch = await self._wait_for(created)
         left = dict(calls)
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
-                content = await self._ask(lambda file=file: self._sdk.files.content(file))  # type: ignore[misc]
+                content = await self._ask(self._sdk.files.content, file)
                 for line in content.text.splitlines():
                     self._settle(line, left)
         if batch.status == "completed":  # the endpoint may have worked on what its answer lacks
@@ -130,8 +128,8 @@ class BatchRun:
             left = f", about {(total - done) / rate:.0f} s left" if rate else ""
             self._say(f"batch {batch.id}: {batch.status}, {done} of {total} requests{left}")
             await asyncio.sleep(pause)
-            pause, name = min(1.5 * pause, _MAX_POLL), batch.id
-            batch = await self._ask(lambda name=name: self._sdk.batches.retrieve(name))  # type: ignore[misc]
+            pause = min(1.5 * pause, _MAX_POLL)
+            batch = await self._ask(self._sdk.batches.retrieve, batch.id)
         return batch
 
     def _settle(self, line: str, left: dict[str, int]) -> None:
@@ -146,8 +144,7 @@ class BatchRun:
             return
         if status != 200:
             failure = f"status {status}" if status else "batch expired"
-            self._ledger.release(call, failure, free=True)
-            self.failures[key] = failure
+            self._release({key: call}, failure, free=True)
             self._monitor.record(failure)
             return
         reply = parse_reply(self._requests[key], body, self._settings)
@@ -160,7 +157,7 @@ class BatchRun:
             self._ledger.release(call, outcome, 0.0 if free else None, free)
             self.failures[key] = outcome
 
-    async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _ask(self, call: Callable[..., Awaitable[Answer]], *arguments: str) -> Answer:
         """The answer to a call, after as many attempts as the settings allow. Raises InputError if none succeeds."""
         import openai
 
@@ -168,7 +165,7 @@ class BatchRun:
         while True:
             try:
                 async with asyncio.timeout(self._settings.timeout):
-                    return await call()
+                    return await call(*arguments)
             except TimeoutError:
                 result = CallResult(failure=TIMED_OUT, charged=True)
             except openai.APIError as error:

@@ -75,35 +75,44 @@ def check_endpoint(base_url: str | None) -> None:
 
 
 class Client:
-    """Sends single requests to the settings' endpoint, through an SDK that the caller opens and closes."""
+    """Sends single calls, which are reserved in the ledger, through an SDK that the caller opens and closes."""
 
-    def __init__(self, sdk: "openai.AsyncOpenAI", settings: SynthesisSettings, limiter: RateLimiter) -> None:
-        self._sdk, self._settings, self._limiter = sdk, settings, limiter
+    def __init__(
+        self, sdk: "openai.AsyncOpenAI", settings: SynthesisSettings, limiter: RateLimiter, ledger: Ledger
+    ) -> None:
+        self._sdk, self._settings, self._limiter, self._ledger = sdk, settings, limiter, ledger
 
-    async def complete(self, request: Request) -> CallResult:
-        """Send a request once. Raises InputError for a refused key."""
-        result = await self._send(self._sdk.chat.completions.with_raw_response.create(**request_body(request)))
+    async def complete(self, call: int, request: Request) -> CallResult:
+        """Send a request once. A call that fails is released. Raises InputError for a refused key."""
+        completions = self._sdk.chat.completions.with_raw_response
+        result = await self._send(call, completions.create(**request_body(request)))
         if result.body is None:
             return result
         return result._replace(reply=parse_reply(request, result.body, self._settings))
 
-    async def embed(self, model: str, texts: list[str]) -> CallResult:
-        """Ask once for the vectors of texts; the answer is in `body`. Raises InputError for a refused key."""
+    async def embed(self, call: int, model: str, texts: list[str]) -> CallResult:
+        """Ask once for the vectors of texts; the answer is in `body`. Otherwise as `complete`."""
         embeddings = self._sdk.embeddings.with_raw_response
-        return await self._send(embeddings.create(model=model, input=texts, encoding_format="float"))
+        return await self._send(call, embeddings.create(model=model, input=texts, encoding_format="float"))
 
-    async def _send(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
+    async def _send(self, call: int, request: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
         import openai
 
         try:
             async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
-                response = await call
+                response = await request
+            self._limiter.update(response.headers, refused=False)
+            return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
         except TimeoutError:
-            return CallResult(failure=TIMED_OUT, charged=True)
+            result = CallResult(failure=TIMED_OUT, charged=True)
         except openai.APIError as error:
-            return classify_error(error, self._limiter)
-        self._limiter.update(response.headers, refused=False)
-        return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
+            try:
+                result = classify_error(error, self._limiter)
+            except InputError:  # the key
+                self._ledger.release(call, "status 401", free=True)
+                raise
+        self._ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
+        return result
 
 
 def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
@@ -140,7 +149,7 @@ class OnlineRun:
     async def run(self) -> None:
         """Work until all is answered or a cap is reached. Raises InputError when it is clear that none can succeed."""
         async with open_sdk(self._settings) as sdk:
-            self._client = Client(sdk, self._settings, self._limiter)
+            self._client = Client(sdk, self._settings, self._limiter, self._ledger)
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self._settings.concurrency, self._total)):
@@ -189,7 +198,6 @@ class OnlineRun:
             if result.failure == "status 429":
                 self._limiter.refused(sent)
             if result.reply is None:
-                self._ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
                 return result
             self._limiter.answered()
             self._last_answer = time.monotonic()
@@ -200,10 +208,9 @@ class OnlineRun:
     async def _send(self, request: Request, call: int) -> CallResult:
         self._in_flight += 1
         try:
-            return await self._client.complete(request)
+            return await self._client.complete(call, request)
         except InputError:
             self._refused_free = True
-            self._ledger.release(call, "status 401", free=True)
             raise
         except asyncio.CancelledError:
             if self._refused_free:  # like the request that ended the run; otherwise the call stays open
