@@ -151,10 +151,8 @@ def _posts(rows: Rows, language: str, split: str, card: TaskCard) -> pd.DataFram
     posts = pd.DataFrame({"id": frame["id"], "text": frame["text"]})
     missing = pd.Series(pd.NA, index=frame.index, dtype="Int8")
     posts["label"] = missing if sealed else labels_of(frame[card.label.column])
-    posts["split"] = pd.Series(split, index=frame.index, dtype="str")
-    posts["fold"] = pd.Series(-1, index=frame.index, dtype="Int8")
-    posts["source"] = pd.Series(REAL, index=frame.index, dtype="str")
-    posts["parent_id"] = pd.Series(None, index=frame.index, dtype="str")
+    posts = posts.assign(split=split, fold=-1, source=REAL, parent_id=None)
+    posts = posts.astype({"split": "str", "fold": "Int8", "source": "str", "parent_id": "str"})
     for name in card.auxiliary.columns:
         posts[name] = missing if sealed or name not in frame else labels_of(frame[name])
     return posts.reset_index(drop=True)

@@ -36,14 +36,19 @@ def is_blank(text: str) -> bool:
     return _INVISIBLE.fullmatch(text) is not None
 
 
+def fold(text: str) -> str:
+    """`text` in Unicode's compatibility form (NFKC), case folded."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 def normalise(text: str) -> str:
     """The key of duplicates: without case, addresses, mentions, punctuation and spaces; "" if nothing is left."""
-    return _strip(_ADDRESSES.sub(" ", _fold(text)))
+    return _strip(_ADDRESSES.sub(" ", fold(text)))
 
 
 def bare(text: str) -> str:
     """`text` without case, punctuation and spaces, but with its addresses: canaries are searched in this form."""
-    return _strip(_fold(text))
+    return _strip(fold(text))
 
 
 def duplicate_groups(posts: pd.DataFrame) -> Ints:
@@ -64,10 +69,6 @@ def dominant_scripts(texts: list[str]) -> list[str]:
         counts = Counter(sorted(numbers[character] for character in text if character in numbers))
         found.append(names[counts.most_common(1)[0][0]] if counts else "")  # of equals, the first in `SCRIPTS`
     return found
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _strip(text: str) -> str:

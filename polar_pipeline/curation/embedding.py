@@ -162,15 +162,13 @@ class CachedEmbedder:
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions), from the cache where it has them."""
-        keys = [fingerprint(text) for text in texts]
-        known = self._read(set(keys))
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        new = self.new(texts)
         size = self._batch_size or len(new) or 1
         for start in range(0, len(new), size):
-            batch = list(new)[start : start + size]
-            vectors = self._inner.embed([new[key] for key in batch])
-            self._write(batch, vectors)
-            known |= dict(zip(batch, vectors, strict=True))
+            batch = new[start : start + size]
+            self._write([fingerprint(text) for text in batch], self._inner.embed(batch))
+        keys = [fingerprint(text) for text in texts]
+        known = self._read(set(keys))
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
 
     def _read(self, wanted: set[str]) -> dict[str, Floats]:

@@ -5,14 +5,13 @@ are the task card's; for the bundled card also their translations, in `label_lea
 """
 
 import functools
-import unicodedata
 from importlib import resources
 from typing import Any
 
 import regex
 import yaml
 
-from polar_pipeline.corpus.text import UNSPACED
+from polar_pipeline.corpus.text import UNSPACED, fold
 from polar_pipeline.task.card import Label
 
 ENGLISH = "eng"  # models fall back to English in every language
@@ -94,4 +93,4 @@ def _any(phrases: list[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    return fold(text).replace("\u2019", "'")

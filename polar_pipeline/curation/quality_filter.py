@@ -5,14 +5,13 @@ refusals, by the phrases in `quality_filter.yaml`), markup, truncated.
 """
 
 import functools
-import unicodedata
 from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
 import regex
 
-from polar_pipeline.corpus.text import dominant_scripts
+from polar_pipeline.corpus.text import dominant_scripts, fold
 from polar_pipeline.curation.cleaning import has_markup
 from polar_pipeline.curation.label_leakage import ENGLISH, label_leak, word_lists, word_pattern
 from polar_pipeline.curation.language_filter import LanguageFilter
@@ -127,6 +126,5 @@ def _any(phrases: list[str], whole: bool = True) -> Any:
 
 
 def _flatten(text: str) -> str:
-    """NFKC, case folded, with one kind of apostrophe and of space."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u02bc", "'")
-    return " ".join(folded.split())
+    """Folded, with one kind of apostrophe and of space."""
+    return " ".join(fold(text).replace("\u2019", "'").replace("\u02bc", "'").split())

@@ -70,15 +70,11 @@ def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
 
 
 def auc(labels: Ints, scores: Floats) -> float:
-    """Area under the ROC curve (Mann-Whitney), ties count half. NaN when only one class is there."""
+    """Area under the ROC curve, ties count half. NaN when only one class is there."""
+    from sklearn.metrics import roc_auc_score
+
     labels, scores = _pair(labels, scores)
-    positives = int(np.sum(labels == 1))
-    negatives = len(labels) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else float("nan")
 
 
 def reliability(labels: Ints, probabilities: Floats) -> Reliability:
