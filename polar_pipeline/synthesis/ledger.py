@@ -138,7 +138,7 @@ class Ledger:
         return self._end(call, reply.outcome, reply.dollars, reply=reply.model_dump_json())
 
     def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
-        """Write that a call ended without a reply; `dollars` None charges the reserved ones, `free` counts nothing."""
+        """Write that a call ended without a reply; `dollars` None: what was reserved; `free`: it does not count."""
         self._end(call, outcome, dollars, free=free)
 
     def discard(self, keys: Collection[str]) -> None:
