@@ -30,7 +30,7 @@ class Reliability(NamedTuple):
 
 
 def macro_f1(labels: Ints, predictions: Ints) -> float:
-    """Unweighted mean of the F1 of the classes that are in either array, as scikit-learn's f1_score; both (n,)."""
+    """Unweighted mean of the F1 of the classes that are in either array, as scikit-learn's f1_score; (n,), not empty."""
     labels, predictions = _pair(labels, predictions)
     tp = float(np.sum((labels == 1) & (predictions == 1)))
     fp = float(np.sum((labels == 0) & (predictions == 1)))

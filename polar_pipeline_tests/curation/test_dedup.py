@@ -100,12 +100,14 @@ def test_the_rows_that_stay_are_those_of_the_double_loop(
     assert (found.like[found.keep] == -1).all()
 
 
-def test_many_rows_are_compared_as_in_a_plain_loop() -> None:
+@pytest.mark.parametrize(("dimensions", "middle", "sketched"), [(64, 0.0, True), (64, 3.0, False)])
+def test_sketches_change_nothing(dimensions: int, middle: float, sketched: bool) -> None:
     generator = np.random.default_rng(1)
-    values = generator.normal(size=(900, 64))
-    values[500:700] = values[:200] + 0.2 * generator.normal(size=(200, 64))
+    values = generator.normal(size=(900, dimensions)) + middle
+    values[500:700] = values[:200] + 0.2 * generator.normal(size=(200, dimensions))
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     threshold = 0.97
+    assert (dedup._sketches(values, threshold).shape[1] < dimensions) == sketched
     found = duplicates([""] * 900, values, threshold)
     kept: list[int] = []
     for row in range(900):
