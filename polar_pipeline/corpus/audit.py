@@ -1,6 +1,7 @@
 """The audit: what to know about a language's posts before trusting a score on them, covariate shift included.
 
-It counts and never changes a post. Problems that make a file unusable are errors of reading (posts.py), not findings.
+It counts and never changes a post: folds and curation decide what to do. Problems that make a file unusable are
+errors of reading (posts.py), not findings.
 """
 
 import unicodedata
@@ -131,8 +132,9 @@ def _lengths(texts: "pd.Series[str]") -> dict[str, object]:
 def shift_auc(train_texts: list[str], test_texts: list[str], seed: int) -> float:
     """Covariate shift without labels: how well a classifier tells train posts from test posts by character n-grams.
 
-    Cross-validated AUC (a classifier two-sample test, Lopez-Paz & Oquab 2017): 0.5 means that it cannot; near 1, test
-    comes from another source, so that out-of-fold scores are too optimistic. Duplicates share a fold. Deterministic.
+    Cross-validated AUC, the mean over folds (a classifier two-sample test, Lopez-Paz & Oquab 2017): 0.5 means that it
+    cannot; near 1, test comes from another source, so that out-of-fold scores are too optimistic. Deterministic.
+    Duplicates share a fold, so that a post with a duplicate on the other side is scored by a model that saw neither.
     Raises InputError when a side has fewer than two distinct posts.
     """
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer

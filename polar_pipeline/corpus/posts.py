@@ -1,8 +1,8 @@
 """The posts table: read from the files of a release, checked, and the same for every stage that follows.
 
-Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 for none),
-`source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and one Int8 column
-per auxiliary label of the task card. Labels of test: report/evidence.py.
+Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds
+are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and
+one Int8 column per auxiliary label of the task card. What does not belong here: labels of test (report/evidence.py).
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ _VALUE_WIDTH = 60  # characters of a value in a message
 
 
 def read_posts(folder: Path, language: str, card: TaskCard) -> pd.DataFrame:
-    """The posts of one language: train, dev and test, each in the order of its file. Labels of test are never read.
+    """The posts of one language: train, dev and test, each in the order of its file.
 
-    Raises InputError that names file, row and column when a file is missing or wrong, and when a train or dev text
-    contains a canary of the card or of the test file.
+    Labels of test are never read, whatever its file contains. Raises InputError that names file, row and column when a
+    file is missing or wrong, and when a train or dev text contains a canary of the card or of the test file.
     """
     files = {split: read_rows(folder / split / f"{language}.csv") for split in SPLITS}
     posts = pd.concat([_posts(rows, language, split, card) for split, rows in files.items()], ignore_index=True)

@@ -12,7 +12,7 @@ Advance = Callable[[int, str], None]  # how many units were done, and which ("" 
 def progress(unit: str, total: int, every: float = 0.0, say: Callable[[str], None] | None = None) -> Iterator[Advance]:
     """Give a function that counts towards `total` of `unit` (a plural noun).
 
-    A bar if stderr is a terminal and there is no `say`; else lines to `say` or stderr, at least `every` seconds apart.
+    A bar if stderr is a terminal and `say` is not given; else lines to `say` or stderr, at least `every` seconds apart.
     """
     if say is None and sys.stderr.isatty():
         with _bar(unit, total) as advance:

@@ -1,6 +1,7 @@
 """The organisers' release: its terms and checksums, how to fetch it, where it is; and the package's made-up corpus.
 
 A file is in place only once its sha256 is verified, so a fetch that was stopped goes on with those that are missing.
+What does not belong here: what is in the files (posts.py).
 """
 
 import hashlib
@@ -37,7 +38,11 @@ The POLAR data of SemEval-2026 Task 9 belong to their organisers (https://github
 
 @dataclass(frozen=True)
 class DownloadRetries:
-    """When a failed request is sent again; times in seconds. `attempts` counts wrong or incomplete content too."""
+    """When a failed request is sent again; times in seconds.
+
+    `attempts` counts requests for one file, those with wrong or incomplete content too; waits double from `first_wait`
+    to `longest_wait`, unless the server asks for another one, of at most `longest_asked`.
+    """
 
     attempts: int = 4
     first_wait: float = 1.0
@@ -63,7 +68,8 @@ def fetch_release(
     """Download the missing files of the release into `target` and return the paths of all its files, each verified.
 
     `base_url` is $POLAR_RELEASE_URL or `RELEASE_URL` unless given, `files` (sha256 by path) the release's table.
-    Progress goes to stderr, or as lines to `say`. Raises InputError that names the file or address and the remedy.
+    Progress goes to stderr, or as lines to `say`. Files that are complete stay when another fails.
+    Raises InputError that names the file or address and the remedy: not found, wrong content each time, or no answer.
     """
     from filelock import FileLock, Timeout
 
@@ -105,7 +111,10 @@ def release_folder(home: Home, environment: Mapping[str, str]) -> Path:
 
 
 def release_sha256(folder: Path, language: str) -> dict[str, str]:
-    """sha256 of the bytes of one language's files (test labels included) by path, in the order train, dev, test."""
+    """sha256 of one language's files that exist, by their path under `folder`, in the order train, dev, test.
+
+    The bytes of the test file are hashed as they are, labels included; nothing in them is read.
+    """
     names = [f"{split}/{language}.csv" for split in SPLITS]
     return {name: file_sha256(folder / name) for name in names if (folder / name).is_file()}
 

@@ -1,4 +1,7 @@
-"""Reading a CSV file row by row, in constant memory: every field is a text, and a bad row says what is wrong."""
+"""Reading a CSV file row by row: every field is a text, and every row is good or says what is wrong with it.
+
+Memory does not grow with the file. What does not belong here: what the columns mean (schema.py).
+"""
 
 import csv
 import io
@@ -39,8 +42,9 @@ class BadRow(NamedTuple):
 class CsvFile:
     """A CSV file in UTF-8, with or without a byte order mark; blank lines between rows are skipped.
 
-    Nothing is interpreted: "NA" stays a text, an empty field is "". A pipe is copied to a temporary file, so that rows
-    can be read more than once. Raises InputError when the file cannot be read, or has no usable header.
+    Nothing is interpreted: "NA" stays a text, line breaks inside quotes stay as they are, an empty field is "".
+    A pipe is copied to a temporary file, so that rows can be read more than once. Close it, or use it in a `with`.
+    Raises InputError when the file does not exist, cannot be read, or has no usable header.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +65,10 @@ class CsvFile:
         self._file.close()
 
     def rows(self) -> Iterator[Row | BadRow]:
-        """All rows, from the first each time. Where quotes do not match, one line is a bad row."""
+        """All rows, from the first on each time that it is called.
+
+        Where quotes do not match, one line is the bad row, and reading goes on with the next line.
+        """
         self._file.seek(0)
         records = _records(self._file)
         next(records)

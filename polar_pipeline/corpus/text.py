@@ -42,7 +42,10 @@ def fold(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """The key of duplicates: without case, addresses, mentions, punctuation and spaces; "" if nothing is left."""
+    """The key under which posts count as duplicates: without case, addresses, mentions, punctuation and spaces.
+
+    Empty for a post that has nothing else.
+    """
     return _strip(_ADDRESSES.sub(" ", fold(text)))
 
 
@@ -52,7 +55,7 @@ def bare(text: str) -> str:
 
 
 def duplicate_groups(posts: pd.DataFrame) -> Ints:
-    """The number of each row's duplicate group, int64 (rows,), in order of first appearance; uses column `text`.
+    """The number of each row's duplicate group, int64 (rows,), from 0 in order of first appearance; uses column `text`.
 
     Posts with an empty key are groups of their own: two posts that are only `@USER` are not duplicates.
     """
@@ -62,7 +65,10 @@ def duplicate_groups(posts: pd.DataFrame) -> Ints:
 
 
 def dominant_scripts(texts: list[str]) -> list[str]:
-    """The script of most letters (no digits, emoji, marks) of each text; `OTHER` if not in `SCRIPTS`, "" for none."""
+    """The script of most letters of each text; `OTHER` for one that is not in `SCRIPTS`, "" for a text without letters.
+
+    Digits, emoji, punctuation and combining marks are not counted, because they do not show the language.
+    """
     names, numbers = (*SCRIPTS, OTHER), _script_numbers("".join(texts))
     found = []
     for text in texts:

@@ -37,7 +37,8 @@ def clean(text: str) -> str:
 def clean_replies(texts: list[str], replies: list[str]) -> list[str]:
     """Clean texts, and remove list numbers, bullets or field names where all texts of one reply begin with them.
 
-    "1. Mai ist Feiertag" alone is a post. `replies` names each text's reply, "" for none.
+    "1. Mai ist Feiertag" alone is a post, and so is "Answer: because they hate us". `replies` names each text's reply,
+    "" for none.
     """
     cleaned = [clean(text) for text in texts]
     by_reply: dict[str, list[int]] = {}

@@ -1,7 +1,8 @@
 """Real and synthetic posts in one table, whose rows say whether they are kept or else which stage objected and why.
 
-Columns: those of posts, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a kept row or
-"") and `similarity` (float). Pairs are kept whole or not at all; real posts always, unless contradictions are dropped.
+Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a kept
+row, "" where none is near) and `similarity` (float). Both halves of a contrastive pair are kept, or none. Real posts
+are always kept, except contradictory ones where the settings say so.
 """
 
 from collections.abc import Callable
@@ -72,7 +73,10 @@ def curate(
     embedder: Embedder,
     verify: Verify | None = None,
 ) -> pd.DataFrame:
-    """The rows of `real` and `synthetic` in their order, cleaned and judged; `verify` gets those that pass the rest."""
+    """The curated table: rows of `real` and `synthetic` (posts tables) in their order, synthetic texts cleaned.
+
+    `verify` gets the synthetic posts that no other stage objects to.
+    """
     cleaned = synthetic.reset_index(drop=True)
     texts = clean_replies(cleaned["text"].tolist(), cleaned["request"].fillna("").tolist())
     cleaned = cleaned.assign(text=pd.Series(texts, dtype="str"))
@@ -100,13 +104,19 @@ def curate(
 
 
 def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
-    """All real rows, which backbones score, and the kept synthetic ones; `keep` says on which they may fit."""
+    """The posts table that backbones get: all real rows, which they score, and the kept synthetic ones.
+
+    Of the verdict only `keep` stays, which says on which rows they may fit.
+    """
     rows = table[table["keep"] | (table["source"] == REAL)]
     return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
 
 
 def funnel(table: pd.DataFrame) -> list[dict[str, object]]:
-    """A row per source and label: made, how many each stage took (a key each, if it took any), kept."""
+    """How many synthetic posts each stage took, in a row per source and label.
+
+    Keys: source, label, made, one per stage that took any, kept.
+    """
     made = table[table["source"] != REAL]
     return [
         {

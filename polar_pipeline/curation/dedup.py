@@ -1,8 +1,8 @@
 """Deduplication: one exact greedy pass, keep first. A row leaves if an earlier row that stays is near it.
 
-The measures: the same normalised text, the cosine of vectors (faiss's exact index), and the share of equal words, which
-sees copies with a few other words. The halves of a pair, asked to be alike, are compared by text alone, and leave
-together.
+The measures are the same normalised text, the cosine of vectors (faiss's exact index), and the share of equal words,
+which sees copies with a few other words: one changed word in ten changes a third of the character sequences around it.
+The halves of a pair are asked to be alike, so they are not compared by the last two, and they leave together.
 """
 
 import math
@@ -52,9 +52,10 @@ def duplicates(
 ) -> Duplicates:
     """Which of n rows repeat an earlier one.
 
-    `keys` are normalised texts ("" is like no other), `vectors` unit vectors, float32 (n, dimensions); the first
-    `protected` rows always stay. `pairs` numbers the pairs (n,), whose rows are neighbours, -1 for none. A row that
-    leaves points at the first with its text, else at the highest cosine, else at most words in common.
+    `keys` are normalised texts (an empty one is like no other), `vectors` unit vectors, float32 (n, dimensions); the
+    first `protected` rows always stay. `pairs` numbers the pairs (n,), whose rows are neighbours, -1 for none. A row
+    that leaves points at the first with its text, else at that of the highest cosine, else at that with most words in
+    common.
     """
     rows = len(keys)
     found = Duplicates(np.ones(rows, dtype=bool), np.full(rows, -1), np.zeros(rows, dtype=np.float32), [""] * rows)
@@ -184,8 +185,8 @@ def share_of_words(near_duplicate: float) -> float:
 class WordIndex:
     """Finds, among the texts added so far, the one with most different words in common with another text, if enough.
 
-    Words are numbered from rare to common. Texts with enough common words also share one of their few rarest, so only
-    those are compared (Chaudhuri et al. 2006).
+    Words are numbered from rare to common. Two texts with enough common words also share one of their few rarest: as
+    many as both may lack, and one more. Only texts that share one of these are compared (Chaudhuri et al. 2006).
     """
 
     def __init__(self, texts: list[str], share: float, split: Callable[[str], list[str]] | None = None) -> None:

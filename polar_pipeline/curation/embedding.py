@@ -1,7 +1,7 @@
 """Embedders: texts to unit vectors whose dot product says how alike two texts are.
 
-The default needs no weights: counts of character n-grams, hashed with random signs; dot products are those of the whole
-counts up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009).
+The default needs no weights: counts of character n-grams, hashed with random signs, so that dot products are those of
+the whole count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009).
 """
 
 import asyncio

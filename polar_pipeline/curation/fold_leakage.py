@@ -1,6 +1,7 @@
 """Fold leakage: was a synthetic post made from a post that is held out where it is trained on?
 
-Every real post that it was made from, or was shown, must be a row of train in its fold; unknown ids are leaks too.
+Every real post that it was made from, or whose text its request showed, must be a row of train in the same fold.
+Otherwise out-of-fold scores would be too high. Ids that no row has are leaks too, because they cannot be traced.
 """
 
 import json
@@ -13,7 +14,10 @@ from polar_pipeline.corpus.posts import REAL
 
 
 def fold_leaks(table: pd.DataFrame) -> str:
-    """How many synthetic posts leak, and the first, as a sentence; "" for none. Their rows need `shown`."""
+    """A sentence about the number of leaking synthetic posts and the first of them; "" if there are none.
+
+    `table` holds real and synthetic posts, the latter with `shown`.
+    """
     real, made = table[table["source"] == REAL], table[table["source"] != REAL]
     training = real[real["split"] == "train"]
     folds = {str(row): int(fold) for row, fold in zip(training["id"], training["fold"], strict=True)}

@@ -1,8 +1,9 @@
 """Is a text in the language that it should be in? Decided by its script, and by the sum of three kinds of evidence.
 
-Function words of other languages of the script (`language_filter.yaml`), letter sequences that real posts do not have,
-and a language identifier (CLD3). The limit is learned from the language's own real posts, each judged by all the
-others. Other languages that many real posts are written in are accepted, to the share that they have there.
+Function words of other languages of the script (`language_filter.yaml`), letter sequences that the real posts do not
+have, and a language identifier (CLD3, 107 languages). The limit is learned from the language's own real posts, each
+judged by all the others, so that few of them pass it. Other languages that many real posts are written in are accepted,
+but only to the share that they have there: every seventh post of the Hausa file is English.
 """
 
 import functools
@@ -75,7 +76,10 @@ class WordEvidence:
         return frozenset(self._others)
 
     def __call__(self, text: str, *, counted: bool = False) -> tuple[float, str]:
-        """Evidence for the likeliest other language, above 0 if likelier, and its code; `counted`: a real post."""
+        """Evidence for the most likely other language, above 0 if its words are more likely, and its code.
+
+        `counted`: the text is one of the real posts, whose own words are left out.
+        """
         found = split_words(text)
         if not found or not self._others:
             return 0.0, ""
@@ -145,7 +149,10 @@ class LanguageFilter:
         return f"language {other or 'unfamiliar'}" if evidence > self.limit else ""
 
     def surplus(self, texts: list[str]) -> dict[int, str]:
-        """Positions of texts beyond real posts' share of an accepted language, and one standard error, and why."""
+        """Positions of texts that are more of an accepted or similar language than real posts have, and why.
+
+        The first ones in order pass: as many as the real posts' share makes on average, and one standard error more.
+        """
         taken = [self._taken_for(text, identify(text)) for text in texts]
         found: dict[int, str] = {}
         for code, share in self.shares.items():

@@ -47,7 +47,10 @@ class QualityFilter:
         self._cut_marks = frozenset(mark for mark in _CUT_MARKS if ends[mark] <= _CUT_COMMON * len(real))
 
     def objections(self, texts: list[str], uncleaned: list[str] | None = None) -> list[Objection | None]:
-        """The first objection to each cleaned text, or None; in `uncleaned` texts markup may set a label apart."""
+        """The first objection to each cleaned text, None where there is none.
+
+        `uncleaned` are the same texts before cleaning, whose markup may set a label apart from the post.
+        """
         rows = zip(texts, uncleaned or texts, dominant_scripts(texts), strict=True)
         found = [self._objection(text, before, script) for text, before, script in rows]
         passed = [place for place, objection in enumerate(found) if objection is None]
@@ -78,8 +81,8 @@ class QualityFilter:
 def meta_phrase(text: str, language: str) -> str:
     """The first sign of a model's own words in a text, or "".
 
-    A phrase that is enough alone; "here is the post:" at the start; "cannot", "write" and "post" near each other; or a
-    short text that starts with an apology, with "cannot" near it.
+    A phrase that is enough alone; "here is the post:" at the start, in other words too; "cannot", "write" and "post"
+    near each other; or a short text that starts with an apology, with "cannot" near it.
     """
     content = _flatten(text)
     for signs in _signs(language):

@@ -1,6 +1,7 @@
 """Verification through the endpoint, where the settings ask for it: translation there and back, and a blind judge.
 
-Ledger and cap are those of synthesis, and nothing is paid for twice. A post that got no answer passes.
+Its requests are like those for posts: in the same ledger, under the same cap, never paid for twice. A post that got no
+answer (refused, cap reached) passes.
 """
 
 from typing import NamedTuple
@@ -69,7 +70,10 @@ class Verifier:
         return found
 
     def round_trip(self, posts: pd.DataFrame) -> Floats:
-        """Cosine of each text to itself after translation there and back; float (posts,), NaN where unknown."""
+        """Cosine of each text with itself after translation to English and back, float (posts,), NaN where unknown.
+
+        English goes through German. `posts` has id, text, fold and request.
+        """
         there = self._ask(posts, _translation(self._endpoint, back=False))
         known = there.notna().to_numpy()
         back = pd.Series(pd.NA, index=posts.index, dtype="str")

@@ -1,6 +1,7 @@
 """Temperature scaling (Guo et al. 2017, section 4.2): one number per backbone and language that calibrates its logits.
 
-It changes no decision of a single backbone, and makes logits of several comparable before they are averaged.
+It keeps the order of the posts, so it changes no decision of a single backbone. It makes logits of different backbones
+comparable before they are averaged, and probabilities readable.
 """
 
 import numpy as np
@@ -23,8 +24,9 @@ def sigmoid(logits: Floats) -> Floats:
 def fit_temperature(labels: Ints, logits: Floats) -> float:
     """The temperature T > 0 that minimises the log loss of logits / T. `labels` 0/1 and `logits`, both (n,).
 
-    The loss is convex in 1/T: Newton's steps, and a halving of the bracket wherever one would leave it. Constant
-    logits, or ones that separate the classes, have no finite minimum: the end of the range is returned.
+    The loss is convex in 1/T, so its slope has one zero: Newton's steps towards it, and a halving of the bracket
+    wherever a step would leave it. Constant logits and logits that separate the classes have no finite minimum: the
+    end of the range is returned.
     """
     low, high = np.exp(-_LOG_RANGE[1]), np.exp(-_LOG_RANGE[0])
     inverse = 1.0

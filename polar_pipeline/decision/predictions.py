@@ -20,9 +20,10 @@ from polar_pipeline.task.card import TaskCard
 def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Apply a decision: id, split, fold, probability, prediction, margin, review of the scored `posts`, in order.
 
-    Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance from the threshold, `review` marks
-    those below the decision's review margin. Under rate matching alone, test has a threshold of its own. Raises
-    InputError when a member's score is missing, or the scores are not those that were decided with.
+    Rows with fold >= 0 carry out-of-fold probabilities. `margin` is the distance of the probability from the threshold;
+    `review` marks the posts that are closer than the decision's review margin. Under rate matching, and only then, test
+    has a threshold of its own: the one that calls as many positive as the decision's does out of fold.
+    Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
     _refuse_others(decision, scores)
     seeds = {member.backbone: member.seeds for member in decision.members}
@@ -41,7 +42,10 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
 
 
 def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
-    """Apply a decision to new posts: probability, prediction, margin, review. `logits` (posts,) by backbone."""
+    """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
+
+    `logits` has one array (posts,) per member of the decision, from its backbone's final model.
+    """
     members = [
         MemberScores(member.backbone, member.seeds, logits[member.backbone][:, None]) for member in decision.members
     ]

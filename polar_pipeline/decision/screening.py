@@ -2,10 +2,12 @@
 
 A model is one seed of one backbone. `screen` judges it by its out-of-fold scores, and by how the scores of its final
 model (rows outside folds) look beside them; the others go on without it. Labels outside folds are not used, so flipped
-labels of dev can remove nobody.
+labels of dev can remove nobody. What the final model gives to test posts is looked at only if the profile says
+`transductive`.
 
-`unsound` judges a freshly trained model and stops the language. It alone looks at labels of dev outside the folds.
-Where dev is in the folds, the final model was trained on it, and should know it at least as well as the fold models.
+`unsound` judges a freshly trained model and stops the language, because whoever trained it should know. It alone looks
+at labels of dev outside the folds: they can stop a language, and choose nothing. Where dev is in the folds, the final
+model was trained on it, and should know it at least as well as the fold models, which were not.
 """
 
 from typing import NamedTuple
@@ -42,7 +44,10 @@ class Rows(NamedTuple):
 def screen(
     posts: pd.DataFrame, members: list[MemberScores], transductive: bool = True
 ) -> tuple[list[MemberScores], tuple[Excluded, ...]]:
-    """Members without broken models, and which were left out and why. Raises InputError when no model is left."""
+    """Members without their broken models, and what was left out and why. `posts` has split, fold and label.
+
+    Raises InputError when no model is left.
+    """
     rows = _rows_of(posts, transductive)
     excluded = [
         Excluded(backbone=member.backbone, seed=seed, reason=reason)
@@ -130,10 +135,10 @@ def _one_class(inside: Floats, final: Floats, labels: Ints) -> str:
 
 
 def _furthest_apart(members: list[MemberScores], rows: Rows) -> Excluded | None:
-    """The final model that agrees least with the others, if its folds agreed with theirs; ties go by name.
+    """The final model that agrees least with the other models, if its folds agreed with theirs; ties go by name.
 
-    Agreement is the rank correlation with the mean rank of the others. Of two that disagree, nobody can say which is
-    wrong.
+    Agreement is the rank correlation with the mean rank of the others. Needs three models: of two that disagree, nobody
+    can say without labels which is wrong.
     """
     models = [(member.backbone, seed) for member in members for seed in member.seeds]
     if len(models) < 3 or rows.final.sum() < 3:
@@ -173,8 +178,8 @@ def unsound(
 ) -> list[str]:
     """A sentence for every model (backbone and seed) that is broken; none where there are no scores.
 
-    `posts` has split, id, fold and label; `probes` is a scores table of final models, trained on its posts that are in
-    folds. `transductive`: logits of test may be looked at.
+    `posts` has split, id, fold and label. `transductive` is whether logits of test may be looked at. `probes` is a
+    scores table of final models; they were trained on those of its posts that are in folds.
     """
     if scores.empty:
         return []

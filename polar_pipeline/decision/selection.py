@@ -65,7 +65,8 @@ def decide(
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
     `posts` has id, text, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters` (name to
-    sha256), some of which may have none. Raises InputError when a backbone lacks a score or has one that is not finite.
+    sha256), some of which may have none for this language. Raises InputError when a backbone lacks a score or has one
+    that is not finite.
     """
     settings, seed = profile.decision, profile.seed
     # the order of the rows is fixed, because sums of floats depend on it
@@ -112,9 +113,10 @@ def decide(
 
 
 def shift_response(auc: float, settings: DecisionSettings) -> str:
-    """The profile's response where this train-or-test AUC is strong and test posts may be looked at, else `none`.
+    """The response of the profile where this train-or-test AUC is strong and test posts may be looked at, else `none`.
 
-    EM (Saerens et al. 2002) is not offered: it assumes that the texts of a class are alike in train and test.
+    Estimating the share of positives by EM (Saerens et al. 2002) is not offered: it assumes that the texts of a class
+    are alike in train and test, and a strong shift breaks that.
     """
     strong = auc >= settings.shift_response_auc
     return settings.shift_response if strong and settings.transductive else NONE
@@ -128,7 +130,8 @@ def pooled_members(members: list[MemberScores], pooled: frozenset[str]) -> list[
 def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.bool_], Ints]":
     """Which posts a decision is made on, a mask (posts,), and the fold of each of those.
 
-    They are the labelled posts in folds; where there are none, the labelled dev posts, dealt into five folds here.
+    They are the labelled posts in folds; where there are none at all, the labelled dev posts, dealt into five folds
+    here.
     """
     labelled = posts["label"].notna().to_numpy(dtype=bool)
     inside = labelled & (posts["fold"] >= 0).to_numpy(dtype=bool)
@@ -141,7 +144,10 @@ def decided_rows(posts: pd.DataFrame, seed: int) -> "tuple[np.typing.NDArray[np.
 
 
 def nested_table(decision: Decision, posts: pd.DataFrame) -> pd.DataFrame:
-    """Label and nested prediction (0/1) by split and id. Raises InputError if `posts` are not those decided on."""
+    """The decided posts with label and nested prediction (0/1), indexed by split and id. `posts` are those decided on.
+
+    Raises InputError when they are more or fewer than were decided on.
+    """
     decided, _ = decided_rows(posts, decision.seed)
     table = posts.loc[decided, ["split", "id", "label"]].sort_values(["split", "id"])
     if len(table) != decision.out_of_fold.posts:
@@ -217,7 +223,10 @@ def compare(
 def without_each(
     strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[Candidate, ...]:
-    """The strategy without each member in turn, for the report only; empty for a single backbone."""
+    """The strategy without each member in turn: negative where the member helps. Empty for a single backbone.
+
+    For readers of the report only: nothing is decided by these figures.
+    """
     if strategy in {member.backbone for member in members}:
         return ()
     rule = _quick_rule(settings)

@@ -42,8 +42,8 @@ def scores_sha256(scores: pd.DataFrame) -> dict[str, str]:
 def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], language: str) -> list[MemberScores]:
     """Scores of `backbones` for `posts` (split, id), whatever the order of the table's rows.
 
-    A backbone without any score is left out. Raises InputError when one scored some posts only, or gave a logit that is
-    not finite, and when no backbone is left.
+    A backbone without any score does not know this language and is left out. Raises InputError when a backbone scored
+    some posts only, or gave a logit that is not finite, and when no backbone is left.
     """
     index = pd.MultiIndex.from_frame(posts[["split", "id"]])
     found = []
@@ -66,7 +66,10 @@ def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], lang
 
 
 class Combination(NamedTuple):
-    """log-odds = intercept + sum of weight * mean over seeds of logit / temperature; arrays have shape (members,)."""
+    """log-odds = intercept + sum over members of weight * mean over seeds of logit / temperature.
+
+    Arrays have shape (members,).
+    """
 
     temperatures: Floats
     weights: Floats

@@ -22,7 +22,10 @@ class Threshold(NamedTuple):
 
 
 def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: int, seed: int) -> Threshold:
-    """The threshold by a rule; `labels` 0/1 and `probabilities`, both (n,). Raises ValueError for an unknown rule."""
+    """The threshold by one of the rules; `labels` 0/1 and `probabilities` in [0, 1], both (n,).
+
+    Raises ValueError for an unknown rule.
+    """
     if rule == HALF:
         return Threshold(0.5, 0.0)
     if rule == ARGMAX:
@@ -35,7 +38,11 @@ def choose_threshold(rule: str, labels: Ints, probabilities: Floats, resamples: 
 
 
 def best_threshold(labels: Ints, probabilities: Floats) -> float:
-    """The threshold with the highest macro-F1 on these posts, the one nearest to 0.5 of equals. O(n log n)."""
+    """The threshold with the highest macro-F1 on these posts, by one sort: O(n log n).
+
+    Ties are broken towards 0.5, so that scores that say nothing (constant, one class) give a threshold that says
+    nothing.
+    """
     ordered, scores = _sorted(labels, probabilities)
     return _best(ordered, scores, np.ones(len(scores)))
 
@@ -54,16 +61,18 @@ def bagged_threshold(labels: Ints, probabilities: Floats, resamples: int, seed: 
 def plug_in_threshold(probabilities: Floats) -> float:
     """The threshold whose expected macro-F1 is highest when the probabilities are taken as true.
 
-    Expected counts in place of counts, after Lipton et al. 2014: it uses no label, and is as good as the calibration.
+    Each post counts as a positive by its probability and as a negative by the rest (expected counts in place of counts,
+    after Lipton et al. 2014). No label is used, so the threshold is as good as the calibration.
     """
     scores, _ = _sorted(probabilities, probabilities)
     return _best(scores, scores, np.ones(len(scores)))
 
 
 def matching_threshold(probabilities: Floats, share: float) -> float:
-    """The threshold at which `share` of these posts are positive, as nearly as ties allow.
+    """The threshold at which `share` of these posts are positive, as nearly as ties allow, for a strong shift.
 
-    Transductive: for a strong shift, where the level of the scores means nothing on test.
+    It looks at the unlabelled test posts together, so it is transductive. It is used only where the train-or-test AUC
+    says that the level of the scores means nothing on test.
     """
     ordered = np.sort(np.asarray(probabilities, dtype=float))
     cuts = np.concatenate([[0], np.flatnonzero(ordered[1:] > ordered[:-1]) + 1, [len(ordered)]])

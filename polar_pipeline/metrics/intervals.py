@@ -40,7 +40,10 @@ def macro_f1_interval(labels: Ints, predictions: Ints, resamples: int, seed: int
 
 
 def paired_resamples(labels: Ints, first: Ints, second: Ints, resamples: int, seed: int) -> Floats:
-    """Macro-F1 of `first` less that of `second` on the same resampled posts; arrays 0/1 (n,), result (resamples,)."""
+    """Macro-F1 of `first` less that of `second` on the same resampled posts; all arrays 0/1 (n,), result (resamples,).
+
+    Only the counts of the eight (label, first, second) cells matter, so one multinomial draw is one resample.
+    """
     cells = np.bincount(4 * np.asarray(labels) + 2 * np.asarray(first) + np.asarray(second), minlength=8)
     draws = np.random.default_rng(seed).multinomial(cells.sum(), cells / cells.sum(), size=resamples).astype(float)
     table = draws.reshape(-1, 2, 2, 2)  # resample, label, first, second

@@ -30,7 +30,10 @@ class Reliability(NamedTuple):
 
 
 def macro_f1(labels: Ints, predictions: Ints) -> float:
-    """Unweighted mean of the F1 of the classes that are in either array, as scikit-learn's f1_score; (n,), not empty."""
+    """Unweighted mean of the F1 of both classes, as scikit-learn's `f1_score(average="macro", zero_division=0)`.
+
+    A class that is in neither `labels` nor `predictions` is left out of the mean, as there. Empty input: ValueError.
+    """
     labels, predictions = _pair(labels, predictions)
     tp = float(np.sum((labels == 1) & (predictions == 1)))
     fp = float(np.sum((labels == 0) & (predictions == 1)))
@@ -50,7 +53,10 @@ def macro_f1_of_counts(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats
 
 
 def macro_f1_curve(labels: Ints, scores: Floats) -> Curve:
-    """Macro-F1 at -inf (all positive), midpoints between distinct scores, and +inf (all negative). O(n log n)."""
+    """Macro-F1 at every distinct decision, by one sort: O(n log n).
+
+    Thresholds are -inf (all positive), the midpoints between neighbouring distinct scores, and +inf (all negative).
+    """
     labels, scores = _pair(labels, scores)
     order = np.argsort(scores, kind="stable")
     return sorted_curve(labels[order].astype(float), scores[order], np.ones(len(scores)))

@@ -1,7 +1,8 @@
 """What a run is compared with: another run post by post, and official test scores of other systems.
 
-Both runs decide the same posts, so most of the luck of the sample cancels: a paired interval is far narrower than the
-two runs' own (Efron & Tibshirani 1993, section 16.4).
+Two runs are compared by the difference of their nested out-of-fold macro-F1 with its paired interval. Both decide the
+same posts, so most of the luck of the sample is in both and cancels: a paired interval is far narrower than the two
+runs' own (Efron & Tibshirani 1993, section 16.4).
 """
 
 import csv
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
 
 
 def compare_language(language: str, first: pd.DataFrame, second: pd.DataFrame) -> Comparison:
-    """Compare the nested predictions of two runs: tables by split and id, with label and prediction.
+    """Compare the nested predictions of two runs. Both tables are indexed by split and id, with label and prediction.
 
     Posts that only one run decided are left out. Raises InputError when no post is shared or their labels differ.
     """
@@ -76,7 +77,11 @@ def verdict(difference: Interval) -> str:
 
 
 class Reference(NamedTuple):
-    """Official test macro-F1: the organisers' unranked baseline, PSK (second), the winner, the best ranked team."""
+    """Official test macro-F1 of one language, from the leaderboard of subtask 1.
+
+    The baseline is the organisers' and is not ranked; in Persian it beat all teams. PSK came second and UTokyo Tsuruoka
+    Lab (the winner) first over all languages; `best` is the best ranked team of the language.
+    """
 
     baseline: float
     psk: float

@@ -1,6 +1,7 @@
 """One language's evidence: the macro-F1 of its decision with intervals, on which posts, and every warning about it.
 
-No drawing and no HTML here. `decided` are the rows of `judged_posts` that decisions are made on.
+Tables and records go in, one record comes out. No drawing and no HTML here. The functions below `judged_posts` take
+its table, or those rows of it that decisions are made on (`decided`), or are of dev.
 """
 
 from dataclasses import dataclass
@@ -121,10 +122,11 @@ class LanguageEvidence:
 def language_evidence(
     results: LanguageResults, test_labels: "pd.Series[int] | None", settings: ReportSettings, seed: int
 ) -> LanguageEvidence:
-    """Measure one language. `test_labels` is indexed by id (posts may be missing), or None where nobody has any.
+    """Measure one language.
 
-    The headline estimate is the decision's; everything else here uses the one final threshold. Raises InputError when
-    the predictions are not of these posts.
+    `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
+    estimate is the decision's; everything else here uses the one final threshold.
+    Raises InputError when the predictions are not of these posts.
     """
     decision, audit, curated = results.decision, results.audit, results.curated
     table = judged_posts(results)
@@ -218,7 +220,8 @@ def review(decided: pd.DataFrame) -> Review:
 def errors(language: str, judged: pd.DataFrame) -> pd.DataFrame:
     """All labelled posts with a wrong prediction, in the order of `judged`: `ERROR_COLUMNS`.
 
-    `prediction` is the nested one where there is one, as the headline counts it, else `final_prediction`.
+    `prediction` is the nested one where there is one, as the headline macro-F1 counts it, else that of the final
+    threshold, which `final_prediction` always is. Near the threshold the two can differ.
     """
     table = judged[judged["label"].notna()]
     table = table.assign(language=language, post=table["text"], final_prediction=table["prediction"])
@@ -262,10 +265,10 @@ def _int(column: "pd.Series[int]") -> Ints:
 
 
 def read_test_labels(folder: Path, language: str, card: TaskCard) -> "pd.Series[int] | None":
-    """Labels of one language's test posts (Int8, indexed by id, missing for some), or None when the file has none.
+    """Labels of one language's test posts (Int8, indexed by id, file order), or None when the file has none.
 
-    The only function that reads labels of test: nothing that trains, tunes or decides can see them. Raises InputError
-    that names file, row and column when the file is wrong.
+    The only function that reads labels of test: nothing that trains, tunes or decides can see them. Posts without a
+    label are missing values. Raises InputError that names file, row and column when the file is wrong.
     """
     rows = read_rows(folder / "test" / f"{language}.csv")
     enforce(file_schema(language, card, labels=True, required=False), rows.frame, str(rows.path), rows.place)

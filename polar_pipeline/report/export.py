@@ -1,6 +1,7 @@
 """The report as files for papers and spreadsheets: tables, figures, all errors. Same results, same bytes.
 
-Shares and macro-F1 are between 0 and 1; a cell is empty where there is nothing to measure.
+Each column of a table has a sentence. Shares and macro-F1 are between 0 and 1; a cell is empty where there is nothing
+to measure.
 """
 
 import csv
@@ -105,7 +106,7 @@ _SYNTHETIC: Columns = [
 
 
 def export_report(folder: Path, results: Results, test_labels: TestLabels, profile: Profile) -> list[Path]:
-    """Write tables, figures, errors.csv and README.txt into `folder`. Returns their paths.
+    """Write tables, figures, errors.csv and README.txt into `folder`, over files of these names. Returns their paths.
 
     `test_labels` are by language code, as `read_test_labels` gives them. Raises InputError if `folder` cannot be made.
     """

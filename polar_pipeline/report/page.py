@@ -1,6 +1,7 @@
 """The report: evidence of all languages as one self-contained HTML page. The same evidence gives the same bytes.
 
-The template engine escapes everything, and the page loads nothing and runs no script. Its words are in `templates/`.
+The template engine escapes everything; nothing from data is marked safe, and the page loads nothing and runs no script.
+The words are in `templates/`: page.html, decisions.html, language.html (one language's card) and page.css.
 """
 
 import base64

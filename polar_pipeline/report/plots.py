@@ -1,6 +1,7 @@
 """Figures for the page, the export and Dagster's metadata. The same data gives the same bytes.
 
-Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape too.
+Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart; marks differ in shape too. An SVG
+of the page has a second palette for readers who prefer a dark page. The global state of matplotlib is not touched.
 """
 
 import base64
@@ -93,7 +94,10 @@ def reliability_plot(evidence: LanguageEvidence) -> Plot:
 
 
 def overview_plot(evidence: list[LanguageEvidence], reference: dict[str, Reference], narrow: bool = False) -> Plot:
-    """Each language's out-of-fold macro-F1 with its interval, beside official scores. `narrow` is for phones."""
+    """Each language's out-of-fold macro-F1 with its interval, best first, beside official test scores.
+
+    `narrow` is for phones: the legend stands in two columns, and text is larger in relation to the figure.
+    """
     ordered = sorted(evidence, key=lambda item: (item.out_of_fold.value, item.language))
     width, left, top, columns = (3.7, 0.75, 0.6, 2) if narrow else (9.4, 0.94, 0.4, 4)
     bottom, rows = 0.45, 0.05 + 0.235 * len(ordered)  # inches, as are the others

@@ -1,4 +1,7 @@
-"""Figures over all languages, which are independent samples: the variances of their estimates add up."""
+"""Figures over all languages: the mean, what each part of a decision is worth, which labels are missing, who is better.
+
+Languages are independent samples, so the variances of their estimates add up. No drawing and no HTML here.
+"""
 
 from typing import NamedTuple
 
@@ -32,7 +35,9 @@ class LabelNeed(NamedTuple):
 
 
 def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
-    """Means over the languages: macro-F1 out of fold, on dev and on test, and the gap between expected and observed."""
+    """Means over the languages: out-of-fold macro-F1 with its interval, dev and test where there are labels, and the
+    gap between the expected macro-F1 and the one on dev or test.
+    """
     mean = mean_interval([item.out_of_fold.value for item in evidence], [item.resamples for item in evidence])
     summary = {"languages": len(evidence), "macro_f1": mean.value, "macro_f1_low": mean.low, "macro_f1_high": mean.high}
     for name in ("dev", "test"):

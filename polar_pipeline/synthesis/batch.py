@@ -1,6 +1,7 @@
 """Batches: many requests as one job of the endpoint's Batch API, answered within a day for a share of the price.
 
-A batch is in the ledger before it is sent, under the name in its metadata, so a killed process's batch is found again.
+A batch is in the ledger before it is sent, and its name there is its metadata. So after a process was killed, at any
+moment, the next one finds its batch again, or knows that it was never created.
 """
 
 import asyncio

@@ -130,7 +130,11 @@ def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
 
 
 class OnlineRun:
-    """Asks the pending requests with as many workers as the settings allow. Afterwards see `failures` and `stopped`."""
+    """Asks the pending requests one by one, with as many workers as the settings allow.
+
+    Each is reserved in the ledger before it is sent, and settled when it is answered. Afterwards see `failures` and
+    `stopped`.
+    """
 
     def __init__(
         self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
@@ -220,7 +224,10 @@ class OnlineRun:
             self._in_flight -= 1
 
     async def _reserve(self, request: Request) -> int | None:
-        """Reserve a call, if need be after calls in flight cost less than they could; None when there is no room."""
+        """Reserve a call, if need be after calls in flight, also of other processes, cost less than their worst case.
+
+        None when settled money alone leaves no room, or when nothing has changed for a time-out.
+        """
         worst = worst_dollars(request, self._settings)
         async with self._reserving:
             seen, since = None, time.monotonic()

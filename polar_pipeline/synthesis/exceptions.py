@@ -58,7 +58,10 @@ def without_key(text: str) -> str:
 
 
 class FailureMonitor:
-    """Counts failed requests until one succeeds, and raises once it is clear that the others would fail too."""
+    """Counts failed requests as long as none has succeeded, and raises when it is clear that the others would fail too.
+
+    A failure among successes is only counted, and the run goes on.
+    """
 
     def __init__(self, settings: SynthesisSettings, address: str, total: int, succeeded: bool) -> None:
         """`total` is the number of requests of this run, `succeeded` whether an earlier run had any success."""
@@ -91,7 +94,10 @@ def _category(outcome: str) -> str:
 
 
 def advice(outcome: str, message: str, address: str, settings: SynthesisSettings) -> str:
-    """What is wrong and what to do, where every request ends with `outcome`; `message` are the endpoint's words."""
+    """One sentence for a run in which every request ends with `outcome`: what is wrong and what to do.
+
+    `message` are the endpoint's words, without the key.
+    """
     said = f", {message!r}" if message else ""
     endpoint = f"the endpoint at {address}"
     if outcome == NO_CONNECTION:

@@ -28,14 +28,18 @@ class Message(Record):
 
 
 class Request(Record):
-    """One chat completion to ask for. Its fields make its key, so a changed field is a new, paid request."""
+    """One chat completion to ask for. Its fields make its key, so a changed field is a new, paid request.
+
+    `shown` are the ids of the real training posts in its messages; all are of one `fold`, which its posts inherit.
+    `labels` are those of the posts wanted, in their order.
+    """
 
     language: str
     strategy: Strategy
     number: int  # position in the language's plan; two requests that are otherwise equal differ in it
-    fold: int  # which its posts inherit
-    shown: tuple[str, ...]  # ids of the real training posts in its messages; all are of one fold
-    labels: tuple[int, ...]  # of the posts wanted, in their order
+    fold: int
+    shown: tuple[str, ...]
+    labels: tuple[int, ...]
     messages: tuple[Message, ...]
     address: str  # of the endpoint
     model: str
@@ -82,7 +86,10 @@ def response_format(request: Request) -> dict[str, Any]:
 
 
 def worst_tokens(request: Request) -> tuple[int, int]:
-    """Upper bounds of prompt (with the schema) and completion tokens: no tokenizer makes more tokens than bytes."""
+    """Upper bounds of prompt and completion tokens: no tokenizer makes more tokens than bytes.
+
+    The schema counts too, because endpoints put it into the prompt or charge for it as if they did.
+    """
     prompt = sum(len(message.content.encode("utf-8")) + _MESSAGE_OVERHEAD for message in request.messages)
     return prompt + len(json.dumps(response_format(request))) + _MESSAGE_OVERHEAD, request.max_tokens
 
@@ -126,7 +133,10 @@ def is_token_count(tokens: Any) -> TypeGuard[int]:
 
 
 def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: TaskCard) -> pd.DataFrame:
-    """The posts in the replies as `posts_table` has them, one row per text, in the order of the plan."""
+    """The posts in the replies, one row per text, in the order of the plan. Columns: see `posts_table`.
+
+    `source` is the strategy. `parent_id` is the rewritten post, or for a pair a made-up id that both halves share.
+    """
     rows: list[dict[str, object]] = [
         {
             "id": f"{request.language}_syn_{request.number:05}_{position}",
@@ -147,8 +157,10 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
 
 
 def posts_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
-    """Rows as a posts table with `request` (its key, "" for a perturbed post) and `shown` (JSON list of the ids of all
-    real posts that it showed). Auxiliary labels are missing.
+    """Rows as a posts table with two more columns; auxiliary labels are missing.
+
+    `request` is the request's key ("" for a perturbed post), `shown` a JSON list of the ids of all real posts that the
+    request showed, in which a leak can be looked for.
     """
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame = frame.astype({name: str for name in COLUMNS if name not in ("label", "fold")})

@@ -51,7 +51,10 @@ def make_posts(
     ledgers: Path,
     say: Say,
 ) -> Made:
-    """The synthetic posts of one language, from its posts with folds. Raises InputError if no request brings posts."""
+    """The synthetic posts of one language; none where the settings want none. `posts` is a posts table with folds.
+
+    Raises InputError if no request brings posts.
+    """
     if settings.source == "none":
         return Made(posts_table([], card), Counter(), "", NO_CALLS)
     if settings.source == "offline":

@@ -1,8 +1,9 @@
 """The ledger: what was asked of endpoints, what came back and what it cost, in one sqlite database per home.
 
-Each call is reserved at its worst case before it is sent, and settled when its reply is written, so the sum of settled
-and open money never passes the cap. A killed process leaves open calls; the endpoint may have charged for them, so they
-stay counted at their worst case.
+Each call is reserved at its worst case before it is sent, and settled when its reply is written, both in a transaction.
+So the sum of settled and open money never passes the cap, however many processes share the ledger. A killed process
+leaves open calls that nobody will settle; the endpoint may have charged for them, so they stay counted at their worst
+case.
 """
 
 import json
@@ -82,8 +83,9 @@ NO_CALLS = CallSummary(Counter(), 0.0, 0.0)
 class Ledger:
     """One language's calls, and the account of all languages. Use it as a context manager.
 
-    Only one process at a time may write for a language. `read_only` takes no lock, and an empty ledger stands in for
-    none. Raises InputError, with the path and the remedy, for a database that cannot be read or written.
+    Only one process at a time may write for a language: a lock that the system drops when the process dies ensures it.
+    With `read_only` it takes no lock, and an empty ledger stands in for one that does not exist.
+    Raises InputError, with the path and the remedy, for a database that cannot be read or written.
     """
 
     def __init__(self, folder: Path, language: str, budget: Budget | None = None, read_only: bool = False) -> None:
@@ -123,7 +125,10 @@ class Ledger:
             return self._reserve(key, dollars)
 
     def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[str, int]]:
-        """Reserve as many requests (key -> dollars) as the caps allow. Returns a new batch's name, and its calls."""
+        """Reserve as many requests (key -> dollars) as the caps allow, at once, before they are sent as a batch.
+
+        Returns the batch's globally unique name, and the call of each key.
+        """
         name, calls = uuid.uuid4().hex, dict[str, int]()
         with self._transaction():
             for key, dollars in wanted.items():
@@ -138,7 +143,10 @@ class Ledger:
         return self._end(call, reply.outcome, reply.dollars, reply=reply.model_dump_json())
 
     def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
-        """Write that a call ended without a reply; `dollars` None: what was reserved; `free`: it does not count."""
+        """Write that a call ended without a reply; `dollars` None charges all that was reserved.
+
+        `free`: it was refused before any work, and does not even count as a request.
+        """
         self._end(call, outcome, dollars, free=free)
 
     def discard(self, keys: Collection[str]) -> None:
@@ -157,7 +165,10 @@ class Ledger:
         return found
 
     def outcomes(self, keys: Collection[str] | None = None) -> dict[str, str]:
-        """The last outcome of each request (of all without `keys`) that needs no further call."""
+        """The last outcome of each request that needs no further call; of all requests without `keys`.
+
+        That is one that was answered or refused, or came back unreadable or cut off twice.
+        """
         among = "language = ?" if keys is None else _AMONG
         rows = self._rows(
             # with max(), sqlite takes `outcome` from the row of the maximum
@@ -197,7 +208,8 @@ class Ledger:
     def reached_cap(self, dollars: float, if_all_free: bool = False) -> str:
         """The cap that leaves no room for a request of at most so many dollars; "" where there is room.
 
-        `if_all_free`: even if calls in flight, those of this session and of other languages, cost nothing.
+        `if_all_free`: even if no call that may be in flight cost anything. Those are open calls of this session and of
+        other languages; open calls of earlier sessions of this language are lost for certain.
         """
         requests, settled, open_, excess = self._totals()
         if if_all_free:

@@ -1,6 +1,7 @@
 """Synthetic posts without an endpoint: perturbed copies of real training posts, with their labels.
 
-Each copy has two of the changes below. One that does not exist in a script (case, spaces, look-alikes) is skipped.
+Each copy has two of these changes: mentions made anonymous, letters of one case, a typo, look-alike letters, a word
+dropped, two words swapped. A change that does not exist in a script (case, spaces, look-alikes) is skipped.
 """
 
 import numpy as np
@@ -21,7 +22,10 @@ _LOOK_ALIKES = str.maketrans("aeocpxyiаеосрху", "аеосрхуіaeocpxy"
 def perturbed_posts(
     posts: pd.DataFrame, language: str, card: TaskCard, settings: SynthesisSettings, seed: int
 ) -> pd.DataFrame:
-    """`settings.posts` copies, labels balanced like a plan's, fold and parent of the real post. Deterministic."""
+    """`settings.posts` perturbed copies, with labels balanced like a plan's, and fold and parent of the real post.
+
+    The same posts, settings and seed give the same copies.
+    """
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
     labels = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)

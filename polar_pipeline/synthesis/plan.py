@@ -1,7 +1,7 @@
 """The plan: how many posts of which strategy, label and fold, and which real posts each request is shown.
 
-Those of one request are of one fold, which the synthetic posts inherit: the model that holds a fold out never trains on
-a post that was made from it.
+Only labelled rows of train are shown, and those of one request are of one fold, which the synthetic posts inherit. So
+the model that holds a fold out never trains on a post that was made from it.
 """
 
 import itertools
@@ -34,8 +34,8 @@ class PlannedRequest(NamedTuple):
 def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> list[PlannedRequest]:
     """The requests of one language, with strategies evenly mixed, so that any first part of the plan has all of them.
 
-    Deterministic, and a plan for more posts begins like one for fewer, so that what was paid for stays of use. Raises
-    InputError if there are no posts to show.
+    The same posts, settings and seed give the same plan, and a plan for more posts begins like one for fewer, so that
+    what was paid for stays of use. Raises InputError if there are no posts to show.
     """
     pool = prompt_pool(posts)
     labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share)
@@ -59,7 +59,10 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
 
 
 def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
-    """Real, labelled rows of train in a fold, sorted by id. Raises InputError if one of the labels has none."""
+    """The posts that may be shown: real, labelled rows of train that are in a fold, sorted by id.
+
+    Raises InputError if one of the labels has none.
+    """
     allowed = (posts["split"] == "train") & (posts["fold"] >= 0) & posts["label"].notna() & (posts["source"] == REAL)
     pool = posts[allowed].sort_values("id").reset_index(drop=True)
     if pool.empty or pool["label"].nunique() < 2:
@@ -72,7 +75,8 @@ def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
 class LabelBalancer:
     """Chooses labels so that real and synthetic posts together come as near as possible to a share of positives.
 
-    At least a tenth have the rarer label, so that no label means "synthetic".
+    Where even posts of one label alone would not reach it, a tenth have the other label, so that no label means
+    "synthetic".
     """
 
     def __init__(self, real: Ints, share: float) -> None:
@@ -119,7 +123,10 @@ class ParentSampler:
         self._drawn = [Counter[int]() for _ in folds]
 
     def draw(self, labels: tuple[int, ...]) -> pd.DataFrame:
-        """A post of each label, in order, of the least used fold. Raises InputError if no fold has enough posts."""
+        """A post of each label, in their order, of the fold whose posts were used least.
+
+        Raises InputError if no fold has enough posts.
+        """
         needs = Counter(labels)
 
         def use(place: int) -> float:
@@ -149,7 +156,10 @@ class ParentSampler:
 
 
 def _mix(settings: SynthesisSettings) -> Iterator[tuple[Strategy, int]]:
-    """Strategy and posts of each request; any first part has the shares of the whole. An odd post is made directly."""
+    """Strategy and number of posts of each request, so that any first part of them has the shares of the whole.
+
+    Where only pairs are wanted, an odd last post is made directly.
+    """
     size, left = settings.posts_per_request, settings.posts
     done = dict.fromkeys(STRATEGIES, 0)
     sizes: dict[Strategy, int] = {"direct": size, "rewrite": size, "contrast": max(size // 2, 1) * 2}

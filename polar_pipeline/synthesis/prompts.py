@@ -1,6 +1,7 @@
 """Prompts: a planned request in words. Real posts stand in them as fenced data, never as instructions.
 
-Every change of wording changes the requests' keys, so that answers which were paid for are no longer found.
+The fence is JSON in which `<` is escaped, so no post can close it. Every change of wording changes the requests' keys,
+so that answers which were paid for are no longer found.
 """
 
 import json

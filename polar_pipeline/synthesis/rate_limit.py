@@ -27,9 +27,10 @@ _RANDOM = random.Random()  # jitter, which has to differ between processes
 class RateLimiter:
     """Limits the requests in flight of one process, and pauses all processes of the ledger when the endpoint says so.
 
-    Use `async with limiter` around each request, and report how it ended. Additive increase, multiplicative decrease
-    (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as many answers as the
-    limit, never more than `x-ratelimit-remaining-requests`. Occasional refusals change nothing.
+    Use `async with limiter` around each request, and report how it ended. The limit follows additive increase and
+    multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
+    many answers as the limit, never more than `x-ratelimit-remaining-requests`. Occasional refusals, which busy
+    endpoints give at any load, change nothing.
     """
 
     def __init__(self, concurrency: int, ledger: "Ledger") -> None:
@@ -78,7 +79,10 @@ class RateLimiter:
         self._credit = min(max(self._credit, 0.0) + _TOLERATED, _TOLERATED * self._limit)
 
     def update(self, headers: Mapping[str, str], refused: bool) -> float:
-        """Read a response's headers. Returns the seconds to wait that it asks for, at most ten minutes, 0 for none."""
+        """Read a response's headers; `refused` is whether its status was an error.
+
+        Returns the seconds that the endpoint asks to wait, at most ten minutes, 0 when it does not say.
+        """
         remaining = headers.get("x-ratelimit-remaining-requests", "").strip()
         if remaining.isascii() and remaining.isdigit():  # otherwise what it said before still holds
             self._remaining = float(remaining)
@@ -92,8 +96,8 @@ class RateLimiter:
 class RetryPolicy:
     """Decides whether a failed call is repeated, and waits before it.
 
-    A refusal that names a wait is no attempt: so does a slow endpoint say that it works. Other waits double, with
-    jitter, so that requests refused together do not come back together (Brooker 2015).
+    A refusal that names a wait does not count as an attempt: that is how a slow endpoint says that it works. Other
+    waits double, with jitter, so that requests which were refused together do not come back together (Brooker 2015).
     """
 
     def __init__(self, settings: SynthesisSettings) -> None:
@@ -101,7 +105,10 @@ class RetryPolicy:
         self._started, self._failures, self._backoff = time.monotonic(), 0, _FIRST_BACKOFF
 
     async def wait_to_retry(self, result: "CallResult", last_answer: float = 0.0) -> bool:
-        """Wait and return True if another attempt is worth it, else False; `last_answer` is in monotonic seconds."""
+        """Wait and return True if the call is worth another attempt, else return False at once.
+
+        `last_answer` is when any request was last answered (monotonic seconds).
+        """
         self._failures += not result.wait
         if not result.retryable or self._failures >= self._settings.attempts:
             return False

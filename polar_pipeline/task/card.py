@@ -1,4 +1,7 @@
-"""The task card: labels, definition and submission format of a binary task, read from YAML."""
+"""The task card: labels, definition and submission format of a binary task, read from YAML.
+
+What does not belong here: how the task is solved (that is the profile) and which languages there are (the registry).
+"""
 
 from importlib import resources
 from pathlib import Path

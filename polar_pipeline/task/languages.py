@@ -1,7 +1,8 @@
 """The registry of the 22 official languages of SemEval-2026 Task 9.
 
-`scripts` are Unicode names, first the main one, of those that 2% of a language's letters or 20 of its training posts
-are written in. `train_posts` orders the partitions, because the heaviest language bounds a backfill.
+`scripts` are those that the released texts really use, first the main one: Unicode script names; a script stands here
+when at least 2% of a language's letters or 20 of its training posts are written in it. `train_posts` is the size of the
+official training split; it orders the partitions, because the heaviest language bounds a backfill.
 """
 
 from dataclasses import dataclass
