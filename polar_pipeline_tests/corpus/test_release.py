@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from polar_pipeline.corpus.download import RetryPolicy
 from polar_pipeline.corpus.release import (
     LICENCE_NOTICE,
     RELEASE_URL,
-    DownloadRetries,
     fetch_release,
+    files_of,
     release_files,
     release_folder,
     release_sha256,
@@ -26,7 +27,7 @@ from polar_pipeline.storage.home import Home
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.corpus.server import Answer, Server, serving
 
-QUICK = DownloadRetries(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
 CONTENT = {f"{split}/eng.csv": f"{split} ".encode() * 5000 for split in ("train", "dev", "test")}
 TABLE = {path: hashlib.sha256(content).hexdigest() for path, content in CONTENT.items()}
 NAME = "train/eng.csv"
@@ -39,10 +40,10 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, retries: DownloadRetries = QUICK) -> list[str]:
+def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, policy: RetryPolicy = QUICK) -> list[str]:
     """Fetch, check that everything is there and nothing else, and return what was reported."""
     lines: list[str] = []
-    paths = fetch_release(target, server.url, lines.append, retries=retries, files=table)
+    paths = fetch_release(target, server.url, lines.append, policy=policy, files=table)
     assert paths == [target / name for name in table]
     assert {name: (target / name).read_bytes() for name in table} == {name: CONTENT[name] for name in table}
     assert left_over(target) == []
@@ -55,9 +56,9 @@ def left_over(target: Path) -> list[str]:
     return sorted(there - set(TABLE) - {".fetch.lock"})
 
 
-def refusal(server: Server, target: Path, retries: DownloadRetries = QUICK) -> str:
+def refusal(server: Server, target: Path, policy: RetryPolicy = QUICK) -> str:
     with pytest.raises(InputError) as caught:
-        fetch_release(target, server.url, lambda _: None, retries=retries, files={NAME: TABLE[NAME]})
+        fetch_release(target, server.url, lambda _: None, policy=policy, files={NAME: TABLE[NAME]})
     return str(caught.value)
 
 
@@ -130,14 +131,14 @@ def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path, status
 @pytest.mark.parametrize(("header", "least"), [("1", 1.0), ("0", 0.0)])
 def test_retry_after_is_honoured(server: Server, tmp_path: Path, header: str, least: float) -> None:
     server.plans[NAME] = [Answer(status=429, headers={"Retry-After": header})]
-    slow = DownloadRetries(attempts=3, first_wait=30.0, timeout=5.0)
+    slow = RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0)
     fetch(server, tmp_path, {NAME: TABLE[NAME]}, slow)
     assert least <= server.times[1] - server.times[0] < least + 1.0
 
 
 def test_retry_after_may_be_a_date(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})]
-    fetch(server, tmp_path, {NAME: TABLE[NAME]}, DownloadRetries(attempts=3, first_wait=30.0, timeout=5.0))
+    fetch(server, tmp_path, {NAME: TABLE[NAME]}, RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0))
     assert server.times[1] - server.times[0] < 1.0
 
 
@@ -163,7 +164,7 @@ def test_a_connection_that_always_drops_is_one_sentence(server: Server, tmp_path
 def test_one_failure_does_not_undo_the_others(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503)] * 9
     with pytest.raises(InputError):
-        fetch_release(tmp_path, server.url, lambda _: None, retries=QUICK, files=TABLE)
+        fetch_release(tmp_path, server.url, lambda _: None, policy=QUICK, files=TABLE)
     assert {path.name for path in tmp_path.rglob("*.csv")} == {"eng.csv"} and not (tmp_path / NAME).exists()
     assert (tmp_path / "dev/eng.csv").read_bytes() == CONTENT["dev/eng.csv"]
 
@@ -179,7 +180,7 @@ def test_several_at_once_but_not_too_many(tmp_path: Path) -> None:
     contents = {f"train/{number}.csv": b"x" * number for number in range(24)}
     table = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     with serving(Server(contents, slow=0.05)) as server:
-        fetch_release(tmp_path, server.url, lambda _: None, retries=QUICK, files=table)
+        fetch_release(tmp_path, server.url, lambda _: None, policy=QUICK, files=table)
     assert 1 < server.most_at_once <= 8
 
 
@@ -218,7 +219,7 @@ def test_the_address_comes_from_the_environment(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLAR_RELEASE_URL", server.url + "/")
-    fetch_release(tmp_path, say=lambda _: None, retries=QUICK, files=TABLE)
+    fetch_release(tmp_path, say=lambda _: None, policy=QUICK, files=TABLE)
     assert len(server.asked) == 3
 
 
@@ -279,6 +280,7 @@ def test_the_files_of_a_language_and_their_hashes(tmp_path: Path) -> None:
         (tmp_path / split).mkdir()
         (tmp_path / split / "eng.csv").write_bytes(CONTENT[f"{split}/eng.csv"])
         (tmp_path / split / "deu.csv").write_bytes(b"other")
+    assert files_of(tmp_path, "eng") == [tmp_path / "train" / "eng.csv", tmp_path / "test" / "eng.csv"]
     expected = {name: TABLE[name] for name in ("train/eng.csv", "test/eng.csv")}
     assert release_sha256(tmp_path, "eng") == expected and list(expected) == list(release_sha256(tmp_path, "eng"))
     (tmp_path / "test" / "eng.csv").write_bytes(b"a label more")
