@@ -20,9 +20,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from polar_pipeline.backbones.base import Progress, make_backbone
-from polar_pipeline.corpus.audit import shift_auc
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project

@@ -1,4 +1,4 @@
-"""The audit: what to know about a language's posts before trusting a score on them, covariate shift included.
+"""The audit: what to know about a language's posts before trusting a score on them.
 
 It counts and never changes a post: folds and curation decide what to do. Problems that make a file unusable are
 errors of reading (posts.py), not findings.
@@ -9,9 +9,8 @@ import unicodedata
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.corpus.folds import deal
+from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.corpus.text import CONTROL, dominant_scripts, duplicate_groups
-from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard
@@ -22,10 +21,6 @@ EXAMPLES = 5
 ODD_DEVIATIONS = 5.0
 # ... with at least this deviation, or every other length would be an outlier where lengths are nearly equal
 SMALLEST_DEVIATION = 0.1
-
-SHIFT_FOLDS, SHIFT_FEATURES = 5, 2**17
-# posts of train, and of test, by which shift is measured: a standard error of about 0.01, and a second on one core
-SHIFT_POSTS = 1500
 
 
 class Audit(Record):
@@ -127,42 +122,3 @@ def _lengths(texts: "pd.Series[str]") -> dict[str, object]:
         "length_max": int(lengths.max()),
         "length_outliers": int((distances > ODD_DEVIATIONS * deviation).sum()),
     }
-
-
-def shift_auc(train_texts: list[str], test_texts: list[str], seed: int) -> float:
-    """Covariate shift without labels: how well a classifier tells train posts from test posts by character n-grams.
-
-    Cross-validated AUC, the mean over folds (a classifier two-sample test, Lopez-Paz & Oquab 2017): 0.5 means that it
-    cannot; near 1, test comes from another source, so that out-of-fold scores are too optimistic. Deterministic.
-    Duplicates share a fold, so that a post with a duplicate on the other side is scored by a model that saw neither.
-    Raises InputError when a side has fewer than two distinct posts.
-    """
-    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import PredefinedSplit, cross_val_score
-
-    train, test = _sample(train_texts, seed), _sample(test_texts, seed + 1)
-    sides = np.repeat([0, 1], [len(train), len(test)])
-    groups = duplicate_groups(pd.DataFrame({"text": train + test}))
-    distinct = [len(np.unique(groups[sides == side])) for side in (0, 1)]
-    if min(distinct) < 2:
-        raise InputError(
-            "shift is measured between two sides of at least 2 distinct posts, "
-            f"not {distinct[0]} in train and {distinct[1]} in test: add posts."
-        )
-    # document frequencies of both sides: unlabelled text may be used
-    counts = HashingVectorizer(
-        analyzer="char_wb", ngram_range=(2, 4), n_features=SHIFT_FEATURES, alternate_sign=False, norm=None
-    ).transform(train + test)
-    features = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    # a loose tolerance changes the AUC by less than 0.001 and saves a third of the time
-    model = LogisticRegression(solver="liblinear", random_state=0, tol=1e-2)
-    folds = PredefinedSplit(deal(groups, sides, min(SHIFT_FOLDS, *distinct), seed))
-    return float(cross_val_score(model, features, sides, cv=folds, scoring="roc_auc").mean())
-
-
-def _sample(texts: list[str], seed: int) -> list[str]:
-    if len(texts) <= SHIFT_POSTS:
-        return texts
-    chosen = np.random.default_rng(seed).choice(len(texts), size=SHIFT_POSTS, replace=False)
-    return [texts[row] for row in np.sort(chosen)]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.corpus.audit import audit, shift_auc
+from polar_pipeline.corpus.audit import audit
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
+from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.languages import LANGUAGES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polar_pipeline.corpus.audit import SHIFT_POSTS, shift_auc
+from polar_pipeline.corpus.shift import POSTS_PER_SIDE, shift_auc
 from polar_pipeline.errors import InputError
 
 SYLLABLES = ["ba", "ke", "mi", "to", "lu", "ra", "ne", "so", "fi", "gu"]
@@ -37,7 +37,7 @@ def test_duplicates_on_both_sides_do_not_fool_it() -> None:
 
 
 def test_deterministic() -> None:
-    train, test = posts(SHIFT_POSTS + 200), posts(300, first=5000)
+    train, test = posts(POSTS_PER_SIDE + 200), posts(300, first=5000)
     before = list(train)
     first, second, other = (shift_auc(train, test, seed) for seed in (0, 0, 1))
     assert first == second != other
@@ -45,8 +45,8 @@ def test_deterministic() -> None:
 
 
 def test_a_large_side_is_sampled_from_all_of_it() -> None:
-    later = [text.replace("a", "ä") for text in posts(SHIFT_POSTS, first=5000)]
-    assert shift_auc(posts(SHIFT_POSTS) + later, posts(300, first=9000), seed=0) > 0.65
+    later = [text.replace("a", "ä") for text in posts(POSTS_PER_SIDE, first=5000)]
+    assert shift_auc(posts(POSTS_PER_SIDE) + later, posts(300, first=9000), seed=0) > 0.65
 
 
 def test_few_posts_are_enough() -> None:
