@@ -16,7 +16,7 @@ from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.synthesis.exceptions import USELESS
 from polar_pipeline.synthesis.formats import Request, dollars, embedding_dollars, worst_dollars, worst_tokens
 from polar_pipeline.synthesis.generate import planned_requests
-from polar_pipeline.synthesis.ledger import Account, Ledger
+from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import prompt_pool
 from polar_pipeline.task.languages import language
@@ -132,8 +132,7 @@ def _expected(project: Project, code: str, posts: pd.DataFrame, requests: list[R
 def _remarks(project: Project, total: Row) -> list[str]:
     """Sentences about retries, useless answers, and whether a cap would end the run."""
     settings = project.profile.synthesis
-    with Ledger(project.home.ledgers, "", read_only=True) as ledger:
-        now: Account = ledger.account()
+    now = read_account(project.home.ledgers)
     spent = f"${now.settled:.4f} spent and ${now.open:.4f} reserved before"
     lines = [
         f"model {settings.model}; nothing was sent. `$, set aside` is the worst case of one call per request; an "

@@ -8,10 +8,9 @@ import unicodedata
 
 import numpy as np
 import pandas as pd
-import regex
 
 from polar_pipeline.corpus.shift import shift_auc
-from polar_pipeline.corpus.text import dominant_scripts, duplicate_groups
+from polar_pipeline.corpus.text import CONTROL, dominant_scripts, duplicate_groups
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard
@@ -22,9 +21,6 @@ EXAMPLES = 5
 ODD_DEVIATIONS = 5.0
 # ... with at least this deviation, or every other length would be an outlier where lengths are nearly equal
 SMALLEST_DEVIATION = 0.1
-
-# line breaks and tabs are part of posts
-_CONTROL = regex.compile(r"(?V1)[\p{Cc}--[\t\n\r]]")
 
 
 class Audit(Record):
@@ -62,6 +58,9 @@ class Audit(Record):
 def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
     """The findings about a posts table. Raises InputError for an unknown language or too few posts to measure shift."""
     train, dev, test = (posts[posts["split"] == split] for split in ("train", "dev", "test"))
+    texts, splits = posts["text"].tolist(), posts.groupby("id")["split"].nunique()
+    repeated = sorted(splits.index[splits > 1])
+    known, dominant = registered(language).scripts, [script for script in dominant_scripts(texts) if script]
     types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
     return Audit.model_validate(
         {
@@ -73,9 +72,11 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
             "positive_dev": float(dev["label"].mean()),
             "types_train": types,
             **_duplicates(posts),
-            **_repeated_ids(posts),
-            **_scripts(posts["text"].tolist(), registered(language).scripts),
-            **_odd_texts(posts["text"].tolist()),
+            "repeated_ids": len(repeated),
+            "repeated_id_examples": tuple(repeated[:EXAMPLES]),
+            "foreign_script": sum(script not in known for script in dominant),
+            "secondary_script": sum(script in known[1:] for script in dominant),
+            **_odd_texts(texts),
             **_lengths(posts["text"]),
             "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed),
         }
@@ -99,26 +100,12 @@ def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _repeated_ids(posts: pd.DataFrame) -> dict[str, object]:
-    splits = posts.groupby("id")["split"].nunique()
-    repeated = sorted(splits.index[splits > 1])
-    return {"repeated_ids": len(repeated), "repeated_id_examples": tuple(repeated[:EXAMPLES])}
-
-
-def _scripts(texts: list[str], known: tuple[str, ...]) -> dict[str, object]:
-    dominant = [script for script in dominant_scripts(texts) if script]
-    return {
-        "foreign_script": sum(script not in known for script in dominant),
-        "secondary_script": sum(script in known[1:] for script in dominant),
-    }
-
-
 def _odd_texts(texts: list[str]) -> dict[str, object]:
     return {
         "replacement_characters": sum("\ufffd" in text for text in texts),
         "double_question_marks": sum("??" in text for text in texts),
         "not_nfc": sum(not unicodedata.is_normalized("NFC", text) for text in texts),
-        "control_characters": sum(_CONTROL.search(text) is not None for text in texts),
+        "control_characters": sum(CONTROL.search(text) is not None for text in texts),
     }
 
 

@@ -116,18 +116,13 @@ class Rows(NamedTuple):
 
 def read_rows(path: Path) -> Rows:
     """Every row of the CSV file at `path`. Raises InputError as `CsvFile`, for a bad row, and if there are none."""
-    rows: list[Row] = []
-    bad: list[BadRow] = []
     with CsvFile(path) as file:
-        for row in file.rows():
-            if isinstance(row, BadRow):
-                bad.append(row)
-            else:
-                rows.append(row)
-        if bad:
+        found = list(file.rows())
+        if bad := [row for row in found if isinstance(row, BadRow)]:
             raise refusal(file, bad[0], len(bad) - 1)
-        if not rows:
+        if not found:
             raise no_rows(file)
+        rows = [row for row in found if isinstance(row, Row)]
         index = pd.RangeIndex(1, len(rows) + 1)
         frame = pd.DataFrame([row.fields for row in rows], columns=file.header, index=index, dtype="str")
     return Rows(path, frame, [row.line for row in rows])
@@ -165,51 +160,34 @@ def _opened(path: Path) -> BinaryIO:
     return copy
 
 
-class _Lines:
-    """The lines of a file, counted; the lines after the first of an unreadable record can be given back."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._ahead: deque[str] = deque()
-        self._taken: list[str] = []
-        self.count = 0
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._ahead.popleft() if self._ahead else next(self._file)
-        self._taken.append(line)
-        self.count += 1
-        return line
-
-    def start_record(self) -> None:
-        self._taken.clear()
-
-    def keep_first_only(self) -> None:
-        given_back = self._taken[1:]
-        self._ahead.extendleft(reversed(given_back))
-        self.count -= len(given_back)
-
-
 def _records(file: TextIO) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Each record that is not blank, or what is wrong with its quotes, and the line on which it starts."""
-    lines = _Lines(file)
+    """Each record that is not blank, or what is wrong with its quotes, and the line on which it starts.
+
+    Of a record that cannot be read, the lines after the first are read again as the next ones.
+    """
+    again, taken, line = deque[str](), list[str](), 1
+
+    def lines() -> Iterator[str]:
+        while text := again.popleft() if again else next(file, ""):
+            taken.append(text)
+            yield text
+
     # strict: without it a quote that is never closed would make one text of the rest of the file
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines(), strict=True)
     while True:
-        lines.start_record()
-        line = lines.count + 1
+        taken.clear()
         try:
             record = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            lines.keep_first_only()
+            again.extendleft(reversed(taken[1:]))
             yield line, error
+            line, reader = line + 1, csv.reader(lines(), strict=True)
             continue
         if record:
             yield line, record
+        line += len(taken)
 
 
 def _undecodable(text: str) -> str:

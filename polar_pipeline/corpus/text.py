@@ -1,6 +1,7 @@
 """What a text alone shows: whether it is blank, the key under which it counts as a duplicate, and its script."""
 
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from polar_pipeline.task.languages import LANGUAGES
 
 # ASCII only: in scripts without spaces, `\S+` or `\w+` would take the text that follows an address or a mention with it
 _ADDRESSES = regex.compile(r"\[url\]|https?://[!-~]+|www\.[!-~]+|@[a-z0-9_]+")
+CONTROL = regex.compile(r"(?V1)[\p{Cc}--[\t\n\r]]")  # line breaks and tabs are part of posts
 _NO_CONTENT = regex.compile(r"[\p{P}\p{Z}\p{Cc}\p{Cf}]+")
 # U+2800 is the braille pattern without dots
 _INVISIBLE = regex.compile(r"[\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]*")
@@ -34,17 +36,22 @@ def is_blank(text: str) -> bool:
     return _INVISIBLE.fullmatch(text) is not None
 
 
+def fold(text: str) -> str:
+    """`text` in Unicode's compatibility form (NFKC), case folded."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
 def normalise(text: str) -> str:
     """The key under which posts count as duplicates: without case, addresses, mentions, punctuation and spaces.
 
     Empty for a post that has nothing else.
     """
-    return _strip(_ADDRESSES.sub(" ", _fold(text)))
+    return _strip(_ADDRESSES.sub(" ", fold(text)))
 
 
 def bare(text: str) -> str:
     """`text` without case, punctuation and spaces, but with its addresses: canaries are searched in this form."""
-    return _strip(_fold(text))
+    return _strip(fold(text))
 
 
 def duplicate_groups(posts: pd.DataFrame) -> Ints:
@@ -62,18 +69,12 @@ def dominant_scripts(texts: list[str]) -> list[str]:
 
     Digits, emoji, punctuation and combining marks are not counted, because they do not show the language.
     """
-    names = ("", *SCRIPTS, OTHER)
-    table = _script_numbers("".join(texts))
-    characters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-    rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    cells = rows * len(names) + table[characters]
-    counts = np.bincount(cells, minlength=len(texts) * len(names)).reshape(len(texts), len(names))
-    counts[:, 0] = 0
-    return [names[number] for number in counts.argmax(axis=1)]
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    names, numbers = (*SCRIPTS, OTHER), _script_numbers("".join(texts))
+    found = []
+    for text in texts:
+        counts = Counter(sorted(numbers[character] for character in text if character in numbers))
+        found.append(names[counts.most_common(1)[0][0]] if counts else "")  # of equals, the first in `SCRIPTS`
+    return found
 
 
 def _strip(text: str) -> str:
@@ -81,13 +82,11 @@ def _strip(text: str) -> str:
     return unicodedata.normalize("NFKC", _NO_CONTENT.sub("", text))
 
 
-def _script_numbers(text: str) -> Ints:
-    """By code point, for the characters of `text`: the number of a letter's script from 1, or 0 for no letter."""
+def _script_numbers(text: str) -> dict[str, int]:
+    """By letter the number of its script in `SCRIPTS`, `len(SCRIPTS)` for any other; only letters are in it."""
     alphabet = "".join(set(text))
-    table = np.zeros(0x110000, dtype=np.int64)
-    for letter in regex.findall(r"(?V1)[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", alphabet):
-        table[ord(letter)] = len(SCRIPTS) + 1
-    for number, name in enumerate(SCRIPTS, start=1):
-        for letter in regex.findall(rf"(?V1)[\p{{L}}&&\p{{Script={name}}}]", alphabet):
-            table[ord(letter)] = number
-    return table
+    letters = regex.findall(r"(?V1)[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", alphabet)
+    numbers = dict.fromkeys(letters, len(SCRIPTS))
+    for number, name in enumerate(SCRIPTS):
+        numbers |= dict.fromkeys(regex.findall(rf"(?V1)[\p{{L}}&&\p{{Script={name}}}]", alphabet), number)
+    return numbers

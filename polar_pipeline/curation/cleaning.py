@@ -5,7 +5,8 @@ from typing import Any
 
 import regex
 
-_CONTROL = regex.compile(r"(?V1)[\p{Cc}--[\t\n\r]]")
+from polar_pipeline.corpus.text import CONTROL
+
 # names that HTML has, and attributes with values: "a <b und c> d" is no tag
 _ATTRIBUTE = r"""\s+[a-z][\w:-]*\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
 _TAGS = regex.compile(
@@ -27,7 +28,7 @@ def clean(text: str) -> str:
     before = None
     while before != text:  # wrappers may stand inside each other
         before = text
-        text = _CONTROL.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").strip()
+        text = CONTROL.sub("", unicodedata.normalize("NFC", text)).replace("\r\n", "\n").strip()
         text = _EMPHASIS.sub(r"\2", _TAGS.sub("", _FENCE.sub("", text)))
         text = _unquote(_NUMBERED_FIELD.sub("", text).strip())
     return text

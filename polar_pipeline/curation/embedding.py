@@ -16,7 +16,7 @@ from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.client import Client, Endpoint, address
+from polar_pipeline.synthesis.client import Client, Endpoint, address, open_sdk
 from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
 from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
@@ -107,7 +107,8 @@ class EndpointEmbedder:
     async def _ask(self, key: str, texts: list[str], ledger: Ledger) -> Floats:
         """Call until there are vectors, at most as often as the settings allow."""
         limiter, retries = RateLimiter(1, ledger), RetryPolicy(self._settings)
-        async with Client(self._settings, limiter) as client:
+        async with open_sdk(self._settings) as sdk:
+            client = Client(sdk, self._settings, limiter, ledger)
             while True:
                 async with limiter:
                     result, vectors = await self._call(key, texts, client, ledger)
@@ -131,13 +132,8 @@ class EndpointEmbedder:
             raise InputError(
                 f"{ledger.reached_cap(worst)} leaves no room for curation.embedder {self.name!r}: raise it."
             )
-        try:
-            result = await client.embed(self._model, texts)
-        except InputError:
-            ledger.release(call, "status 401", free=True)
-            raise
+        result = await client.embed(call, self._model, texts)
         if result.body is None:
-            ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
             return result, None
         vectors, tokens = _parse(result.body, len(texts))
         price = worst if tokens is None else embedding_dollars(tokens, self._settings)
@@ -166,15 +162,13 @@ class CachedEmbedder:
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, dimensions), from the cache where it has them."""
-        keys = [fingerprint(text) for text in texts]
-        known = self._read(set(keys))
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        new = self.new(texts)
         size = self._batch_size or len(new) or 1
         for start in range(0, len(new), size):
-            batch = list(new)[start : start + size]
-            vectors = self._inner.embed([new[key] for key in batch])
-            self._write(batch, vectors)
-            known |= dict(zip(batch, vectors, strict=True))
+            batch = new[start : start + size]
+            self._write([fingerprint(text) for text in batch], self._inner.embed(batch))
+        keys = [fingerprint(text) for text in texts]
+        known = self._read(set(keys))
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
 
     def _read(self, wanted: set[str]) -> dict[str, Floats]:

@@ -5,14 +5,13 @@ are the task card's; for the bundled card also their translations, in `label_lea
 """
 
 import functools
-import unicodedata
 from importlib import resources
 from typing import Any
 
 import regex
 import yaml
 
-from polar_pipeline.corpus.text import UNSPACED
+from polar_pipeline.corpus.text import UNSPACED, fold
 from polar_pipeline.task.card import Label
 
 ENGLISH = "eng"  # models fall back to English in every language
@@ -36,10 +35,11 @@ def label_leak(text: str, language: str, label: Label) -> str:
 
 
 @functools.cache
-def word_lists(stage: str) -> dict[str, dict[str, list[str]]]:
-    """The word lists of a stage of curation, by language code and kind, from its YAML file."""
-    text = (resources.files("polar_pipeline.curation") / f"{stage}.yaml").read_text(encoding="utf-8")
-    lists: dict[str, dict[str, list[str]]] = yaml.safe_load(text)
+def word_lists(stage: str) -> dict[str, dict[str, Any]]:
+    """The word lists of a stage of curation, by language code (or script) and kind, from its YAML file."""
+    lists: dict[str, dict[str, Any]] = yaml.safe_load(
+        (resources.files("polar_pipeline.curation") / f"{stage}.yaml").read_text(encoding="utf-8")
+    )
     return lists
 
 
@@ -93,4 +93,4 @@ def _any(phrases: list[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    return fold(text).replace("\u2019", "'")

@@ -9,14 +9,13 @@ but only to the share that they have there: every seventh post of the Hausa file
 import functools
 import math
 from collections import Counter
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
 import regex
-import yaml
 
 from polar_pipeline.corpus.text import dominant_scripts
+from polar_pipeline.curation.label_leakage import word_lists
 from polar_pipeline.task.languages import Language
 
 _COMMON = 0.02  # share of real posts identified as a language from which that language is accepted
@@ -25,9 +24,7 @@ _CERTAIN = 0.9  # probability from which an identification counts for these shar
 _SCRIPT = 0.005  # share of real posts in a script from which that script is accepted
 _FLAGGED = 1 / 80  # share of real posts above the limit
 _LEAST_LIMIT = 2.0  # evidence below it says nothing
-_WORDS_ALONE = (
-    -0.5
-)  # evidence of words from which a post counts as another language's, for real and synthetic posts alike
+_WORDS_ALONE = -0.5  # evidence of words from which a post, real or synthetic, counts as another language's
 _CONFUSED = {"pa": "ur"}  # what the identifier calls a language in a script it does not know: Punjabi in Arabic letters
 _LETTERS_WEIGHT, _IDENTIFIER_WEIGHT = 1.5, 2.0  # beside that of words; chosen on posts of train, reported on others
 
@@ -198,10 +195,9 @@ def split_words(text: str) -> list[str]:
 @functools.cache
 def function_words() -> dict[str, dict[str, frozenset[str]]]:
     """Function words by script and ISO 639-1 code."""
-    text = (resources.files("polar_pipeline.curation") / "language_filter.yaml").read_text(encoding="utf-8")
-    read: dict[str, dict[str, str]] = yaml.safe_load(text)
     return {
-        script: {code: frozenset(split_words(line)) for code, line in all_.items()} for script, all_ in read.items()
+        script: {code: frozenset(split_words(line)) for code, line in lines.items()}
+        for script, lines in word_lists("language_filter").items()
     }
 
 

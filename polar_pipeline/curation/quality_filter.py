@@ -5,14 +5,13 @@ refusals, by the phrases in `quality_filter.yaml`), markup, truncated.
 """
 
 import functools
-import unicodedata
 from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
 import regex
 
-from polar_pipeline.corpus.text import dominant_scripts
+from polar_pipeline.corpus.text import dominant_scripts, fold
 from polar_pipeline.curation.cleaning import has_markup
 from polar_pipeline.curation.label_leakage import ENGLISH, label_leak, word_lists, word_pattern
 from polar_pipeline.curation.language_filter import LanguageFilter
@@ -109,13 +108,13 @@ class _Signs(NamedTuple):
     sorry: Any
 
 
+def _signs(language: str) -> list[_Signs]:
+    return [_compile(code) for code in dict.fromkeys([ENGLISH, language]) if code in word_lists("quality_filter")]
+
+
 @functools.cache
-def _signs(language: str) -> tuple[_Signs, ...]:
-    lists = word_lists("quality_filter")
-    return tuple(_compile(lists[code]) for code in dict.fromkeys([ENGLISH, language]) if code in lists)
-
-
-def _compile(lists: dict[str, list[str]]) -> _Signs:
+def _compile(language: str) -> _Signs:
+    lists = word_lists("quality_filter")[language]
     says, here, cannot, post, sorry = (_any(lists[kind]) for kind in ("says", "here", "cannot", "post", "sorry"))
     # at most a greeting before it, and a colon after it; the order of "here" and "post" depends on the grammar
     either = rf"{here.pattern}.{{0,60}}?{post.pattern}|{post.pattern}.{{0,60}}?{here.pattern}"
@@ -130,6 +129,5 @@ def _any(phrases: list[str], whole: bool = True) -> Any:
 
 
 def _flatten(text: str) -> str:
-    """NFKC, case folded, with one kind of apostrophe and of space."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u02bc", "'")
-    return " ".join(folded.split())
+    """Folded, with one kind of apostrophe and of space."""
+    return " ".join(fold(text).replace("\u2019", "'").replace("\u02bc", "'").split())

@@ -126,8 +126,7 @@ def _auc_error(labels: Ints) -> float:
 
 
 def _one_class(inside: Floats, final: Floats, labels: Ints) -> str:
-    curve = macro_f1_curve(labels, inside)
-    threshold = curve.thresholds[int(np.argmax(curve.values))]
+    threshold, _ = _best(labels, inside)
     shares = [float(np.mean(scores >= threshold)) for scores in (inside, final)]
     expected, found = (max(share, 1 - share) for share in shares)
     if expected < 2 * _ONE_CLASS - 1 and found > _ONE_CLASS:
@@ -207,9 +206,7 @@ def _far_below(logits: Floats, rows: Rows, dev: Mask, labels: Ints) -> str:
         return ""
     if not _knows(auc(rows.labels, logits[rows.inside]), rows.labels):
         return ""
-    curve = macro_f1_curve(rows.labels, logits[rows.inside])
-    best = int(np.argmax(curve.values))
-    expected, threshold = float(curve.values[best]), curve.thresholds[best]
+    threshold, expected = _best(rows.labels, logits[rows.inside])
     score = macro_f1(labels, (logits[dev] >= threshold).astype(int))
     # that of an accuracy of one half, the widest there is, on as many posts as the smaller class allows
     error = 0.5 * np.sqrt(1 / _balanced(labels) + 1 / _balanced(rows.labels))
@@ -230,8 +227,7 @@ def _below_unseen(logits: Floats, rows: Rows, posts: pd.DataFrame, probes: pd.Da
     labels = posts["label"].to_numpy(dtype=int, na_value=-1)[same]
     if len(set(labels.tolist())) < 2 or not _knows(auc(rows.labels, inside), rows.labels):
         return ""
-    curve = macro_f1_curve(rows.labels, inside)
-    threshold = curve.thresholds[int(np.argmax(curve.values))]
+    threshold, _ = _best(rows.labels, inside)
     above = [(found >= threshold).astype(int) for found in (seen, unseen)]
     if len(set(above[0].tolist())) == 1 and _rarer(above[1]) >= _FEW:
         return f"the final model puts all {len(labels)} posts of a sample that it was trained on into one class"
@@ -249,6 +245,13 @@ def _below_unseen(logits: Floats, rows: Rows, posts: pd.DataFrame, probes: pd.Da
     if scores[0] < scores[1] - _ERRORS * 0.5 * np.sqrt(1 / _balanced(labels)):
         return text.format("macro-F1", *scores)
     return ""
+
+
+def _best(labels: Ints, scores: Floats) -> tuple[float, float]:
+    """The threshold with the highest macro-F1, and that macro-F1."""
+    curve = macro_f1_curve(labels, scores)
+    best = int(np.argmax(curve.values))
+    return float(curve.thresholds[best]), float(curve.values[best])
 
 
 def _rarer(labels: Ints) -> int:

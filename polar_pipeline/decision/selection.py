@@ -81,6 +81,7 @@ def decide(
     inside = [member.rows(decided) for member in members]
     fitted = fit(labels, folds, inside, settings, seed)
     probabilities = fitted.probabilities(inside)
+    distances = np.abs(probabilities - fitted.threshold.value)
     predictions = nested_predictions(labels, folds, inside, settings, seed)
     interval = macro_f1_interval(labels, predictions, _RESAMPLES, language_seed(seed, language))
     return Decision(
@@ -96,7 +97,7 @@ def decide(
         threshold=fitted.threshold.value,
         threshold_spread=fitted.threshold.spread,
         positive_share=float(np.mean(probabilities >= fitted.threshold.value)),
-        review_margin=_review_margin(probabilities, fitted.threshold.value, settings.review_share),
+        review_margin=float(np.quantile(distances, settings.review_share)) if settings.review_share else 0.0,
         shift_auc=shift_auc if settings.transductive else None,
         shift_response=response,
         out_of_fold=Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels)),
@@ -293,8 +294,3 @@ def _members(members: list[MemberScores], combination: Combination) -> tuple[Mem
         Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
         for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
     )
-
-
-def _review_margin(probabilities: Floats, threshold: float, share: float) -> float:
-    """Closer to the threshold than this are `share` of the posts that were decided on."""
-    return float(np.quantile(np.abs(probabilities - threshold), share)) if share else 0.0

@@ -84,7 +84,9 @@ def strategies(members: list[MemberScores]) -> list[str]:
 
 def fit_combination(strategy: str, labels: Ints, members: list[MemberScores]) -> Combination:
     """Fit a strategy (one of `strategies(members)`) to labels 0/1 (posts,). Deterministic."""
-    temperatures = np.array([_temperature(labels, member) for member in members])
+    temperatures = np.array(
+        [fit_temperature(np.repeat(labels, len(member.seeds)), member.logits.ravel()) for member in members]
+    )
     columns = _columns(members, temperatures)
     weights, intercept = _weights(strategy, labels, columns, [member.backbone for member in members])
     last = fit_temperature(labels, columns @ weights + intercept)
@@ -95,10 +97,6 @@ def combine(combination: Combination, members: list[MemberScores]) -> Floats:
     """Log-odds (posts,) of the members' scores, which come in the order of the fit."""
     scores: Floats = _columns(members, combination.temperatures) @ combination.weights + combination.intercept
     return scores
-
-
-def _temperature(labels: Ints, member: MemberScores) -> float:
-    return fit_temperature(np.repeat(labels, len(member.seeds)), member.logits.ravel())
 
 
 def _columns(members: list[MemberScores], temperatures: Floats) -> Floats:

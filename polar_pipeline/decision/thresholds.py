@@ -65,8 +65,7 @@ def plug_in_threshold(probabilities: Floats) -> float:
     after Lipton et al. 2014). No label is used, so the threshold is as good as the calibration.
     """
     scores, _ = _sorted(probabilities, probabilities)
-    curve = sorted_curve(scores, scores, np.ones(len(scores)))
-    return _nearest_half(curve.thresholds, curve.values)
+    return _best(scores, scores, np.ones(len(scores)))
 
 
 def matching_threshold(probabilities: Floats, share: float) -> float:
@@ -100,11 +99,7 @@ def _sorted(labels: Floats | Ints, probabilities: Floats) -> tuple[Floats, Float
 
 def _best(labels: Floats, scores: Floats, weights: Floats) -> float:
     curve = sorted_curve(labels, scores, weights)
-    return _nearest_half(curve.thresholds, curve.values)
-
-
-def _nearest_half(thresholds: Floats, values: Floats) -> float:
     # the two ends stand for "all positive" and "all negative": just outside the probabilities' range
-    inside = np.clip(thresholds, 0.0, np.nextafter(1.0, 2.0))
-    best = np.flatnonzero(values >= values.max() - 1e-12)
+    inside = np.clip(curve.thresholds, 0.0, np.nextafter(1.0, 2.0))
+    best = np.flatnonzero(curve.values >= curve.values.max() - 1e-12)
     return float(inside[best[np.argmin(np.abs(inside[best] - 0.5))]])

@@ -30,7 +30,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PRELOADED = [
     "polar_pipeline.definitions",
     "polar_pipeline.backbones.linear.backbone",
-    "polar_pipeline.corpus.schema",
+    "polar_pipeline.corpus.posts",
     "polar_pipeline.report.page",
     "alembic.command",
     "dagster._grpc.impl",

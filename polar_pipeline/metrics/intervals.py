@@ -33,10 +33,10 @@ def macro_f1_resamples(counts: tuple[int, int, int, int], resamples: int, seed: 
     return macro_f1_of_counts(tp, fp, fn, tn)
 
 
-def macro_f1_interval(labels: Ints, predictions: Ints, resamples: int, seed: int, level: float = 0.95) -> Interval:
+def macro_f1_interval(labels: Ints, predictions: Ints, resamples: int, seed: int) -> Interval:
     """Macro-F1 with its percentile bootstrap interval over posts. Same seed, same interval."""
-    value = macro_f1(labels, predictions)
-    return Interval(value, *_percentiles(macro_f1_resamples(confusion(labels, predictions), resamples, seed), level))
+    draws = macro_f1_resamples(confusion(labels, predictions), resamples, seed)
+    return _percentile_interval(macro_f1(labels, predictions), draws)
 
 
 def paired_resamples(labels: Ints, first: Ints, second: Ints, resamples: int, seed: int) -> Floats:
@@ -60,14 +60,14 @@ def paired_interval(
 ) -> Interval:
     """Difference in macro-F1 of two sets of decisions on the same posts, with its paired percentile interval."""
     value = macro_f1(labels, first) - macro_f1(labels, second)
-    return Interval(value, *_percentiles(paired_resamples(labels, first, second, resamples, seed), level))
+    return _percentile_interval(value, paired_resamples(labels, first, second, resamples, seed), level)
 
 
-def mean_interval(values: list[float], draws: list[Floats], level: float = 0.95) -> Interval:
+def mean_interval(values: list[float], draws: list[Floats]) -> Interval:
     """The mean over languages with its interval: languages are independent, so resamples are averaged draw by draw."""
-    return Interval(float(np.mean(values)), *_percentiles(np.mean(np.stack(draws), axis=0), level))
+    return _percentile_interval(float(np.mean(values)), np.mean(np.stack(draws), axis=0))
 
 
-def _percentiles(draws: Floats, level: float) -> tuple[float, float]:
+def _percentile_interval(value: float, draws: Floats, level: float = 0.95) -> Interval:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return Interval(value, float(low), float(high))

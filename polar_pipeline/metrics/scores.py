@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+_BINS = 10
 
 
 class Curve(NamedTuple):
@@ -75,31 +76,27 @@ def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
 
 
 def auc(labels: Ints, scores: Floats) -> float:
-    """Area under the ROC curve (Mann-Whitney), ties count half. NaN when only one class is there."""
+    """Area under the ROC curve, ties count half. NaN when only one class is there."""
+    from sklearn.metrics import roc_auc_score
+
     labels, scores = _pair(labels, scores)
-    positives = int(np.sum(labels == 1))
-    negatives = len(labels) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(roc_auc_score(labels, scores)) if 0 < labels.sum() < len(labels) else float("nan")
 
 
-def reliability(labels: Ints, probabilities: Floats, bins: int = 10) -> Reliability:
-    """Equal-width bins over [0, 1]; empty bins are left out. (Guo et al. 2017, section 2.)"""
+def reliability(labels: Ints, probabilities: Floats) -> Reliability:
+    """Ten equal-width bins over [0, 1]; empty bins are left out. (Guo et al. 2017, section 2.)"""
     labels, probabilities = _pair(labels, probabilities)
-    index = np.clip((probabilities * bins).astype(int), 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
+    index = np.clip((probabilities * _BINS).astype(int), 0, _BINS - 1)
+    count = np.bincount(index, minlength=_BINS)
     filled = count > 0
-    mean = np.bincount(index, weights=probabilities, minlength=bins)[filled] / count[filled]
-    share = np.bincount(index, weights=labels, minlength=bins)[filled] / count[filled]
+    mean = np.bincount(index, weights=probabilities, minlength=_BINS)[filled] / count[filled]
+    share = np.bincount(index, weights=labels, minlength=_BINS)[filled] / count[filled]
     return Reliability(mean, share, count[filled])
 
 
-def expected_calibration_error(labels: Ints, probabilities: Floats, bins: int = 10) -> float:
+def expected_calibration_error(labels: Ints, probabilities: Floats) -> float:
     """Mean distance of probability and share of positives over the bins, weighted by count (Guo et al. 2017, eq. 3)."""
-    diagram = reliability(labels, probabilities, bins)
+    diagram = reliability(labels, probabilities)
     return float(np.average(np.abs(diagram.mean_probability - diagram.share_positive), weights=diagram.posts))
 
 

@@ -1,6 +1,7 @@
 """One language's evidence: the macro-F1 of its decision with intervals, on which posts, and every warning about it.
 
-Tables and records go in, one record comes out. No drawing and no HTML here.
+Tables and records go in, one record comes out. No drawing and no HTML here. The functions below `judged_posts` take
+its table, or those rows of it that decisions are made on (`decided`), or are of dev.
 """
 
 from dataclasses import dataclass
@@ -12,21 +13,23 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.corpus.posts import labels_of
+from polar_pipeline.corpus.posts import enforce, file_schema, labels_of
 from polar_pipeline.corpus.rows import read_rows
-from polar_pipeline.corpus.schema import enforce, file_schema
 from polar_pipeline.curation.curate import funnel
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.decision.selection import language_seed, nested_table
+from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
-from polar_pipeline.report.diagnostics import DevTuned, Mistake, Review, dev_tuned, mistakes, review, score_distance
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, macro_f1_curve, reliability
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
 
 CURVE_POINTS = 200  # more than a small plot can show
+ERROR_COLUMNS = ["language", "split", "id", "post", "label", "prediction", "probability", "fold", "margin"]
+ERROR_COLUMNS += ["final_prediction"]
+_LONGEST = 280  # characters of an example; the rest says little and fills the page
 
 
 class LanguageResults(NamedTuple):
@@ -46,6 +49,31 @@ class Results(NamedTuple):
     absent: dict[str, str]
 
 
+class DevTuned(NamedTuple):
+    """A threshold tuned on dev, for comparison only: its gain on dev, and its gain on other posts."""
+
+    threshold: float
+    gain_on_dev: float  # macro-F1, over the decision's threshold
+    gain_elsewhere: float  # on the decided posts outside dev
+
+
+class Review(NamedTuple):
+    """The posts marked for review, among those that were decided on."""
+
+    share: float
+    share_of_errors: float
+    macro_f1_of_rest: float
+
+
+class Mistake(NamedTuple):
+    """A wrong prediction far from the threshold. `text` is the post, at most 280 characters of it."""
+
+    id: str
+    text: str
+    label: int
+    probability: float
+
+
 @dataclass(frozen=True)
 class LanguageEvidence:
     """Everything that the report and the export show of one language."""
@@ -62,10 +90,7 @@ class LanguageEvidence:
     curve: Curve  # of the out-of-fold probabilities, thinned
     diagram: Reliability  # of the same
     decision: Decision
-    shift_auc: float
-    cross_split_dev: int
-    cross_split_test: int
-    conflicts: int
+    audit: Audit
     score_distance: float | None  # between probabilities out of fold and on test
     types_unseen: tuple[str, ...]  # auxiliary types without a positive train post
     dev_tuned: DevTuned | None
@@ -121,10 +146,7 @@ def language_evidence(
         curve=thin(macro_f1_curve(labels, probabilities)),
         diagram=reliability(labels, probabilities),
         decision=decision,
-        shift_auc=audit.shift_auc,
-        cross_split_dev=audit.cross_split_dev,
-        cross_split_test=audit.cross_split_test,
-        conflicts=audit.conflicting_groups,
+        audit=audit,
         score_distance=score_distance(probabilities, test["probability"].to_numpy(dtype=float)),
         types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),
         dev_tuned=dev_tuned(held_out, table[(table["split"] == "dev") & table["label"].notna()]),
@@ -158,6 +180,64 @@ def with_test_labels(judged: pd.DataFrame, test_labels: "pd.Series[int] | None")
         return judged
     test = judged["split"] == "test"
     return judged.assign(label=judged["label"].where(~test, judged["id"].map(test_labels)))
+
+
+def score_distance(decided: Floats, test: Floats) -> float | None:
+    """Kolmogorov-Smirnov distance between two sets of probabilities: 0 when alike, 1 when apart. None without test."""
+    if not len(test):
+        return None
+    from scipy.stats import ks_2samp
+
+    return float(ks_2samp(decided, test).statistic)
+
+
+def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
+    """The best threshold on `dev`, its gain there and on the posts of `decided` outside dev. None without either."""
+    elsewhere = decided[decided["split"] != "dev"]
+    if dev.empty or elsewhere.empty:
+        return None
+    threshold = best_threshold(_int(dev["label"]), dev["probability"].to_numpy(dtype=float))
+
+    def gain(rows: pd.DataFrame, decided_by: str) -> float:
+        labels, tuned = _int(rows["label"]), (rows["probability"] >= threshold).astype(int)
+        return macro_f1(labels, _int(tuned)) - macro_f1(labels, _int(rows[decided_by]))
+
+    return DevTuned(threshold, gain(dev, "prediction"), gain(elsewhere, "nested"))
+
+
+def review(decided: pd.DataFrame) -> Review:
+    """The share of errors among the marked posts, and the macro-F1 of the others."""
+    marked = decided["review"].to_numpy(dtype=bool)
+    wrong = (decided["nested"] != decided["label"]).to_numpy(dtype=bool)
+    rest = decided[~marked]
+    return Review(
+        float(marked.mean()),
+        float(np.sum(wrong & marked) / max(wrong.sum(), 1)),
+        macro_f1(_int(rest["label"]), _int(rest["nested"])),
+    )
+
+
+def errors(language: str, judged: pd.DataFrame) -> pd.DataFrame:
+    """All labelled posts with a wrong prediction, in the order of `judged`: `ERROR_COLUMNS`.
+
+    `prediction` is the nested one where there is one, as the headline macro-F1 counts it, else that of the final
+    threshold, which `final_prediction` always is. Near the threshold the two can differ.
+    """
+    table = judged[judged["label"].notna()]
+    table = table.assign(language=language, post=table["text"], final_prediction=table["prediction"])
+    table = table.assign(prediction=table["nested"].fillna(table["prediction"]).astype("int8"))
+    return table.loc[(table["label"] != table["prediction"]).astype(bool), ERROR_COLUMNS].reset_index(drop=True)
+
+
+def mistakes(decided: pd.DataFrame, count: int) -> tuple[Mistake, ...]:
+    """The `count` wrong predictions farthest from the threshold, half of each label; ties go by id."""
+    wrong = decided[decided["nested"] != decided["label"]].sort_values(["margin", "id"], ascending=[False, True])
+    chosen = [wrong[wrong["label"] == label].head(share) for label, share in ((1, (count + 1) // 2), (0, count // 2))]
+    rows = pd.concat(chosen)[["id", "text", "label", "probability"]]
+    return tuple(
+        Mistake(post, text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", int(label), float(probability))
+        for post, text, label, probability in rows.itertuples(index=False)
+    )
 
 
 def english_name(code: str) -> str:

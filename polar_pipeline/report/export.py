@@ -1,22 +1,108 @@
-"""The report as files for papers and spreadsheets: tables, figures, all errors. Same results, same bytes."""
+"""The report as files for papers and spreadsheets: tables, figures, all errors. Same results, same bytes.
+
+Each column of a table has a sentence. Shares and macro-F1 are between 0 and 1; a cell is empty where there is nothing
+to measure.
+"""
 
 import csv
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from polar_pipeline import __version__
+from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.comparison import comparable_reference
-from polar_pipeline.report.diagnostics import errors
-from polar_pipeline.report.evidence import Results, english_name, judged_posts, language_evidence, with_test_labels
+from polar_pipeline.report.comparison import Reference, comparable_reference
+from polar_pipeline.report.evidence import (
+    LanguageEvidence,
+    Results,
+    english_name,
+    errors,
+    judged_posts,
+    language_evidence,
+    with_test_labels,
+)
 from polar_pipeline.report.page import template
 from polar_pipeline.report.plots import overview_plot, reliability_plot, threshold_plot
-from polar_pipeline.report.tables import ReportTable, report_tables
+from polar_pipeline.report.summary import TARGET_HALF_WIDTH, ablations, label_needs, mean_dev_tuned, summary_row
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.files import write_atomic
 
 TestLabels = dict[str, "pd.Series[int] | None"]
+# name, what it holds, and how it is read off a row's object: by the name of an attribute, or by a function
+Columns = list[tuple[str, str, str | Callable[[Any], Any]]]
+
+
+class ReportTable(NamedTuple):
+    """A table, what it is about, and what each column holds."""
+
+    title: str
+    frame: pd.DataFrame
+    columns: dict[str, str]
+
+
+_SUMMARY: Columns = [
+    ("figure", "name of the figure", lambda entry: entry[0]),
+    ("value", "its value over all languages", lambda entry: entry[1]),
+]
+_LANGUAGE: Columns = [
+    ("language", "code of the language", "language"),
+    ("name", "English name of the language", "name"),
+]
+_SHIFT: Columns = [
+    *_LANGUAGE,
+    ("auc", "AUC of a classifier that tells train from test posts by their text", "audit.shift_auc"),
+    ("score_distance", "Kolmogorov-Smirnov distance of probabilities on test and out of fold", "score_distance"),
+    ("positives", "share of positive labels among the labelled posts", "positives"),
+    ("predicted_positives", "share of positive predictions on test", "predicted_positives"),
+    ("cross_split_dev", "train posts whose normalised text is also in dev", "audit.cross_split_dev"),
+    ("cross_split_test", "train posts whose normalised text is also in test", "audit.cross_split_test"),
+    ("conflicts", "groups of equal train posts with different labels", "audit.conflicting_groups"),
+    ("response", "what the decision does about the shift", "decision.shift_response"),
+]
+_DECISIONS: Columns = [
+    *_LANGUAGE,
+    ("strategy", "how the members are combined", "decision.strategy"),
+    ("members", "backbones with their weights", lambda item: _members(item)),
+    ("threshold", "probability from which a post is positive", "decision.threshold"),
+    ("threshold_spread", "its standard deviation over bootstrap resamples", "decision.threshold_spread"),
+    ("calibration_error", "expected calibration error, out of fold", "decision.calibration_error"),
+    ("review_share", "share of posts marked for review", "review.share"),
+    ("review_errors", "share of all errors among them", "review.share_of_errors"),
+    ("rest_macro_f1", "macro-F1 of the other posts", "review.macro_f1_of_rest"),
+]
+_LABEL_NEEDS: Columns = [
+    ("language", "code of the language", "evidence.language"),
+    ("half_width", "half of the width of the 95% interval of macro-F1", "half_width"),
+    ("labelled_posts", "labelled posts under the estimate", "evidence.out_of_fold.posts"),
+    ("minority_posts", "labelled posts of the rarer class", "minority"),
+    ("labels_needed", f"labels that narrow the interval to +- {TARGET_HALF_WIDTH}", "posts"),
+    ("types_without_positives", "types without a positive train post", lambda n: ", ".join(n.evidence.types_unseen)),
+]
+_ABLATION: Columns = [
+    ("name", "what is used, or left out", "name"),
+    ("languages", "languages in the means", "languages"),
+    ("macro_f1", "mean cross-fitted macro-F1", "macro_f1"),
+    ("difference", "mean difference to the reference", "difference.value"),
+    ("difference_low", "low end of its 95% interval", "difference.low"),
+    ("difference_high", "high end of its 95% interval", "difference.high"),
+]
+_PARTS = {  # title, and the field of a decision
+    "strategies": ("Strategies; the reference is the profile's strategy", "candidates"),
+    "members": ("The ensemble without one member; the reference has all", "without"),
+    "threshold_rules": ("Threshold rules; the reference is the profile's rule", "rules"),
+}
+_SYNTHETIC: Columns = [
+    ("language", "code of the language", lambda row: row[0]),
+    ("source", "how the posts were made", lambda row: row[1]["source"]),
+    ("label", "label that was asked for", lambda row: row[1]["label"]),
+    ("made", "posts made", lambda row: row[1]["made"]),
+    *((f"rejected_{s}", f"posts rejected by stage `{s}` first", lambda row, s=s: row[1].get(s, 0)) for s in STAGES),
+    ("kept", "posts kept for training", lambda row: row[1]["kept"]),
+]
 
 
 def export_report(folder: Path, results: Results, test_labels: TestLabels, profile: Profile) -> list[Path]:
@@ -77,3 +163,67 @@ def _readme(results: Results, tables: dict[str, ReportTable], profile: Profile) 
         tables=tables,
     )
     return text
+
+
+def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Reference]) -> dict[str, ReportTable]:
+    """The tables by name. One without rows is left out."""
+    synthetic = [(item.language, line) for item in evidence for line in item.funnel]
+    tables = {
+        "summary": _table("Means over the languages", _SUMMARY, _summary(evidence).items()),
+        "scores": _table("Macro-F1 by language", _scores(reference), evidence),
+        "shift": _table("Difference between train and test posts", _SHIFT, evidence),
+        "decisions": _table("How each language is decided", _DECISIONS, evidence),
+        **{
+            name: _table(title, _ABLATION, ablations([getattr(item.decision, field) for item in evidence]))
+            for name, (title, field) in _PARTS.items()
+        },
+        "label_needs": _table("Where labels would help most", _LABEL_NEEDS, label_needs(evidence)),
+        "synthetic_posts": _table("Synthetic posts by the stage of curation that rejected them", _SYNTHETIC, synthetic),
+    }
+    return {name: table for name, table in tables.items() if len(table.frame)}
+
+
+def _summary(evidence: list[LanguageEvidence]) -> dict[str, float]:
+    tuned = mean_dev_tuned(evidence)
+    gains = (
+        {"dev_tuned_gain_on_dev": tuned.gain_on_dev, "dev_tuned_gain_elsewhere": tuned.gain_elsewhere} if tuned else {}
+    )
+    return summary_row(evidence) | gains
+
+
+def _scores(reference: dict[str, Reference]) -> Columns:
+    def official(name: str) -> Callable[[LanguageEvidence], Any]:
+        return lambda item: getattr(reference.get(item.language), name, None)
+
+    others: Columns = [
+        ("baseline", "official test macro-F1 of the organisers' baseline", official("baseline")),
+        ("psk", "of PSK (second place)", official("psk")),
+        ("winner", "of UTokyo Tsuruoka Lab (first place)", official("winner")),
+        ("best", "of the best ranked team in this language", official("best")),
+    ]
+    return [
+        *_LANGUAGE,
+        ("macro_f1", "nested out-of-fold macro-F1", "out_of_fold.value"),
+        ("macro_f1_low", "low end of its 95% interval", "out_of_fold.low"),
+        ("macro_f1_high", "high end of its 95% interval", "out_of_fold.high"),
+        ("dev", "macro-F1 on dev with the final threshold", lambda item: item.dev and item.dev.value),
+        ("test", "macro-F1 on the labelled test posts with the final threshold", lambda i: i.test and i.test.value),
+        ("gap", "macro-F1 on test (or dev, if it was not decided on) less out of fold", "gap"),
+        *(others if reference else []),
+        *(
+            (f"{split}_posts", f"{split} posts", lambda item, split=split: item.posts.get(split, 0))
+            for split in ("train", "dev", "test")
+        ),
+        ("positives", "share of positive labels among the labelled posts", "positives"),
+    ]
+
+
+def _table(title: str, columns: Columns, rows: Iterable[Any]) -> ReportTable:
+    names = [name for name, _, _ in columns]
+    readers = [attrgetter(read) if isinstance(read, str) else read for _, _, read in columns]
+    frame = pd.DataFrame([[read(row) for read in readers] for row in rows], columns=names)
+    return ReportTable(title, frame, {name: meaning for name, meaning, _ in columns})
+
+
+def _members(item: LanguageEvidence) -> str:
+    return ", ".join(f"{member.backbone} {member.weight:.2f}" for member in item.decision.members if member.weight)

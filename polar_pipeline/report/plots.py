@@ -144,11 +144,7 @@ def _draw_overview(
     for name, (label, mark, colour) in _MARKS.items():
         known = [(getattr(reference[e.language], name), at) for at, e in enumerate(ordered) if e.language in reference]
         if known:
-            look: dict[str, Any] = {
-                "markersize": 9 if mark == "|" else 5,
-                "markerfacecolor": "none",
-                "markeredgewidth": 1.3,
-            }
+            look: Any = {"markersize": 9 if mark == "|" else 5, "markerfacecolor": "none", "markeredgewidth": 1.3}
             axes.plot(*zip(*known, strict=True), mark, color=colour, linestyle="none", label=label, **look)
     axes.hlines(places, [e.low for e in estimates], [e.high for e in estimates], color=BLUE, linewidth=2.2)
     axes.plot([e.value for e in estimates], places, "o", color=BLUE, markersize=5.5, label="out of fold, 95% interval")
@@ -156,13 +152,8 @@ def _draw_overview(
     axes.set_yticks(list(places), [item.name for item in ordered], color=INK, parse_math=False)
     axes.set(ylim=(-0.7, len(ordered) - 0.3), xlabel="macro-F1")
     axes.spines["left"].set_visible(False)
-    axes.legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5 if columns > 2 else 0.4, 1.0),
-        ncols=columns,
-        frameon=False,
-        reverse=True,
-    )
+    middle = 0.5 if columns > 2 else 0.4
+    axes.legend(loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, frameon=False, reverse=True)
 
 
 def _draw_curve(axes: "Axes", decision: Decision, curve: Curve) -> None:

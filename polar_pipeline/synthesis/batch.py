@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.client import Say, address, open_sdk
-from polar_pipeline.synthesis.exceptions import (
-    FailureMonitor,
-    advice,
-    billed_too_much,
-    classify_error,
-    no_batch_api,
-    without_key,
-)
+from polar_pipeline.synthesis.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
 from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
@@ -59,8 +52,8 @@ class BatchRun:
         """Collect the batches of earlier processes, then send new ones, until all is answered or a cap is reached."""
         async with open_sdk(self._settings) as self._sdk:
             for name, calls in self._ledger.open_batches().items():
-                if set(calls.values()) <= self._requests.keys():  # a batch of another plan waits for that plan
-                    await self._collect(await self._find(name), calls)
+                if calls.keys() <= self._requests.keys():  # a batch of another plan waits for that plan
+                    await self._collect(name, calls)
             while not self.stopped and (worst := self._sendable()):
                 name, calls = self._ledger.reserve_batch(worst)
                 if not calls:
@@ -74,18 +67,18 @@ class BatchRun:
         keys = [key for key in self._requests if key not in answered and self._sent[key] < self._settings.attempts]
         return {key: worst_dollars(self._requests[key], self._settings) for key in keys[:_MAX_REQUESTS]}
 
-    async def _send(self, name: str, calls: dict[int, str]) -> None:
-        self._sent.update(calls.values())
+    async def _send(self, name: str, calls: dict[str, int]) -> None:
+        self._sent.update(calls.keys())
         target = {"method": "POST", "url": "/v1/chat/completions"}
-        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls.values()]
+        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls]
         content = "\n".join(json.dumps(line) for line in lines).encode()
         try:
             file = await self._ask(lambda: self._sdk.files.create(file=(f"{name}.jsonl", content), purpose="batch"))
-            await self._ask(lambda: self._create(name, file.id))
+            await self._ask(self._create, name, file.id)
         except _RefusedError:  # any other failure leaves it open, and the next run looks for the batch
             self._release(calls, "batch refused", free=True)
             raise
-        await self._collect(await self._find(name), calls)
+        await self._collect(name, calls)
 
     async def _create(self, name: str, file: str) -> None:
         """Create the batch, unless an attempt that seemed to fail did so."""
@@ -97,28 +90,25 @@ class BatchRun:
                 metadata={"submission": name},
             )
 
-    async def _find(self, name: str) -> "Batch | None":
-        return await self._ask(lambda: self._look_up(name))
-
     async def _look_up(self, name: str) -> "Batch | None":
         async for batch in self._sdk.batches.list(limit=100):
             if (batch.metadata or {}).get("submission") == name:
                 return batch
         return None
 
-    async def _collect(self, batch: "Batch | None", waiting: dict[int, str]) -> None:
-        """Wait for the end of a batch and settle the `waiting` calls. One that was never created cost nothing."""
-        if batch is None:
-            self._release(waiting, "never sent", free=True)
+    async def _collect(self, name: str, calls: dict[str, int]) -> None:
+        """Wait for the end of a batch and settle its `calls`. One that was never created cost nothing."""
+        created = await self._ask(self._look_up, name)
+        if created is None:
+            self._release(calls, "never sent", free=True)
             return
-        batch = await self._wait_for(batch)
-        calls = {key[:16]: (call, key) for call, key in waiting.items()}
+        batch = await self._wait_for(created)
+        left = dict(calls)
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
-                content = await self._ask(lambda file=file: self._sdk.files.content(file))  # type: ignore[misc]
+                content = await self._ask(self._sdk.files.content, file)
                 for line in content.text.splitlines():
-                    self._settle(line, calls)
-        left = dict(calls.values())
+                    self._settle(line, left)
         if batch.status == "completed":  # the endpoint may have worked on what its answer lacks
             self._release(left, "not in the batch", free=False)
             return
@@ -139,23 +129,23 @@ class BatchRun:
             left = f", about {(total - done) / rate:.0f} s left" if rate else ""
             self._say(f"batch {batch.id}: {batch.status}, {done} of {total} requests{left}")
             await asyncio.sleep(pause)
-            pause, name = min(1.5 * pause, _MAX_POLL), batch.id
-            batch = await self._ask(lambda name=name: self._sdk.batches.retrieve(name))  # type: ignore[misc]
+            pause = min(1.5 * pause, _MAX_POLL)
+            batch = await self._ask(self._sdk.batches.retrieve, batch.id)
         return batch
 
-    def _settle(self, line: str, calls: dict[str, tuple[int, str]]) -> None:
-        """Settle the call of one line of the batch's answer, and take it out of `calls`. Other lines are ignored."""
+    def _settle(self, line: str, left: dict[str, int]) -> None:
+        """Settle the call of one line of the batch's answer, and take it out of `left`. Other lines are ignored."""
         try:
             found = json.loads(line)
             answer = found.get("response") or {}
             status, body = answer.get("status_code"), json.dumps(answer.get("body"))
-            call, key = calls.pop(found["custom_id"].rsplit("-", 1)[-1][:16])  # older homes put more before the key
+            key = found["custom_id"]
+            call = left.pop(key)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         if status != 200:
             failure = f"status {status}" if status else "batch expired"
-            self._ledger.release(call, failure, free=True)
-            self.failures[key] = failure
+            self._release({key: call}, failure, free=True)
             self._monitor.record(failure)
             return
         reply = parse_reply(self._requests[key], body, self._settings)
@@ -163,12 +153,12 @@ class BatchRun:
             self.stopped = self.stopped or billed_too_much(self._address)
         self._monitor.record(reply.outcome)
 
-    def _release(self, calls: dict[int, str], outcome: str, free: bool) -> None:
-        for call, key in calls.items():
+    def _release(self, calls: dict[str, int], outcome: str, free: bool) -> None:
+        for key, call in calls.items():
             self._ledger.release(call, outcome, 0.0 if free else None, free)
             self.failures[key] = outcome
 
-    async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _ask(self, call: Callable[..., Awaitable[Answer]], *arguments: str) -> Answer:
         """The answer to a call, after as many attempts as the settings allow. Raises InputError if none succeeds."""
         import openai
 
@@ -176,7 +166,7 @@ class BatchRun:
         while True:
             try:
                 async with asyncio.timeout(self._settings.timeout):
-                    return await call()
+                    return await call(*arguments)
             except TimeoutError:
                 result = CallResult(failure=TIMED_OUT, charged=True)
             except openai.APIError as error:
@@ -188,5 +178,5 @@ class BatchRun:
                 break
         said = advice(result.failure, result.message, self._address, self._settings)
         if result.failure in ("status 404", "status 405"):
-            said = no_batch_api(self._address, result.failure)
+            said = f"the endpoint at {self._address} has no batches ({result.failure}): set synthesis.batch to false."
         raise _RefusedError(said) if result.free else InputError(said)

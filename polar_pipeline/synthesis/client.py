@@ -1,7 +1,9 @@
-"""The client of an OpenAI-style endpoint: its address and key, and one call, however it ends."""
+"""The client of an OpenAI-style endpoint: its address and key, one call however it ends, and many at once."""
 
 import asyncio
 import os
+import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,9 +11,10 @@ from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.exceptions import classify_error
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body
-from polar_pipeline.synthesis.rate_limit import RateLimiter
+from polar_pipeline.synthesis.exceptions import FailureMonitor, billed_too_much, classify_error, no_credit_left
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
+from polar_pipeline.synthesis.ledger import Ledger
+from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.task.languages import Language
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 _OPENAI = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 10.0  # seconds
+_POLL = 0.05  # seconds between two looks at a cap that was reached
+_SAY_EVERY = 5.0  # seconds between two lines of progress
 
 Say = Callable[[str], None]  # takes a line of progress
 
@@ -70,44 +75,44 @@ def check_endpoint(base_url: str | None) -> None:
 
 
 class Client:
-    """Sends single requests to the settings' endpoint."""
+    """Sends single calls, which are reserved in the ledger, through an SDK that the caller opens and closes."""
 
-    def __init__(self, settings: SynthesisSettings, limiter: RateLimiter) -> None:
-        self._settings, self._limiter = settings, limiter
-        self._sdk = open_sdk(settings)
+    def __init__(
+        self, sdk: "openai.AsyncOpenAI", settings: SynthesisSettings, limiter: RateLimiter, ledger: Ledger
+    ) -> None:
+        self._sdk, self._settings, self._limiter, self._ledger = sdk, settings, limiter, ledger
 
-    async def __aenter__(self) -> "Client":
-        """The client itself."""
-        return self
+    async def complete(self, call: int, request: Request) -> CallResult:
+        """Send a request once. A call that fails is released. Raises InputError for a refused key."""
+        completions = self._sdk.chat.completions.with_raw_response
+        result = await self._send(call, completions.create(**request_body(request)))
+        if result.body is None:
+            return result
+        return result._replace(reply=parse_reply(request, result.body, self._settings))
 
-    async def __aexit__(self, *_: object) -> None:
-        """Close the connections."""
-        await self._sdk.close()
-
-    async def complete(self, request: Request) -> CallResult:
-        """Send a request once. Raises InputError for a refused key."""
-        result = await self._send(self._sdk.chat.completions.with_raw_response.create(**request_body(request)))
-        return (
-            result if result.body is None else result._replace(reply=parse_reply(request, result.body, self._settings))
-        )
-
-    async def embed(self, model: str, texts: list[str]) -> CallResult:
-        """Ask once for the vectors of texts; the answer is in `body`. Raises InputError for a refused key."""
+    async def embed(self, call: int, model: str, texts: list[str]) -> CallResult:
+        """Ask once for the vectors of texts; the answer is in `body`. Otherwise as `complete`."""
         embeddings = self._sdk.embeddings.with_raw_response
-        return await self._send(embeddings.create(model=model, input=texts, encoding_format="float"))
+        return await self._send(call, embeddings.create(model=model, input=texts, encoding_format="float"))
 
-    async def _send(self, call: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
+    async def _send(self, call: int, request: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
         import openai
 
         try:
             async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
-                response = await call
+                response = await request
+            self._limiter.update(response.headers, refused=False)
+            return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
         except TimeoutError:
-            return CallResult(failure=TIMED_OUT, charged=True)
+            result = CallResult(failure=TIMED_OUT, charged=True)
         except openai.APIError as error:
-            return classify_error(error, self._limiter)
-        self._limiter.update(response.headers, refused=False)
-        return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
+            try:
+                result = classify_error(error, self._limiter)
+            except InputError:  # the key
+                self._ledger.release(call, "status 401", free=True)
+                raise
+        self._ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
+        return result
 
 
 def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
@@ -122,3 +127,138 @@ def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
         max_retries=0,
         timeout=openai.Timeout(None, connect=connect, pool=connect),
     )
+
+
+class OnlineRun:
+    """Asks the pending requests one by one, with as many workers as the settings allow.
+
+    Each is reserved in the ledger before it is sent, and settled when it is answered. Afterwards see `failures` and
+    `stopped`.
+    """
+
+    def __init__(
+        self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
+    ) -> None:
+        """`succeeded`: whether any request of the plan was answered before."""
+        self._pending, self._ledger, self._settings, self._say = deque(pending), ledger, settings, say
+        self._address = address(settings.base_url)
+        self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
+        self._limiter = RateLimiter(settings.concurrency, ledger)
+        self._total, self._done, self._in_flight, self._refused_free = len(pending), 0, 0, False
+        self._started = self._said = self._last_answer = time.monotonic()
+        self._reserving = asyncio.Lock()
+        self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
+        self.stopped = ""  # what ended the run before all was answered, in words
+
+    async def run(self) -> None:
+        """Work until all is answered or a cap is reached. Raises InputError when it is clear that none can succeed."""
+        async with open_sdk(self._settings) as sdk:
+            self._client = Client(sdk, self._settings, self._limiter, self._ledger)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self._settings.concurrency, self._total)):
+                        group.create_task(self._work())
+            except BaseExceptionGroup as error:
+                raise error.exceptions[0] from None
+
+    async def _work(self) -> None:
+        while self._pending and not self.stopped:
+            await self._answer(self._pending.popleft())
+            self._done += 1
+            self._report()
+
+    async def _answer(self, request: Request) -> None:
+        """Call until the request needs no further call, at most as often as the settings allow."""
+        retries = RetryPolicy(self._settings)
+        result = await self._call(request)
+        while result and not self._ledger.finished(request.key) and not self.stopped:
+            if not await retries.wait_to_retry(result, self._last_answer):
+                break
+            result = await self._call(request)
+        if result and (result.reply or not self.stopped):
+            self._record(request, result)
+
+    def _record(self, request: Request, result: CallResult) -> None:
+        if not result.reply:
+            self.failures[request.key] = result.failure
+        try:
+            if result.no_credit and not self._monitor.succeeded:
+                raise InputError(f"{no_credit_left(self._address, result.failure, result.message)}.")
+            self._monitor.record(result.reply.outcome if result.reply else result.failure, result.message)
+        except InputError:
+            self._refused_free = result.free
+            raise
+        if result.no_credit:
+            self._stop(no_credit_left(self._address, result.failure, result.message))
+
+    async def _call(self, request: Request) -> CallResult | None:
+        """One call, when there is room and money for it; None when there is no money left."""
+        async with self._limiter:
+            call = await self._reserve(request)
+            if call is None:
+                return None
+            sent = time.monotonic()
+            result = await self._send(request, call)
+            if result.failure == "status 429":
+                self._limiter.refused(sent)
+            if result.reply is None:
+                return result
+            self._limiter.answered()
+            self._last_answer = time.monotonic()
+            if not self._ledger.settle(call, result.reply) and self._settings.max_dollars is not None:
+                self._stop(billed_too_much(self._address))
+            return result
+
+    async def _send(self, request: Request, call: int) -> CallResult:
+        self._in_flight += 1
+        try:
+            return await self._client.complete(call, request)
+        except InputError:
+            self._refused_free = True
+            raise
+        except asyncio.CancelledError:
+            if self._refused_free:  # like the request that ended the run; otherwise the call stays open
+                self._ledger.release(call, "refused with the others", free=True)
+            raise
+        finally:
+            self._in_flight -= 1
+
+    async def _reserve(self, request: Request) -> int | None:
+        """Reserve a call, if need be after calls in flight, also of other processes, cost less than their worst case.
+
+        None when settled money alone leaves no room, or when nothing has changed for a time-out.
+        """
+        worst = worst_dollars(request, self._settings)
+        async with self._reserving:
+            seen, since = None, time.monotonic()
+            while not self.stopped:
+                call = self._ledger.reserve(request.key, worst)
+                if call is not None:
+                    return call
+                now = self._ledger.account()
+                if now != seen or self._in_flight:
+                    seen, since = now, time.monotonic()
+                cap = self._ledger.reached_cap(worst, if_all_free=True)
+                if time.monotonic() - since > self._settings.timeout:
+                    cap = cap or self._ledger.reached_cap(worst)
+                if cap:
+                    self._stop(f"{cap} was reached: ${now.settled:.4f} spent and ${now.open:.4f} reserved")
+                else:
+                    await asyncio.sleep(_POLL)
+        return None
+
+    def _stop(self, why: str) -> None:
+        self.stopped = self.stopped or why
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._said < _SAY_EVERY:
+            return
+        self._said = now
+        rate = self._done / (now - self._started)
+        account = self._ledger.account()
+        self._say(
+            f"{self._done} of {self._total} requests, {rate:.1f} a second, "
+            f"about {(self._total - self._done) / rate:.0f} s left; "
+            f"all languages: ${account.settled:.4f} spent, ${account.open:.4f} reserved"
+        )

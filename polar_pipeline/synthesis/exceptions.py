@@ -133,11 +133,6 @@ def no_credit_left(address: str, status: str, message: str) -> str:
     )
 
 
-def no_batch_api(address: str, status: str) -> str:
-    """The endpoint answers single requests only."""
-    return f"the endpoint at {address} has no batches ({status}): set synthesis.batch to false."
-
-
 def billed_too_much(address: str) -> str:
     """A reply cost more than its upper bound."""
     return (

@@ -13,10 +13,9 @@ import pandas as pd
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.batch import BatchRun
-from polar_pipeline.synthesis.client import Say, check_endpoint
+from polar_pipeline.synthesis.client import OnlineRun, Say, check_endpoint
 from polar_pipeline.synthesis.formats import Reply, Request, posts_table, synthetic_posts
 from polar_pipeline.synthesis.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
-from polar_pipeline.synthesis.online import OnlineRun
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import plan, prompt_pool
 from polar_pipeline.synthesis.prompts import Style, to_request

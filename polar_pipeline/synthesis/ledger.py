@@ -20,7 +20,6 @@ from filelock import FileLock
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.formats import Reply
-from polar_pipeline.synthesis.ledger_import import OldCall, read_jsonl
 
 FILE = "ledger.db"
 _VERSION = 1
@@ -36,21 +35,17 @@ CREATE INDEX calls_by_key ON calls (language, key);
 CREATE INDEX open_calls ON calls (language) WHERE cost IS NULL;
 CREATE TABLE totals (requests INTEGER, settled INTEGER, open INTEGER, excess REAL, paused_until REAL);
 INSERT INTO totals VALUES (0, 0, 0, 1.0, 0.0);
-CREATE TABLE imported (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL);
 PRAGMA user_version = {_VERSION};
 """
 _SUMS = """
 SELECT count(*) - coalesce(sum(free), 0), coalesce(sum(cost), 0), coalesce(sum(iif(cost IS NULL, reserved, 0)), 0)
 FROM calls
 """
-# by the beginning of sqlite's name of an error; any other error means that the file is no ledger (any more)
+# by the beginnings of sqlite's names of errors; any other error means that the file is no ledger (any more)
 _REMEDIES = {
-    "SQLITE_BUSY": "end the process that has locked it for a minute",
-    "SQLITE_FULL": "free space there, or set POLAR_HOME to a folder on another disk",
-    "SQLITE_IOERR": "free space there, or set POLAR_HOME to a folder on another disk",
-    "SQLITE_READONLY": "allow it, or set POLAR_HOME to another folder",
-    "SQLITE_CANTOPEN": "allow it, or set POLAR_HOME to another folder",
-    "SQLITE_PERM": "allow it, or set POLAR_HOME to another folder",
+    ("SQLITE_BUSY",): "end the process that has locked it for a minute",
+    ("SQLITE_FULL", "SQLITE_IOERR"): "free space there, or set POLAR_HOME to a folder on another disk",
+    ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"): "allow it, or set POLAR_HOME to another folder",
 }
 _AMONG = "language = ? AND key IN (SELECT value FROM json_each(?))"
 
@@ -129,18 +124,18 @@ class Ledger:
         with self._transaction():
             return self._reserve(key, dollars)
 
-    def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[int, str]]:
+    def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[str, int]]:
         """Reserve as many requests (key -> dollars) as the caps allow, at once, before they are sent as a batch.
 
-        Returns the batch's globally unique name, and the key of each call.
+        Returns the batch's globally unique name, and the call of each key.
         """
-        name, calls = uuid.uuid4().hex, dict[int, str]()
+        name, calls = uuid.uuid4().hex, dict[str, int]()
         with self._transaction():
             for key, dollars in wanted.items():
                 call = self._reserve(key, dollars, name)
                 if call is None:
                     break
-                calls[call] = key
+                calls[key] = call
         return name, calls
 
     def settle(self, call: int, reply: Reply) -> bool:
@@ -187,12 +182,12 @@ class Ledger:
         """Whether a request needs no further call."""
         return bool(self.outcomes([key]))
 
-    def open_batches(self) -> dict[str, dict[int, str]]:
-        """Batches whose end nobody saw, by name: the key of each of their open calls."""
-        found: dict[str, dict[int, str]] = {}
+    def open_batches(self) -> dict[str, dict[str, int]]:
+        """Batches whose end nobody saw, by name: the open call of each key."""
+        found: dict[str, dict[str, int]] = {}
         select = "SELECT batch, id, key FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
         for name, call, key in self._rows(f"{select} ORDER BY id", self._language):
-            found.setdefault(name, {})[call] = key
+            found.setdefault(name, {})[key] = call
         return found
 
     def calls(self, keys: Collection[str]) -> CallSummary:
@@ -222,7 +217,12 @@ class Ledger:
             select = f"SELECT count(*), coalesce(sum(reserved), 0) FROM calls WHERE {alive}"
             ((count, reserved),) = self._rows(select, self._language, self._session)
             requests, open_ = requests - count, open_ - reserved
-        return self._reached_cap(requests, settled + open_, _pico(dollars * excess))
+        if self._budget.requests is not None and requests + 1 > self._budget.requests:
+            return f"synthesis.max_requests ({self._budget.requests})"
+        spent = settled + open_ + _pico(dollars * excess)
+        if self._budget.dollars is not None and spent > _pico(self._budget.dollars):
+            return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
+        return ""
 
     def paused_until(self) -> float:
         """The moment before which no process may send anything (seconds since the epoch)."""
@@ -234,10 +234,9 @@ class Ledger:
             self._db.execute("UPDATE totals SET paused_until = max(paused_until, ?)", (moment,))
 
     def _reserve(self, key: str, dollars: float, batch: str | None = None) -> int | None:
-        requests, settled, open_, excess = self._totals()
-        reserved = _pico(dollars * excess)
-        if self._reached_cap(requests, settled + open_, reserved):
+        if self.reached_cap(dollars):
             return None
+        reserved = _pico(dollars * self._totals()[-1])
         cursor = self._db.execute(
             "INSERT INTO calls (language, key, session, bound, reserved, batch) VALUES (?, ?, ?, ?, ?, ?)",
             (self._language, key, self._session, _pico(dollars), reserved, batch),
@@ -265,13 +264,6 @@ class Ledger:
                 (free, cost, reserved, cost / bound if bound else 1.0),
             )
         return bool(cost <= reserved)
-
-    def _reached_cap(self, requests: int, spent: int, more: int) -> str:
-        if self._budget.requests is not None and requests + 1 > self._budget.requests:
-            return f"synthesis.max_requests ({self._budget.requests})"
-        if self._budget.dollars is not None and spent + more > _pico(self._budget.dollars):
-            return f"synthesis.max_dollars (${self._budget.dollars:.4f})"
-        return ""
 
     def _totals(self) -> tuple[int, int, int, float]:
         """Requests, settled and open picodollars, and what a reply cost for each dollar that it should cost at most."""
@@ -301,21 +293,23 @@ class Ledger:
                 raise
 
     def _open(self) -> None:
-        old = sorted(self._folder.glob("*.jsonl"))
-        if self._read_only and not old and not self._path.exists():
+        if old := sorted(self._folder.glob("*.jsonl")):
+            raise InputError(
+                f"{old[0]} is a ledger of an older version, which this one does not read: move it away to begin anew, "
+                "which asks and pays for everything in it again."
+            )
+        if self._read_only and not self._path.exists():
             self._db = sqlite3.connect(":memory:", isolation_level=None)
             self._db.executescript(_SCHEMA)
             return
         self._db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         self._inode = self._path.stat().st_ino
         self._db.execute("PRAGMA synchronous = NORMAL")  # with WAL, a killed process loses nothing
-        if old or self._version() == 0:
+        if self._version() == 0:
             with FileLock(self._folder / "ledger.lock"):  # sqlite does not wait for another process to switch to WAL
                 if self._version() == 0:
                     self._db.execute("PRAGMA journal_mode = WAL")
                     self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-                for path in old:
-                    self._import(path)
         if self._version() != _VERSION:
             raise InputError(f"{self._path} was written by a newer version of polar_pipeline: install that version.")
         if (sums := self._rows(_SUMS + "UNION ALL SELECT requests, settled, open FROM totals"))[0] != sums[1]:
@@ -323,25 +317,6 @@ class Ledger:
 
     def _version(self) -> int:
         return int(self._rows("PRAGMA user_version")[0][0])
-
-    def _import(self, path: Path) -> None:
-        """Take over one language's ledger of an older version, once, and rename its file."""
-        if not path.exists():  # another process did
-            return
-        calls, sha256 = read_jsonl(path)
-        with self._transaction():
-            if not self._rows("SELECT 1 FROM imported WHERE sha256 = ?", sha256):
-                self._db.executemany(
-                    "INSERT INTO calls (language, key, session, bound, reserved, cost, outcome, free, reply, digest, "
-                    "discarded, batch) VALUES (?, ?, 'imported', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [_values(path.stem, call) for call in calls],
-                )
-                excess = max([call.dollars / call.bound for call in calls if call.dollars and call.bound], default=1.0)
-                self._db.execute("INSERT INTO imported VALUES (?, ?)", (sha256, path.name))
-                self._db.execute(
-                    f"UPDATE totals SET (requests, settled, open) = ({_SUMS}), excess = max(excess, ?)", (excess,)
-                )
-        path.rename(path.with_name(f"{path.name}.imported-{sha256[:8]}"))
 
     def _damaged(self, what: str) -> InputError:
         return InputError(
@@ -354,19 +329,17 @@ class Ledger:
         """Turn errors of sqlite and of the file system into one sentence with the path and the remedy."""
         try:
             yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError, TimeoutError):
+            raise
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
-            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-                raise
-            remedy = next((remedy for start, remedy in _REMEDIES.items() if name.startswith(start)), "")
+            remedy = next((remedy for starts, remedy in _REMEDIES.items() if name.startswith(starts)), "")
             if not remedy:
                 raise self._damaged(str(error)) from error
             raise InputError(
                 f"{self._path} cannot be written ({error}): {remedy}; what was answered is kept."
             ) from error
         except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
             raise InputError(
                 f"{self._folder} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
             ) from error
@@ -376,13 +349,6 @@ def read_account(folder: Path) -> Account:
     """The sums as of now, also while others write; takes no lock."""
     with Ledger(folder, "", read_only=True) as ledger:
         return ledger.account()
-
-
-def _values(language: str, call: OldCall) -> tuple[Any, ...]:
-    cost = None if call.dollars is None else _pico(call.dollars)
-    digest = call.reply and fingerprint(call.reply)
-    state = (cost, call.outcome, call.free, call.reply, digest, call.discarded, call.batch)
-    return language, call.key, _pico(call.bound), _pico(call.reserved), *state
 
 
 def _pico(dollars: float) -> int:

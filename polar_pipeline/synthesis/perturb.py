@@ -10,7 +10,7 @@ import regex
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.formats import ids_json, posts_table
-from polar_pipeline.synthesis.plan import LabelBalancer, prompt_pool
+from polar_pipeline.synthesis.plan import LabelBalancer, ParentSampler, prompt_pool
 from polar_pipeline.task.card import TaskCard
 
 SOURCE = "perturbed"
@@ -29,12 +29,10 @@ def perturbed_posts(
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
     labels = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)
-    decks = {label: generator.permutation(np.flatnonzero(pool["label"] == label)) for label in (0, 1)}
-    drawn = {0: 0, 1: 0}  # each post is copied once before any is copied twice
+    parents = ParentSampler([pool], generator)
     rows: list[dict[str, object]] = []
     for number, label in enumerate(labels):
-        real = pool.iloc[int(decks[label][drawn[label] % len(decks[label])])]
-        drawn[label] += 1
+        real = parents.draw((label,)).iloc[0]
         rows.append(
             {
                 "id": f"{language}_syn_{number:05}_0",

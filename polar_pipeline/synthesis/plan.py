@@ -4,6 +4,7 @@ Only labelled rows of train are shown, and those of one request are of one fold,
 the model that holds a fold out never trains on a post that was made from it.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
     """
     pool = prompt_pool(posts)
     labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share)
-    topics = {strategy: TopicSampler(pool, card, [seed, place]) for place, strategy in enumerate(STRATEGIES)}
+    topics = {strategy: _topics(pool, card, [seed, place]) for place, strategy in enumerate(STRATEGIES)}
     folds = [fold for _, fold in pool.groupby("fold", sort=True)]
     parents = ParentSampler(folds, np.random.default_rng(seed))
     planned: list[PlannedRequest] = []
@@ -50,7 +51,7 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
         else:
             fold = folds[used[strategy] % len(folds)]
             order = np.random.default_rng([seed, len(planned)]).permutation(len(fold))
-            shown, topic = fold.iloc[np.sort(order[: settings.examples])], topics[strategy].draw()
+            shown, topic = fold.iloc[np.sort(order[: settings.examples])], next(topics[strategy])
         used[strategy] += 1
         shown = shown[["id", "text", "label", "fold"]]
         planned.append(PlannedRequest(strategy, len(planned), int(shown["fold"].iloc[0]), labels, topic, shown))
@@ -100,23 +101,15 @@ class LabelBalancer:
         return (1, 0) * count
 
 
-class TopicSampler:
-    """The card's types in a random order; those with fewer positive training posts come more often."""
-
-    def __init__(self, pool: pd.DataFrame, card: TaskCard, seed: list[int]) -> None:
-        known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
-        positives = {name: int((pool[name] == 1).sum()) for name in known}
-        ranked = sorted(known, key=lambda name: (positives[name], name))
-        self._deck = [name for place, name in enumerate(ranked) for _ in range(len(ranked) - place)]
-        self._seed, self._drawn = seed, 0
-
-    def draw(self) -> str:
-        """The next type; "" where the files have none."""
-        if not self._deck:
-            return ""
-        turn, place = divmod(self._drawn, len(self._deck))
-        self._drawn += 1
-        return self._deck[int(np.random.default_rng([*self._seed, turn]).permutation(len(self._deck))[place])]
+def _topics(pool: pd.DataFrame, card: TaskCard, seed: list[int]) -> Iterator[str]:
+    """The card's types in a random order, for ever; those with fewer positive posts come more often. "" for none."""
+    known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
+    positives = {name: int((pool[name] == 1).sum()) for name in known}
+    ranked = sorted(known, key=lambda name: (positives[name], name))
+    deck = [name for place, name in enumerate(ranked) for _ in range(len(ranked) - place)] or [""]
+    for turn in itertools.count():
+        for place in np.random.default_rng([*seed, turn]).permutation(len(deck)):
+            yield deck[place]
 
 
 class ParentSampler:

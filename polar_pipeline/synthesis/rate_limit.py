@@ -7,12 +7,13 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
     from polar_pipeline.synthesis.formats import CallResult
+    from polar_pipeline.synthesis.ledger import Ledger
 
 _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
@@ -23,18 +24,8 @@ _MAX_SILENCE = 10  # time-outs without any answer, after which refusals that nam
 _RANDOM = random.Random()  # jitter, which has to differ between processes
 
 
-class PauseStore(Protocol):
-    """A moment, in seconds since the epoch, before which no process of a home sends anything. The ledger is one."""
-
-    def paused_until(self) -> float:
-        """The moment; 0 when nobody asked for a pause."""
-
-    def pause_until(self, moment: float) -> None:
-        """Set it, unless it is later already."""
-
-
 class RateLimiter:
-    """Limits the requests in flight of one process, and pauses all processes when the endpoint says so.
+    """Limits the requests in flight of one process, and pauses all processes of the ledger when the endpoint says so.
 
     Use `async with limiter` around each request, and report how it ended. The limit follows additive increase and
     multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
@@ -42,8 +33,8 @@ class RateLimiter:
     endpoints give at any load, change nothing.
     """
 
-    def __init__(self, concurrency: int, store: PauseStore) -> None:
-        self._concurrency, self._store = concurrency, store
+    def __init__(self, concurrency: int, ledger: "Ledger") -> None:
+        self._concurrency, self._ledger = concurrency, ledger
         self._limit, self._remaining = float(concurrency), math.inf
         self._in_flight, self._lowered = 0, 0.0
         self._credit = _TOLERATED * concurrency  # refusals that the answers so far make up for
@@ -74,7 +65,7 @@ class RateLimiter:
 
     def pause(self) -> float:
         """Seconds until the next request may be sent, at most ten minutes even if the clock was set back."""
-        return min(max(self._store.paused_until() - time.time(), 0.0), _MAX_WAIT)
+        return min(max(self._ledger.paused_until() - time.time(), 0.0), _MAX_WAIT)
 
     def refused(self, sent: float) -> None:
         """Report a 429 to a request sent at `sent` (monotonic). Requests sent together lower the limit once."""
@@ -98,7 +89,7 @@ class RateLimiter:
         wait = _retry_after(headers) if refused else _window_reset(headers)
         wait = min(wait, _MAX_WAIT) if math.isfinite(wait) else 0.0
         if wait > 0:
-            self._store.pause_until(time.time() + wait)
+            self._ledger.pause_until(time.time() + wait)
         return wait
 
 

@@ -7,15 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from polar_pipeline.settings.yaml_files import read_settings
+from polar_pipeline.settings.yaml_files import Settings, read_settings
 
 
-class Label(BaseModel):
+class Label(Settings):
     """The binary label: its column in the files and the meaning of 0 and 1."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     column: str
     negative: str
@@ -23,10 +21,8 @@ class Label(BaseModel):
     definition: str
 
 
-class Auxiliary(BaseModel):
+class Auxiliary(Settings):
     """Columns with finer 0/1 labels that training may use."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     types: tuple[str, ...] = ()
     manifestations: tuple[str, ...] = ()
@@ -37,19 +33,15 @@ class Auxiliary(BaseModel):
         return self.types + self.manifestations
 
 
-class Submission(BaseModel):
+class Submission(Settings):
     """Names inside submission.zip; `file` contains `{language}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: str
     file: str = Field(pattern=r"\{language\}")
 
 
-class TaskCard(BaseModel):
+class TaskCard(Settings):
     """One binary task."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str

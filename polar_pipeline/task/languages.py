@@ -59,11 +59,7 @@ def language(code: str) -> Language:
     return LANGUAGES[code]
 
 
-def heaviest_first(codes: tuple[str, ...]) -> list[str]:
-    """Codes by size of their training split, largest first; equal sizes by code."""
-    return sorted(codes, key=lambda code: (-language(code).train_posts, code))
-
-
 def language_codes(chosen: Literal["all"] | tuple[str, ...]) -> list[str]:
-    """The codes that a profile's `languages` stand for, heaviest first."""
-    return heaviest_first(tuple(LANGUAGES) if chosen == "all" else chosen)
+    """The codes that a profile's `languages` stand for, by size of their training split, largest first."""
+    codes = tuple(LANGUAGES) if chosen == "all" else chosen
+    return sorted(codes, key=lambda code: (-language(code).train_posts, code))

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import f1_score
 
-from polar_pipeline.report.diagnostics import dev_tuned, mistakes, review, score_distance
+from polar_pipeline.report.evidence import dev_tuned, mistakes, review, score_distance
 
 
 def decided(posts: int = 400, seed: int = 0) -> pd.DataFrame:

@@ -10,10 +10,8 @@ import pytest
 
 from polar_pipeline.decision.selection import nested_table
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.diagnostics import ERROR_COLUMNS
-from polar_pipeline.report.evidence import LanguageResults, Results
-from polar_pipeline.report.export import export_report
-from polar_pipeline.report.tables import report_tables
+from polar_pipeline.report.evidence import ERROR_COLUMNS, LanguageResults, Results
+from polar_pipeline.report.export import export_report, report_tables
 from polar_pipeline_tests.report.made import PROFILE, Findings, evidence, tables
 
 HOSTILE = ['=cmd|"/c calc"!A1', "one,\r\ntwo\rthree\n", "NA", "", "‮нет\u2028", "\";'--", " spaces "]

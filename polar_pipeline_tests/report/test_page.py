@@ -13,7 +13,7 @@ from polar_pipeline.metrics.intervals import mean_interval
 from polar_pipeline.report.page import render_report
 from polar_pipeline.report.summary import summary_row
 from polar_pipeline.task.card import load_card
-from polar_pipeline_tests.report.made import PROFILE, evidence
+from polar_pipeline_tests.report.made import PROFILE, Findings, evidence
 
 CARD = load_card("polar")
 
@@ -115,7 +115,7 @@ def test_made_up_posts_are_called_so_and_compared_with_nothing() -> None:
 def test_a_shifted_language_is_flagged() -> None:
     page = Page(render_report([evidence("deu")], {}, CARD, PROFILE)).text
     assert "0.700shifted" in "".join(page.split())
-    calm = dataclasses.replace(evidence("deu"), shift_auc=0.5)
+    calm = dataclasses.replace(evidence("deu"), audit=Findings(shift_auc=0.5))
     assert "May not hold on test" in page
     assert "May not hold on test" not in Page(render_report([calm], {}, CARD, PROFILE)).text
 

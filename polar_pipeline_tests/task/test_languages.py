@@ -4,7 +4,7 @@ import pytest
 import regex
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.languages import LANGUAGES, heaviest_first, language
+from polar_pipeline.task.languages import LANGUAGES, language, language_codes
 
 
 def test_the_22_official_codes() -> None:
@@ -22,7 +22,7 @@ def test_scripts_are_unicode_scripts_and_the_main_one_writes_the_native_name(cod
 
 
 def test_heaviest_first() -> None:
-    assert heaviest_first(("deu", "swa", "eng")) == ["swa", "eng", "deu"]
+    assert language_codes(("deu", "swa", "eng")) == ["swa", "eng", "deu"]
 
 
 def test_an_unknown_code_is_named_with_the_known_ones() -> None:
