@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from polar_pipeline.backbones.lora.model_files import check_model_settings
+from polar_pipeline.commands.printing import new_table, print_table, say_reasons
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
@@ -92,13 +90,6 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
         return
     click.echo(f"{len(codes) - len(stale)} of {len(codes)} languages are current")
     say_reasons(lineage.shared_reasons(stale))
-
-
-def say_reasons(shared: dict[tuple[str, ...], list[str]], indent: str = "  ") -> None:
-    """One line for each set of reasons, with the languages."""
-    for reasons, languages in shared.items():
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        click.echo(f"{indent}{', '.join(languages)}: {'; '.join(reasons[:3])}{more}")
 
 
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
@@ -203,14 +194,8 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
 
 
 def _print_table(decisions: list[Decision], positive: str) -> None:
-    table = Table(
-        title="Macro-F1 out of fold, with its 95% interval",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-    )
-    for column in ("language", "", "posts", positive, "macro-F1", "interval", "threshold"):
-        table.add_column(column, justify="left" if column in ("language", "") else "right", no_wrap=True)
+    columns = ("language", "", "posts", positive, "macro-F1", "interval", "threshold")
+    table = new_table(columns, left=("language", ""), title="Macro-F1 out of fold, with its 95% interval")
     for decision in decisions:
         estimate = decision.out_of_fold
         table.add_row(
@@ -220,4 +205,4 @@ def _print_table(decisions: list[Decision], positive: str) -> None:
     mean = sum(decision.out_of_fold.value for decision in decisions) / len(decisions)
     table.add_section()
     table.add_row("mean", f"of {len(decisions)}", "", "", f"{mean:.4f}", "", "")
-    Console().print(table)
+    print_table(table)

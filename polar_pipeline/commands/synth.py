@@ -1,12 +1,10 @@
 """`polar synth evaluate`: do synthetic posts help? `polar synth retry`: useless answers may be asked for again."""
 
 import click
-import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
+from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.curation.curate import Curated, curate_by_profile
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
@@ -28,10 +26,10 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
         raise InputError(
             f"profile {profile.name!r} makes no synthetic posts: set synthesis.source to offline or endpoint."
         )
-    table, closing, empty = _table(), list[str](), 0
+    table, closing, empty = new_table(_COLUMNS), list[str](), 0
     try:
         for code in codes:
-            posts = _posts(project, code)
+            posts = project.posts(code)
             settings = profile.synthesis.of(code)
             made = make_posts(posts, code, project.card, settings, profile.seed, project.home.ledgers, _say)
             curated = curate_by_profile(posts, made.posts, code, project.card, profile, project.home, _say)
@@ -41,7 +39,7 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
             empty += not curated.usable
     finally:  # results are worth seeing even if a later language fails
         if table.row_count:
-            Console(width=max(Console().width, 100)).print(table)
+            print_table(table, least=100)
             click.echo("Intervals hold for all shares of a language together, at 95%.")
         for line in closing:
             click.echo(line)
@@ -89,16 +87,5 @@ def _closing(project: Project, code: str, made: Made, curated: Curated, decided:
     return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
 
 
-def _posts(project: Project, code: str) -> pd.DataFrame:
-    return project.posts(code)
-
-
 def _say(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _table() -> Table:
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column in ("language", "verdict") else "right", no_wrap=True)
-    return table

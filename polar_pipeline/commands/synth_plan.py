@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 import click
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
+from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.curation.embedding import API, TEXTS_PER_CALL, CachedEmbedder, make_embedder
 from polar_pipeline.curation.verification import verification_requests
 from polar_pipeline.defs.project import Project
@@ -56,17 +54,14 @@ def print_plan(project: Project, codes: list[str]) -> int:
             "synthesis.source: endpoint would have a model asked."
         )
         return 0
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True)
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "language" else "right", no_wrap=True)
-    total = Row()
+    table, total = new_table(_COLUMNS), Row()
     for code in codes:
         row = _row(project, code)
         total = total.plus(row)
         table.add_row(code, *_cells(row))
     table.add_section()
     table.add_row("all", *_cells(total))
-    Console(width=max(Console().width, 150)).print(table)
+    print_table(table, least=150)
     for line in _remarks(project, total):
         click.echo(line)
     return 0

@@ -73,11 +73,6 @@ def read_history(home: Home) -> Iterator[dg.DagsterInstance]:
             yield instance
 
 
-def runs_by_state(instance: dg.DagsterInstance) -> Counter[str]:
-    """How many runs are in each state."""
-    return Counter(run.status.value for run in instance.get_runs())
-
-
 def find_old_runs(instance: dg.DagsterInstance, home: Home, keep: int) -> OldRuns:
     """Finished runs but for the newest `keep` of each profile, job and language, and their runs in the home's MLflow.
 

@@ -26,6 +26,8 @@ from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.languages import language, language_codes
 
+BUNDLED = "bundled"
+
 
 @dataclass(frozen=True)
 class Project:
@@ -61,13 +63,12 @@ class Project:
             pass
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{home.results(name).settings} is damaged: run `polar run` with the profile.") from None
-        if source == "bundled":
-            source = name
+        source = name if source == BUNDLED else source
         if source == name and name not in bundled_profiles():
             raise InputError(f"the profile file of {name} is unknown: run `polar run` with it once.")
         found = cls.load(source, {**os.environ, "POLAR_HOME": str(home.root)})
         if found.profile.name != name:
-            raise InputError(f"the profile {source} is named {found.profile.name} now, not {name}.")
+            raise InputError(f"{source} is now profile {found.profile.name!r}.")
         return found
 
     @property
@@ -101,9 +102,6 @@ class Project:
                 known = ", ".join(sorted(self.codes))
                 raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
         return [code for code in self.codes if code in languages]
-
-
-BUNDLED = "bundled"
 
 
 class ProfileOrigin(Record):

@@ -7,23 +7,26 @@ What does not belong here: autologging, MLflow's global "active run", and models
 
 import json
 import logging
+import os
+import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polar_pipeline.tracking.base import Step, TrackedRun, UsedData
-from polar_pipeline.tracking.owner import is_gone, owner_tags
+import psutil
+
+from polar_pipeline.tracking.base import Step, TrackedRun, Tracker, UsedData
 from polar_pipeline.tracking.store import (
     explained,
     find_experiment,
     first_line,
     follow_moved_home,
-    has_open_runs,
     locked,
     open_runs,
     open_store,
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
 
 ARTIFACT_BYTES = 32 << 20  # of one step; what is larger belongs into the home's own folders
+HOST, PROCESS, STARTED = "polar.host", "polar.pid", "polar.process_start"  # tags: which process works on a run
 _PARENT, _KIND, _PIPELINE = "mlflow.parentRunId", "polar.kind", "pipeline"
+_CLOCK = 2.0  # seconds by which a start time may differ when the clock was set; a pid is not reused that soon
 _PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36  # characters that MLflow takes
 _ROWS_FOR_SCHEMA = 100
 _logger = logging.getLogger(__name__)
@@ -53,7 +58,7 @@ class _Open:
     failed: bool = False
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """Runs in the store at `uri`: a server, or a database's URL.
 
     `artifacts` is the folder for files of a database's runs. `dagster_ui` is Dagster's address for links from a server;
@@ -116,7 +121,7 @@ class MlflowTracker:
 
         Raises InputError if the store cannot be opened.
         """
-        if self._database and not has_open_runs(self._database):
+        if self._database and not open_runs(self._database):
             return 0
         self.connect()
         return self._kill(dagster_run)
@@ -223,13 +228,10 @@ class MlflowTracker:
     def _kill(self, dagster_run: str | None) -> int:
         client, _ = self.connect()
         of_run = f" AND tags.`dagster.run_id` = '{dagster_run}'" if dagster_run else ""
-        found = self._search(f"attributes.status = 'RUNNING'{of_run}")
-        killed = [run for run in found if dagster_run or is_gone(run.data.tags)]
-        # the process that created a parent may be gone while another executes a child
-        kept = {run.data.tags.get(_PARENT) for run in found if run not in killed}
-        killed = [run for run in killed if run.info.run_id not in kept]
+        found = {run.info.run_id: run.data.tags for run in self._search(f"attributes.status = 'RUNNING'{of_run}")}
+        killed = _killed(found, [dagster_run] if dagster_run else [])
         for run in killed:
-            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_terminated(run, "KILLED")
         return len(killed)
 
     def _search(self, which: str) -> "list[Run]":
@@ -259,10 +261,37 @@ def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]
 
     Raises InputError if the file is damaged.
     """
-    found = open_runs(database)
-    gone = {run for run, tags in found.items() if is_gone(tags) or tags.get("dagster.run_id") in dagster_runs}
+    return _killed(open_runs(database), dagster_runs)
+
+
+def _killed(open_ones: Mapping[str, Mapping[str, str]], dagster_runs: Collection[str]) -> list[str]:
+    """Of open runs, by id with their tags, those whose process is gone or whose Dagster run is one of these."""
+    dead = {run for run, tags in open_ones.items() if tags.get("dagster.run_id") in dagster_runs or is_gone(tags)}
     # the process that created a parent may be gone while another executes a child
-    return sorted(gone - {tags.get(_PARENT) for run, tags in found.items() if run not in gone})
+    return sorted(dead - {tags.get(_PARENT) for run, tags in open_ones.items() if run not in dead})
+
+
+def owner_tags() -> dict[str, str]:
+    """Tags that name this process."""
+    return _tags_of(os.getpid())
+
+
+@cache
+def _tags_of(process: int) -> dict[str, str]:
+    started = psutil.Process(process).create_time()
+    return {HOST: socket.gethostname(), PROCESS: str(process), STARTED: f"{started:.2f}"}
+
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process in `tags` ran on this host and does so no more. False where that cannot be known."""
+    if tags.get(HOST) != socket.gethostname() or PROCESS not in tags or STARTED not in tags:
+        return False
+    try:
+        process = psutil.Process(int(tags[PROCESS]))
+        same = abs(process.create_time() - float(tags[STARTED])) < _CLOCK
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _metrics(values: Mapping[str, float], step: int = 0) -> "list[Metric]":

@@ -10,7 +10,7 @@ import pytest
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Provenance
 from polar_pipeline.storage.record import Record
-from polar_pipeline.tracking.base import NullTracker, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, Tracker
 from polar_pipeline_tests.defs.toy import CODES, LANGUAGES, TOY, ToyOutputs, key
 
 
@@ -73,7 +73,7 @@ class Home:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def run(self, *selection: dg.AssetsDefinition, code: str | None = None, **more: Any) -> dg.ExecuteInProcessResult:
-        resources = {"tracker": NullTracker(), "outputs": self.outputs, "watcher": lambda progress: None}
+        resources = {"tracker": Tracker(), "outputs": self.outputs, "watcher": lambda progress: None}
         return dg.materialize(
             ASSETS, selection=selection, partition_key=code, resources=resources, instance=self.instance,
             raise_on_error=False, **more,
@@ -157,7 +157,7 @@ def test_a_range_of_languages_in_one_run(tmp_path: Path, first: str, last: str, 
     path = outputs.lineage.outputs.path("table", "eng", pd.DataFrame)
     path.write_bytes(path.read_bytes()[:-1]) if damaged else path.unlink()
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    resources = {"tracker": NullTracker(), "outputs": outputs, "watcher": lambda progress: None}
+    resources = {"tracker": Tracker(), "outputs": outputs, "watcher": lambda progress: None}
     result = dg.materialize([table, counts], selection=[counts], tags=tags, resources=resources, raise_on_error=False)
     asked = CODES[: CODES.index(last) + 1]
     wanted = [code for code in asked if code != "eng"]
@@ -183,7 +183,7 @@ def test_the_inputs_of_an_output_are_the_bytes_that_were_read(home: Home) -> Non
         home.outputs.store("table", "deu", table[:1])
         return Size(language="deu", posts=len(table))
 
-    resources = {"tracker": NullTracker(), "outputs": home.outputs, "watcher": lambda progress: None}
+    resources = {"tracker": Tracker(), "outputs": home.outputs, "watcher": lambda progress: None}
     assert dg.materialize([table, slow], selection=[slow], partition_key="deu", resources=resources).success
     assert home.provenance("size", "deu").inputs == {"table[deu]": before}
     assert home.outputs.lineage.why_not_current("size", "deu") == ["it was made from another table[deu]"]

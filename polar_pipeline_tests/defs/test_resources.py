@@ -11,7 +11,7 @@ from polar_pipeline.defs.tracked import tracked_asset
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import MlflowResource, make_tracker, mlflow_resource
-from polar_pipeline.tracking.base import NullTracker, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, Tracker
 from polar_pipeline.tracking.store import sqlite_url
 from polar_pipeline_tests.tracking.stores import parents, steps
 
@@ -45,7 +45,7 @@ def test_the_variable_says_where_to_track_and_the_home_is_the_default(
 
 def test_definitions_take_another_tracker(project: Project) -> None:
     assert isinstance(build_defs(project).resources["tracker"], MlflowResource)  # type: ignore[index]
-    assert isinstance(build_defs(project, {"tracker": NullTracker()}).resources["tracker"], NullTracker)  # type: ignore[index]
+    assert isinstance(build_defs(project, {"tracker": Tracker()}).resources["tracker"], Tracker)  # type: ignore[index]
 
 
 def asset(body: Any, partitioned: bool = True, **settings: Any) -> dg.AssetsDefinition:
