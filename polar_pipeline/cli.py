@@ -251,7 +251,7 @@ def check(project: "Project", codes: list[str]) -> int:
 )
 def export(project: "Project", folder: Path | None) -> None:
     """Write the report's tables (CSV, LaTeX), its figures (PNG, SVG) and all errors (CSV) of finished languages."""
-    from polar_pipeline.defs.lineage import load_results
+    from polar_pipeline.defs.assets.evidence import load_results
     from polar_pipeline.report.evidence import read_test_labels
     from polar_pipeline.report.export import export_report
 

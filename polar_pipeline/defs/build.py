@@ -11,7 +11,12 @@ from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
 from polar_pipeline.defs.assets.synthesis import synthesis_assets
-from polar_pipeline.defs.automation import observe_release
+from polar_pipeline.defs.automation import (
+    automation_sensor,
+    close_killed_runs,
+    close_orphaned_runs,
+    observe_release,
+)
 from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.lineage import Lineage
@@ -20,7 +25,6 @@ from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
-from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs, close_orphaned_runs
 
 
 def build_defs(

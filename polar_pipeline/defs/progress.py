@@ -1,8 +1,7 @@
 """How far a long step is: from the loop that does the work to whoever watches, a terminal or a run's log."""
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.defs.tracked_asset import StepContext
@@ -30,28 +29,21 @@ class StepProgress(NamedTuple):
         return f"{self.language or 'all'}  {self.asset}  {share:.0%}  {rate:,.0f} {self.unit}/s{left}"
 
 
-class Watcher(Protocol):
-    """Takes the progress of steps."""
-
-    def __call__(self, progress: StepProgress) -> None:
-        """Called about once a second."""
-
-
 def nobody(progress: StepProgress) -> None:
     """Watches nothing; the run's log has a line now and then anyway."""
 
 
 def reporting(context: StepContext, asset: str, run: TrackedRun | None) -> Progress:
     """The `Progress` of a step: lines to its log, figures to its tracked run, and how far it is to the watcher."""
-    started, spoken = time.monotonic(), [time.monotonic()]
-    watcher: Callable[[StepProgress], None] = context.watcher
+    started = spoken = time.monotonic()
 
     def advance(done: float, total: float, unit: str) -> None:
+        nonlocal spoken
         now = time.monotonic()
         progress = StepProgress(asset, context.language, done, total, unit, now - started)
-        watcher(progress)
-        if now - spoken[0] >= _QUIET_SECONDS:
-            spoken[0] = now
+        context.watcher(progress)
+        if now - spoken >= _QUIET_SECONDS:
+            spoken = now
             context.log.info(progress.line)
 
     return Progress(context.log.info, run.measure if run else None, advance)

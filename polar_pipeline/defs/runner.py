@@ -14,7 +14,6 @@ import dagster as dg
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.orphans import close_orphans, owner_tags
@@ -101,14 +100,6 @@ def _close_orphans(project: Project) -> None:
     """Fail what processes that are gone left unfinished in Dagster and MLflow."""
     with open_instance(project.home.dagster) as instance:
         close_orphans(instance, project.home, make_tracker(project))
-
-
-def observe_release(project: Project, codes: list[str]) -> None:
-    """Tell Dagster which files there are, so that its "stale" is that of the files on disk."""
-    outputs = OutputsIOManager(project)
-    with open_instance(project.home.dagster) as instance:
-        for code in codes:
-            outputs.observe(instance, code, project.release_sha256(code))
 
 
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:

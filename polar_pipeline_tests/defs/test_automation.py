@@ -8,8 +8,8 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from polar_pipeline.defs.assets.evidence import load_results
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.lineage import load_results
 from polar_pipeline.defs.orphans import close_orphans
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import Tracker

@@ -14,7 +14,7 @@ from dagster._core.events import EngineEventData
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._daemon.types import DaemonHeartbeat
 
-from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES
+from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, close_orphaned_runs
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.orphans import (
     OWNER_HOST,
@@ -25,7 +25,6 @@ from polar_pipeline.defs.orphans import (
     owned_executor,
     owner_tags,
 )
-from polar_pipeline.defs.sensors import close_orphaned_runs
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import machine, serving, writing
 from polar_pipeline.tracking.base import Tracker

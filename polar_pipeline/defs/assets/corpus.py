@@ -16,7 +16,6 @@ from polar_pipeline.decision.selection import decided_rows
 from polar_pipeline.defs.io_managers import RELEASE
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_values, split_table
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
@@ -32,7 +31,7 @@ def release_source(project: Project) -> Any:
 
         @dg.observable_source_asset(
             key=dg.AssetKey([project.profile.name, RELEASE]),
-            partitions_def=language_partitions(project),
+            partitions_def=dg.StaticPartitionsDefinition(project.codes),
             group_name="corpus",
             description="The files of a language in train/, dev/ and test/; their version is the hash of their bytes.",
         )
@@ -47,7 +46,7 @@ def release_source(project: Project) -> Any:
 def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`raw_posts` and `corpus_audit`."""
     profile, card = project.profile, project.card
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "corpus"}
+    shared: dict[str, Any] = {"partitions_def": dg.StaticPartitionsDefinition(project.codes), "group_name": "corpus"}
 
     def check_raw(context: StepContext, posts: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
         rows, folds = decided_rows(posts, profile.seed)

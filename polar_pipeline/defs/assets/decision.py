@@ -17,7 +17,6 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import decide, decided_rows
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import decision_metadata, frame_metadata, metric_values, picture
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.metrics.scores import macro_f1
@@ -35,7 +34,7 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     score_ins = {f"{name}_scores": f"{name}_dev_probabilities" for name in names}
     ref_ins = {f"{name}_ref": f"{name}_adapter" for name in names}
     settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "decision"}
+    shared: dict[str, Any] = {"partitions_def": dg.StaticPartitionsDefinition(project.codes), "group_name": "decision"}
 
     @tracked_asset(
         profile.name,

@@ -12,7 +12,6 @@ from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
 from polar_pipeline.curation.fold_leakage import fold_leaks
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Check
@@ -30,7 +29,7 @@ SYNTHESIS_OPTIONS = {
 def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`synthetic_posts` and `deduped_posts`."""
     profile, card, home = project.profile, project.card, project.home
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "synthesis"}
+    shared: dict[str, Any] = {"partitions_def": dg.StaticPartitionsDefinition(project.codes), "group_name": "synthesis"}
 
     @tracked_asset(
         profile.name,
