@@ -3,8 +3,6 @@
 The file is read twice: first all of it is checked, so that nothing is written for a file with a bad row; then scored.
 """
 
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -130,7 +128,8 @@ def _check(file: CsvFile, skip_bad: bool, bad: Path | None) -> int:
         else:
             raise InputError(f"{str(refusal(file, post)).removesuffix('.')}, or leave out bad rows with --skip-bad.")
     if bad is not None:
-        write_atomic(bad, _bad_rows_csv(found))
+        rows = [(row.number, row.line, row.column, row.problem) for row in found]
+        write_atomic(bad, csv_bytes(pd.DataFrame(rows, columns=["row", "line", "column", "problem"])))
     if not total and not found:
         raise no_rows(file)
     _list_bad(found)
@@ -144,14 +143,6 @@ def _list_bad(found: list[BadRow]) -> None:
         click.echo(f"left out: {row}", err=True)
     if len(found) > SHOWN:
         click.echo(f"left out: {len(found) - SHOWN} more bad rows", err=True)
-
-
-def _bad_rows_csv(found: list[BadRow]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "line", "column", "problem"])
-    writer.writerows([row.number, row.line, row.column, row.problem] for row in found)
-    return text.getvalue().encode("utf-8")
 
 
 def _judged(decision: Decision, score: Scorer, batch: list[Post], label: str) -> pd.DataFrame:

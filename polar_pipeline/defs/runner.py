@@ -6,6 +6,7 @@ UI shows like any other. What does not belong here: printing, and anything that 
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,8 @@ def run_languages(
 def run_report(project: Project, force: bool = False) -> Outcome:
     """Execute the report job in this process."""
     prepare_environment(project)
-    runner = TaskRunner()
-    try:
+    with closing(TaskRunner()) as runner:
         return runner(Task(project.source, REPORT_JOB, force=force), nobody)
-    finally:
-        runner.close()
 
 
 def prepare_environment(project: Project) -> None:
@@ -168,14 +166,16 @@ class TaskRunner:
         self._instance = self._instance or open_instance(Path(os.environ["DAGSTER_HOME"]))
         project = Project.load(task.profile)
         job = self._definitions(project).resolve_job_def(task.job)
-        many = dict(zip(_RANGE, task.ends, strict=True)) if task.ends else {}
+        tags = owner_tags() | ({} if task.force else {REUSE_TAG: "true"})
+        tags |= dict(zip(_RANGE, task.ends, strict=True)) if task.ends else {}
+        tags |= {"polar/language": task.language} if task.language else {}
         result = job.execute_in_process(
             run_config=_QUIET | ({"ops": _forced(job)} if task.force else {}),
             instance=self._instance,
             partition_key=task.language,
             asset_selection=[dg.AssetKey([project.profile.name, name]) for name in task.assets] or None,
             raise_on_error=False,
-            tags=owner_tags() | many | _tags(task) | ({} if task.force else {REUSE_TAG: "true"}),
+            tags=tags,
         )
         error, exit_code = ("", ExitCode.DONE) if result.success else _error(result)
         return Outcome(task.job, task.language, result.run_id, error, exit_code)
@@ -192,10 +192,6 @@ class TaskRunner:
         return self._defs[project.source]
 
 
-def _tags(task: Task) -> dict[str, str]:
-    return {"polar/language": task.language} if task.language else {}
-
-
 def _forced(job: dg.JobDefinition) -> dict[str, Any]:
     """Run config that has every step train again that could find something finished."""
     schemas = {name: node.definition.config_schema for name, node in job.graph.node_dict.items()}
@@ -207,6 +203,7 @@ def _forced(job: dg.JobDefinition) -> dict[str, Any]:
 
 
 def _error(result: dg.ExecuteInProcessResult) -> tuple[str, ExitCode]:
+    """Why a run failed, in words, and the exit code for it."""
     refused = [
         f"{check.asset_key.path[-1]} fails the check {check.check_name}: {check.description}"
         for check in result.get_asset_check_evaluations()
@@ -214,16 +211,16 @@ def _error(result: dg.ExecuteInProcessResult) -> tuple[str, ExitCode]:
     ]
     if refused:
         return "; ".join(refused), ExitCode.WRONG_INPUT
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            message = data.error.message.strip() if data.error else "no message"
-            cause = data.error.cause if data.error else None
-            kinds = {kind.__name__: kind.exit_code for kind in (InputError, EnvironmentProblem)}
-            exit_code = kinds.get(str(cause.cls_name)) if cause else None
-            if data.user_failure_data and data.user_failure_data.description:
-                return data.user_failure_data.description, exit_code or ExitCode.WRONG_INPUT
-            if cause and exit_code:  # raised while an input was loaded
-                return cause.message.strip().partition(": ")[2], exit_code
-            return f"{event.step_key} failed: {cause.message.strip() if cause else message}", ExitCode.SOME_FAILED
-    return "the run failed before its first step; the Dagster UI has its log", ExitCode.SOME_FAILED
+    failure = next((event for event in result.all_events if event.is_step_failure), None)
+    if failure is None:
+        return "the run failed before its first step; the Dagster UI has its log", ExitCode.SOME_FAILED
+    data = failure.step_failure_data
+    cause = data.error.cause if data.error else None
+    kinds = {kind.__name__: kind.exit_code for kind in (InputError, EnvironmentProblem)}
+    exit_code = kinds.get(str(cause.cls_name)) if cause else None
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description, exit_code or ExitCode.WRONG_INPUT
+    if cause and exit_code:  # raised while an input was loaded
+        return cause.message.strip().partition(": ")[2], exit_code
+    said = cause or data.error
+    return f"{failure.step_key} failed: {said.message.strip() if said else 'no message'}", ExitCode.SOME_FAILED

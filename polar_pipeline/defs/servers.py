@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -49,14 +48,6 @@ _REPORT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
-
-
-def report_file(home: Home, profile: str) -> Path | None:
-    """The report of a profile in a home, or None if there is none."""
-    if not re.fullmatch(r"\w[\w .-]*", profile):
-        return None
-    file = home.results(profile).report
-    return file if file.is_file() else None
 
 
 def code_server(socket_path: str, profile: str) -> None:
@@ -195,8 +186,9 @@ def mlflow_routes(home: Home, dagster: str) -> list[Route]:
 
 def _report_routes(home: Home) -> list[Route]:
     async def report(request: Request) -> Response:
-        file = report_file(home, request.path_params["profile"])
-        if file is None:
+        profile = request.path_params["profile"]
+        file = home.results(profile).report
+        if not re.fullmatch(r"\w[\w .-]*", profile) or not file.is_file():  # a name of a folder, not a path
             return _not_found("report of this profile; `polar run` makes it")
         return FileResponse(file, media_type="text/html", headers=_REPORT_HEADERS)
 

@@ -9,7 +9,7 @@ languages handles one after the other, and each is stored and materialized as so
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
-from polar_pipeline.tracking.base import Step, TrackedRun
+from polar_pipeline.tracking.base import Step
 
 REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
 OWNERS = ["team:polar-pipeline"]
@@ -111,7 +111,12 @@ def tracked_asset(
                 key=key,
                 ins={one: dg.AssetIn(key=[profile, upstream]) for one, upstream in names.items()},
                 deps=[dg.AssetKey([profile, upstream]) for upstream in deps],
-                check_specs=_specs(key, check_names or {}, settings.get("partitions_def")),
+                check_specs=[
+                    dg.AssetCheckSpec(
+                        one, asset=key, description=text, blocking=True, partitions_def=settings.get("partitions_def")
+                    )
+                    for one, text in (check_names or {}).items()
+                ],
                 required_resource_keys={"tracker", "outputs", "watcher"},
                 io_manager_key="outputs",
                 owners=OWNERS,
@@ -144,10 +149,8 @@ class _Maker:
             if reuse and (found := outputs.lineage.unchanged(self.name, language)):
                 yield from self._report(context, found, self._earlier_metadata(context, language))
                 return
-            with context.resources.tracker.step(step_of(context, language)) as run:
-                step = self._step(context, language)
-                found = self._make(step, outputs, inputs, run)
-                yield from self._report(context, found, step.metadata | links(run.links))
+            with self._made(context, language, inputs) as (found, metadata):
+                yield from self._report(context, found, metadata)
         except Exception as error:
             if (problem := known_problem(error)) is None:
                 raise
@@ -158,18 +161,13 @@ class _Maker:
 
         Raises dg.Failure that names every language that failed.
         """
-        outputs: OutputsIOManager = context.resources.outputs
         missing = {key: [found.missing[key] for found in inputs.values() if key in found.missing] for key in keys}
         failed = {key: " ".join(reasons) for key, reasons in missing.items() if reasons}
         ready = [key for key in keys if key not in failed]
         unexpected, broken = False, None
         for key in ready:
             try:
-                with ExitStack() as stack:
-                    run: TrackedRun = stack.enter_context(context.resources.tracker.step(step_of(context, key)))
-                    step = self._step(context, key, last=key == ready[-1])
-                    found = self._make(step, outputs, inputs, run)
-                    metadata = step.metadata | links(run.links)
+                with self._made(context, key, inputs, last=key == ready[-1]) as (found, metadata):
                     tags = _provenance_tags(context, self.key, key, found)
                     yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
             except Exception as error:  # whatever it is, it is this language's: the step fails below
@@ -184,21 +182,25 @@ class _Maker:
             text = f"{len(failed)} of {len(keys)} languages failed ({named})"
             raise dg.Failure(text, allow_retries=unexpected) from broken
 
-    def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
+    @contextmanager
+    def _made(
+        self, context: dg.AssetExecutionContext, language: str | None, inputs: dict[str, Loaded], last: bool = True
+    ) -> Iterator[tuple[Provenance, dict[str, Any]]]:
+        """Compute and store an output; gives what it was made from and its metadata while its tracked run is open."""
+        outputs: OutputsIOManager = context.resources.outputs
         options = context.op_execution_context.op_config or {}
-        return StepContext(context.log, language, options, context.resources.watcher, last)
-
-    def _make(
-        self, step: StepContext, outputs: OutputsIOManager, inputs: dict[str, Loaded], run: TrackedRun
-    ) -> Provenance:
-        read = {name: sha for found in inputs.values() for name, sha in found.sha256(step.language).items()}
-        made_from = outputs.made_from(self.name, step.language, read)  # before the body reads files from outside
-        upstream = {name: found.value(step.language) for name, found in inputs.items()}
-        value = self.body(step, **upstream, run=run)
-        found = list(self.checks(step, value, **upstream)) if self.checks else []
-        made_from["settings"] = merged(made_from["settings"], step.changed)
-        made_from |= {"files": step.files, "checks": found, "incomplete": step.incomplete}
-        return outputs.lineage.outputs.write(self.name, step.language, value, **made_from)
+        step = StepContext(context.log, language, options, context.resources.watcher, last)
+        with context.resources.tracker.step(_tracked_step(context, language)) as run:
+            read = {name: sha for one in inputs.values() for name, sha in one.sha256(language).items()}
+            made_from = outputs.made_from(self.name, language, read)  # before the body reads files from outside
+            upstream = {name: one.value(language) for name, one in inputs.items()}
+            value = self.body(step, **upstream, run=run)
+            checks = list(self.checks(step, value, **upstream)) if self.checks else []
+            made_from["settings"] = _merged(made_from["settings"], step.changed)
+            made_from |= {"files": step.files, "checks": checks, "incomplete": step.incomplete}
+            found = outputs.lineage.outputs.write(self.name, language, value, **made_from)
+            links = {key: dg.MetadataValue.url(at) if key.endswith("url") else at for key, at in run.links.items()}
+            yield found, step.metadata | links
 
     def _report(self, context: dg.AssetExecutionContext, found: Provenance, metadata: dict[str, Any]) -> Iterator[Any]:
         results = [
@@ -224,21 +226,15 @@ class _Maker:
         return {**(event.metadata if event else {}), "reused": True}
 
 
-def merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings with some of them changed."""
     found = dict(settings)
     for name, value in changes.items():
-        found[name] = merged(found[name], value) if isinstance(value, Mapping) else value
+        found[name] = _merged(found[name], value) if isinstance(value, Mapping) else value
     return found
 
 
-def links(found: Mapping[str, str]) -> dict[str, Any]:
-    """A tracked run's links, as metadata."""
-    return {key: dg.MetadataValue.url(link) if key.endswith("url") else link for key, link in found.items()}
-
-
-def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
-    """The tracked run's identity."""
+def _tracked_step(context: dg.AssetExecutionContext, language: str | None) -> Step:
     version = context.assets_def.code_versions_by_key[context.asset_key]
     tags = {"language": language or "", "fingerprint": version or ""}
     return Step(
@@ -250,13 +246,6 @@ def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
         backfill=context.run.tags.get("dagster/backfill"),
         tags={name: value for name, value in tags.items() if value},
     )
-
-
-def _specs(key: dg.AssetKey, names: Mapping[str, str], partitions: Any) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(name, asset=key, description=text, blocking=True, partitions_def=partitions)
-        for name, text in names.items()
-    ]
 
 
 def _source_tags(context: dg.AssetExecutionContext, name: str, found: Provenance) -> dict[str, str]:

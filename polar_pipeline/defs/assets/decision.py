@@ -73,22 +73,13 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         context.add_output_metadata(metadata)
         return decision
 
-    def check_predictions(
-        context: StepContext,  # noqa: ARG001
-        predictions: pd.DataFrame,
-        raw_posts: pd.DataFrame,
-        thresholds: Decision,
-        **scores: pd.DataFrame,  # noqa: ARG001
-    ) -> Iterator[Check]:
-        yield from prediction_checks(predictions, raw_posts, thresholds)
-
     @tracked_asset(
         profile.name,
         **shared,
         ins=score_ins,
         kinds={"pandas", "csv"},
         code_version=lineage.code_version("ensemble_predictions"),
-        checks=check_predictions,
+        checks=lambda _, found, raw_posts, thresholds, **__: prediction_checks(found, raw_posts, thresholds),
         check_names=PREDICTION_CHECKS,
     )
     def ensemble_predictions(
