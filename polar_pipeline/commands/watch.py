@@ -4,7 +4,6 @@ In a terminal, running steps are bars below those lines; in a pipe, a line each 
 """
 
 import time
-from types import TracebackType
 
 import click
 from rich.console import Console
@@ -30,21 +29,20 @@ class RunWatch:
         self._measured: list[tuple[int, float]] = []  # rows and seconds of languages that finished
         self._spoken: dict[tuple[str, str | None], float] = {}
         console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        self._bars = Progress(*columns, TextColumn("{task.fields[rate]}"), console=console, transient=True)
         self._terminal = console.is_terminal
+        texts = ("{task.description}", "{task.percentage:>3.0f}%", "{task.fields[rate]}")
+        name, share, rate = (TextColumn(text) for text in texts)
+        self._bars = Progress(
+            name, BarColumn(), share, rate, console=console, transient=True, disable=not self._terminal
+        )
         self._tasks: dict[tuple[str, str | None], TaskID] = {}
 
     def __enter__(self) -> "RunWatch":
-        if self._terminal:
-            self._bars.start()
+        self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._terminal:
-            self._bars.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
     def progress(self, event: StepProgress | Started) -> None:
         """A language that was started, or how far a step is."""

@@ -27,7 +27,6 @@ from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.usage import SQLITE, copy_database
 from polar_pipeline.tracking.store import open_store, sqlite_url
 
-FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PARTS = ("polar/profile", "dagster/partition", "dagster/asset_partition_range_start")  # tags that tell runs apart
 _EVENTS = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
 # rows that Dagster and MLflow leave when a run is deleted, by database
@@ -82,7 +81,7 @@ def find_old_runs(instance: dg.DagsterInstance, home: Home, keep: int) -> OldRun
     runs, seen = instance.get_runs(), Counter[tuple[str, ...]]()  # newest first
     old = []
     for run in runs:
-        if run.status in FINISHED:
+        if run.is_finished:
             group = (run.job_name, *(run.tags.get(tag, "") for tag in _PARTS))
             seen[group] += 1
             if seen[group] > keep and run.run_id not in needed:

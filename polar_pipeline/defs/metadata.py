@@ -25,7 +25,7 @@ def split_table(posts: pd.DataFrame) -> dg.MetadataValue[Any]:
             "split": str(split),
             "posts": len(group),
             "labelled": int(group["label"].notna().sum()),
-            "share positive": _share(group["label"]),
+            "share positive": round(float(group["label"].mean()), 4) if group["label"].notna().any() else None,
             "in folds": int((group["fold"] >= 0).sum()),
         }
         for split, group in posts.groupby("split", sort=False)
@@ -79,11 +79,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}")  # a table is read by people
     return "" if value is None else value
-
-
-def _share(labels: "pd.Series[Any]") -> float | None:
-    known = labels.dropna()
-    return round(float(known.mean()), 4) if len(known) else None
 
 
 def metric_values(metadata: "Mapping[str, Any]") -> dict[str, float]:

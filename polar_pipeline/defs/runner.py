@@ -22,14 +22,13 @@ from polar_pipeline.defs.progress import StepProgress, nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.tracked_asset import REUSE_TAG
-from polar_pipeline.defs.workers import Event, Finished, Killed, Sent, Started, Workers
+from polar_pipeline.defs.workers import ONE_THREAD, Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.errors import EnvironmentProblem, ExitCode, InputError
 from polar_pipeline.storage.files import known_problem
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def run_report(project: Project, force: bool = False) -> Outcome:
 def prepare_environment(project: Project) -> None:
     """Make the home, and set the variables that this process and its workers need."""
     os.environ.update(prepare_home(project.home))
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(ONE_THREAD)
 
 
 def _close_orphans(project: Project) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from polar_pipeline.defs.workers import ONE_THREAD
 from polar_pipeline.storage.home import Home
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
 PARENT = "POLAR_UI_PIPE"  # the descriptor of a pipe that the starting process holds open
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What a run imports. Not torch: a process that has used CUDA must not be forked.
 PRELOADED = [
     "polar_pipeline.definitions",
@@ -65,7 +65,7 @@ def code_server(socket_path: str, profile: str) -> None:
             if hasattr(self, "_mp_ctx"):
                 self._mp_ctx = run_processes()
 
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # as for `polar run`: runs share the cores
+    os.environ.update(ONE_THREAD)  # as for `polar run`: runs share the cores
     server.DagsterApiServer = CodeServer  # type: ignore[misc] # what `grpc_command` makes
     arguments = ["--socket", socket_path, "--module-name", "polar_pipeline.definitions", "--location-name", profile]
     grpc_command([*arguments, "--log-level", "warning"], standalone_mode=False)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from polar_pipeline.errors import InputError
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # processes share cores
 _GRACE = 15.0  # seconds that workers have to end when they are asked to
 
 

@@ -57,9 +57,7 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
 
     def check_submission(context: StepContext, path: str) -> Iterator[Check]:  # noqa: ARG001
         present, absent = current_languages(project)
-        problems = submission_problems(
-            project.home.root / path, {code: _predictions(project, code) for code in present}, card
-        )
+        problems = submission_problems(project.home.root / path, _predictions(project, present), card)
         yield Check(name="valid", complaint="; ".join(problems))
         yield Check(
             name="all_languages", complaint=f"{', '.join(sorted(absent))} are missing" if absent else "", warning=True
@@ -80,8 +78,7 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     def submission(context: StepContext, run: TrackedRun) -> str:
         """The zip for the task's scorer: one file of labels per language."""
         present, absent = current_languages(project)
-        predictions = {code: _predictions(project, code) for code in present}
-        path = write_submission(project.results.submission, predictions, card)
+        path = write_submission(project.results.submission, _predictions(project, present), card)
         context.files.append(path)
         run.log(metrics={"languages": len(present)})
         context.add_output_metadata(
@@ -124,6 +121,6 @@ def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
     return present, absent
 
 
-def _predictions(project: Project, code: str) -> pd.DataFrame:
-    found: pd.DataFrame = Lineage(project).read("ensemble_predictions", code)
-    return found
+def _predictions(project: Project, codes: list[str]) -> dict[str, pd.DataFrame]:
+    lineage = Lineage(project)
+    return {code: lineage.read("ensemble_predictions", code) for code in codes}

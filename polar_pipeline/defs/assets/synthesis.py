@@ -76,17 +76,17 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         share, results = _share(context, reviewed.table)
         curated = cap_share(reviewed.table, share)
         survival = funnel(curated)
-        run.log(
-            metrics=_survival_metrics(curated, survival, share)
-            | _verification_metrics(reviewed)
-            | _gate_metrics(results)
-        )
+        agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
+        run.log(metrics=_survival_metrics(curated, survival, share) | agreement)
+        run.log(metrics=_call_metrics(reviewed.calls) if reviewed.calls.ended else {})
+        run.log(metrics={f"share_{100 * result.asked:.0f}/macro_f1": result.macro_f1 for result in results})
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
                 "synthetic_kept": int((curated["keep"] & (curated["source"] != REAL)).sum()),
                 "share_allowed": share,
                 **_verification_metadata(reviewed),
+                **agreement,
                 **({"funnel": table(survival)} if survival else {}),
                 **({"shares": table(_share_rows(results))} if results else {}),
             }
@@ -130,10 +130,6 @@ def _survival_metrics(curated: pd.DataFrame, survival: list[dict[str, Any]], sha
     return found
 
 
-def _gate_metrics(results: list[ShareResult]) -> dict[str, float]:
-    return {f"share_{result.asked:.0%}".replace("%", "") + "/macro_f1": result.macro_f1 for result in results}
-
-
 def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
     """What each share did to the cheapest backbone, out of fold."""
     return [
@@ -148,19 +144,12 @@ def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _verification_metrics(reviewed: Curated) -> dict[str, float]:
-    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
-    return (_call_metrics(reviewed.calls) if reviewed.calls.ended else {}) | agreement
-
-
 def _verification_metadata(reviewed: Curated) -> dict[str, Any]:
     """What translation and judge cost and found; nothing where nobody was asked."""
-    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
     if not reviewed.calls.ended and not reviewed.stopped:
-        return dict(agreement)
+        return {}
     return {
         "verification_dollars": reviewed.calls.dollars,
         "verification_calls": dg.MetadataValue.json(dict(reviewed.calls.ended)),
         "verification_stopped": reviewed.stopped or "no",
-        **agreement,
     }
