@@ -196,21 +196,25 @@ class MlflowTracker(Tracker):
 
     def _measure(self, opened: _Open, at: int, values: Mapping[str, float]) -> None:
         if not opened.failed:  # a server that is gone would hold up every step of a training
-            try:
+            with self._warned(opened):
                 opened.client.log_batch(opened.run_id, metrics=_metrics(values, at))
-            except Exception as error:
-                self._fail(opened, error)
 
     def _close(self, opened: _Open, run: TrackedRun, status: str) -> None:
         """Send what was recorded, then the end, which is sent even if something before it was refused."""
-        try:
+        with self._warned(opened):
             self._send(opened, run)
-        except Exception as error:
-            self._fail(opened, error)
-        try:
+        with self._warned(opened):
             opened.client.set_terminated(opened.run_id, status)
+
+    @contextmanager
+    def _warned(self, opened: _Open) -> Iterator[None]:
+        """Go on without what fails; the first failure of a step is logged."""
+        try:
+            yield
         except Exception as error:
-            self._fail(opened, error)
+            if not opened.failed:
+                opened.failed = True
+                self._warn(opened.step.name, error)
 
     def _send(self, opened: _Open, run: TrackedRun) -> None:
         from mlflow.entities import Param, RunTag
@@ -245,11 +249,6 @@ class MlflowTracker(Tracker):
             token = page.token
             if not token:
                 return runs
-
-    def _fail(self, opened: _Open, error: Exception) -> None:
-        if not opened.failed:
-            opened.failed = True
-            self._warn(opened.step.name, error)
 
     def _warn(self, what: str, error: Exception) -> None:
         self._store, self._parents = None, {}  # the next step opens the store again, and looks for its parent

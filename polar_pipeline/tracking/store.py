@@ -171,10 +171,7 @@ def is_old_store(file: Path) -> bool:
         state = str(error)
     if state != "ok":
         raise _unusable(file, " ".join(str(state).split()))
-    if revision == _latest_revision():
-        return False
-    _refuse_newer(file, revision)
-    return True
+    return _is_old(file, revision)
 
 
 def open_runs(database: Path) -> dict[str, dict[str, str]]:
@@ -205,7 +202,7 @@ def _open_sqlite(file: Path) -> "MlflowClient":
         left.unlink()
     if not file.exists() or file.stat().st_size == 0:
         _write_beside(file, lambda _: None)
-    elif (revision := _revision(file)) != _latest_revision():
+    elif _is_old(file, revision := _revision(file)):
         _migrate(file, revision)
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; commits wait for the disk once, not thrice
@@ -232,10 +229,9 @@ def _revision(file: Path) -> str | None:
 
 
 def _migrate(file: Path, revision: str | None) -> None:
-    """Bring an older schema up to date, on a copy that replaces the file. Raises EnvironmentProblem for a newer one."""
+    """Bring an older schema up to date, on a copy that replaces the file."""
     import mlflow
 
-    _refuse_newer(file, revision)
     with closing(sqlite3.connect(file, timeout=5)) as connection:
         try:  # this also empties the write-ahead log, and fails while another process has the file open
             connection.execute("PRAGMA journal_mode=DELETE")
@@ -248,14 +244,21 @@ def _migrate(file: Path, revision: str | None) -> None:
     _write_beside(file, lambda new: new.write_bytes(file.read_bytes()))
 
 
-def _refuse_newer(file: Path, revision: str | None) -> None:
+def _is_old(file: Path, revision: str | None) -> bool:
+    """Whether a schema is older than that of the installed MLflow. Raises EnvironmentProblem for a newer one."""
     import mlflow
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
 
-    if revision is not None and revision not in _known_revisions():
+    scripts = ScriptDirectory.from_config(utils._get_alembic_config(""))
+    if revision == scripts.get_current_head():
+        return False
+    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
         raise EnvironmentProblem(
             f"{file} was written by a newer MLflow (schema {revision}) than the installed {mlflow.__version__}: "
             "upgrade mlflow, or move the file away to begin a new one."
         )
+    return True
 
 
 def _write_beside(file: Path, fill: Callable[[Path], object]) -> None:
@@ -281,19 +284,6 @@ def _write_beside(file: Path, fill: Callable[[Path], object]) -> None:
             engine.dispose()
 
     write_atomic_with(file, build)
-
-
-def _latest_revision() -> str:
-    from mlflow.store.db import utils
-
-    return str(utils._get_latest_schema_revision())
-
-
-def _known_revisions() -> set[str]:
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db import utils
-
-    return {script.revision for script in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()}
 
 
 def _connect_once(uri: str) -> None:
