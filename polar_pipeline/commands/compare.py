@@ -255,7 +255,7 @@ def _print_files(first: dict[str, dict[str, Provenance]], second: dict[str, dict
         a, b = (
             {name: sha for one in made.values() for name, sha in one.sources.items()} for made in (found, second[code])
         )
-        differ |= {name for name in {*a, *b} if a.get(name) != b.get(name)}
+        differ |= {name for name, _ in a.items() ^ b.items()}
     if differ:
         click.echo(f"files that differ: {', '.join(sorted(differ))}")
 

@@ -127,7 +127,7 @@ def _run_report(project: Project, force: bool) -> list[Outcome]:
             click.echo(f"  {name}: {'; '.join(found[:3])}")
     try:
         current_languages(project)
-    except InputError:  # every language failed, and that is told for each of them
+    except InputError:  # every language failed, and that is said for each of them
         return []
     report = run_report(project, force)
     return [report] if report.error else []

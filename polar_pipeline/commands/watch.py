@@ -27,7 +27,7 @@ class RunWatch:
         self._rows, self._workers, self._left = rows, workers, set(rows)
         self._running: dict[str, float] = {}  # language -> when it started
         self._measured: list[tuple[int, float]] = []  # rows and seconds of languages that finished
-        self._spoken: dict[tuple[str, str | None], float] = {}
+        self._last_line: dict[tuple[str, str | None], float] = {}
         console = Console()
         self._terminal = console.is_terminal
         texts = ("{task.description}", "{task.percentage:>3.0f}%", "{task.fields[rate]}")
@@ -53,8 +53,8 @@ class RunWatch:
         key = (event.asset, event.language)
         if self._terminal:
             self._bar(key, event)
-        elif event.seconds - self._spoken.get(key, 0.0) >= _LINE_SECONDS:
-            self._spoken[key] = event.seconds
+        elif event.seconds - self._last_line.get(key, 0.0) >= _LINE_SECONDS:
+            self._last_line[key] = event.seconds
             click.echo(f"  {event.line}")
 
     def finished(self, outcome: Outcome, decision: Decision | None) -> None:

@@ -49,7 +49,7 @@ def build_defs(
             *decision_assets(project, lineage),
             *evidence_assets(project, lineage),
         ],
-        jobs=found,
+        jobs=[*found.values()],
         schedules=[weekly_retraining(project, found)],
         sensors=[
             close_killed_runs,

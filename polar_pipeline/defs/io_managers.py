@@ -1,6 +1,6 @@
 """The IO manager: hands stored outputs to the steps that read them, after their hashes were compared.
 
-The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster is told of
+The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster hears of
 it. What does not belong here: weights, which never travel between assets.
 """
 

@@ -18,9 +18,9 @@ OF_A_LANGUAGE = (*POSTS, "backbones", "decision")
 PROFILE_TAG = "polar/profile"  # on every run of these jobs
 
 
-def jobs(project: Project) -> list[Any]:
-    """The language job and the report job, and where models are trained those that train adapters, many languages over
-    one base.
+def jobs(project: Project) -> dict[str, Any]:
+    """By name: the language job and the report job, and where models are trained those that train adapters, many
+    languages over one base.
 
     Their stages are light: separate processes per step would cost more than the work.
     """
@@ -43,7 +43,7 @@ def jobs(project: Project) -> list[Any]:
         text = "The adapters for all languages together. Needs deduped_posts of all of them."
         chosen.append((POOLED_JOB, groups(*POOLED), text))
     tags = {PROFILE_TAG: profile.name, "polar/fingerprint": Lineage(project).fingerprint}
-    return [
-        dg.define_asset_job(name, selection=selection.materializable(), description=text, tags=tags)
+    return {
+        name: dg.define_asset_job(name, selection=selection.materializable(), description=text, tags=tags)
         for name, selection, text in chosen
-    ]
+    }

@@ -148,7 +148,7 @@ class Lineage:
             )
 
     def root_reasons(self, asset: str, language: str | None) -> list[str]:
-        """Why an output is not usable, told by the outputs furthest upstream that are not."""
+        """Why an output is not usable: the reasons of the outputs furthest upstream that are not."""
         reasons, roots = self.why_not_usable(asset, language), []
         if not reasons:
             return []

@@ -35,15 +35,15 @@ def nobody(progress: StepProgress) -> None:
 
 def reporting(context: StepContext, asset: str, run: TrackedRun | None) -> Progress:
     """The `Progress` of a step: lines to its log, figures to its tracked run, and how far it is to the watcher."""
-    started = spoken = time.monotonic()
+    started = last_line = time.monotonic()
 
     def advance(done: float, total: float, unit: str) -> None:
-        nonlocal spoken
+        nonlocal last_line
         now = time.monotonic()
         progress = StepProgress(asset, context.language, done, total, unit, now - started)
         context.watcher(progress)
-        if now - spoken >= _QUIET_SECONDS:
-            spoken = now
+        if now - last_line >= _QUIET_SECONDS:
+            last_line = now
             context.log.info(progress.line)
 
     return Progress(context.log.info, run.measure if run else None, advance)

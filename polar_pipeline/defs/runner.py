@@ -104,17 +104,17 @@ def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Starte
 
     How the jobs before those of the languages ended is not passed on: the language's own job does what they did not.
     """
-    told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
+    reported = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):
         yield event.message
     elif isinstance(event, Started):
         yield event
     elif isinstance(event, Killed):
         _close_orphans(project)
-        if told:
+        if reported:
             reason, exit_code = event.reason, ExitCode.SOME_FAILED
             yield Outcome(event.task.job, event.task.language, error=reason, exit_code=exit_code)
-    elif told:
+    elif reported:
         yield replace(event.result, seconds=event.seconds)
 
 

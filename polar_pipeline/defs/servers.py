@@ -87,7 +87,7 @@ def daemon(workspace: str) -> None:
 
     from polar_pipeline.defs.instance import open_instance
 
-    _attend_to_backfills()
+    _look_at_backfills_often()
     with open_instance(Home.from_environment().dagster) as instance:
         reference = serialize_value(
             instance.get_ref()
@@ -96,7 +96,7 @@ def daemon(workspace: str) -> None:
     run_command(arguments, standalone_mode=False)
 
 
-def _attend_to_backfills() -> None:
+def _look_at_backfills_often() -> None:
     """Look at backfills every five seconds, not thirty, and let them wait for a code server.
 
     Dagster has no settings for it, and fails a backfill of assets at once if it looks while a code server is starting.

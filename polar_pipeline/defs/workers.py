@@ -94,7 +94,7 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._end(patient=kind is None)
+        self._end(stop=kind is not None)
 
     def run(self, tasks: list[Any]) -> Iterator[Event]:
         """Events of all tasks as they come; every task ends in one `Finished` or `Killed`."""
@@ -104,7 +104,7 @@ class Workers:
                 try:
                     worker.connection.send(waiting[0])
                 except ConnectionError:  # it was killed while it had nothing to do: another takes the task
-                    self._bury(worker)
+                    self._remove(worker)
                     continue
                 worker.task, worker.started = waiting.pop(0), time.monotonic()
                 busy += 1
@@ -143,10 +143,10 @@ class Workers:
             try:
                 done, message = worker.connection.recv()
             except (EOFError, ConnectionError):
-                yield Killed(worker.task, self._bury(worker))
+                yield Killed(worker.task, self._remove(worker))
                 continue
             if isinstance(message, _Raised):
-                self._bury(worker)
+                self._remove(worker)
                 yield Killed(worker.task, message.reason)
             elif done:
                 task, worker.task = worker.task, None
@@ -154,7 +154,7 @@ class Workers:
             else:
                 yield Sent(worker.task, message)
 
-    def _bury(self, worker: _Worker) -> str:
+    def _remove(self, worker: _Worker) -> str:
         """Forget a worker that has ended; returns how it did."""
         worker.process.join(_GRACE)
         self._workers.remove(worker)
@@ -169,12 +169,12 @@ class Workers:
             return f"its process was killed ({name}{why})"
         return f"its process ended by itself (exit code {code})"
 
-    def _end(self, patient: bool) -> None:
-        """Close idle workers; those that work are asked to end, so that Dagster and MLflow note it, and then killed."""
+    def _end(self, stop: bool) -> None:
+        """Close idle workers; with `stop`, terminate all, so that Dagster and MLflow note it, and then kill them."""
         try:
             for worker in self._workers:
                 worker.connection.close()
-                if not patient:
+                if stop:
                     worker.process.terminate()
             end = time.monotonic() + _GRACE
             for worker in self._workers:

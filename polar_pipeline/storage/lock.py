@@ -46,7 +46,7 @@ class Worker:
         return cls(command, profile, os.getpid(), socket.gethostname(), machine(), start, now)
 
     def __str__(self) -> str:
-        """What a person is told of it."""
+        """As messages name it."""
         profile = f" with profile {self.profile}" if self.profile else ""
         return f"{self.command}{profile}, process {self.pid} on {self.host}, since {self.since}"
 
