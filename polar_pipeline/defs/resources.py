@@ -28,7 +28,7 @@ class MlflowResource(dg.ConfigurableResource[Tracker]):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the parent runs that steps of this Dagster run opened."""
-        run = context.dagster_run
+        run = context.run
         if run is None:
             return
         failures = (

@@ -24,6 +24,7 @@ from dagster._core.definitions.data_version import (
 )
 
 from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
@@ -64,7 +65,7 @@ class StepContext:
 
 
 def tracked_asset(
-    profile: str,
+    lineage: Lineage,
     *,
     ins: Mapping[str, str] | None = None,
     deps: tuple[str, ...] = (),
@@ -73,7 +74,7 @@ def tracked_asset(
     **settings: Any,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """`@dg.asset(**settings)` with the key `[profile, name]`, for a body `(context: StepContext, <upstream>..., run) ->
-    value`.
+    value`. Code version and partitions are those of its node in `lineage`.
 
     `ins` maps parameters to assets where the names differ, `deps` names assets that the body reads by itself. `checks`
     is called as `(context, value, **upstream)` after the body and yields a `Check` for each of `check_names` (name ->
@@ -81,7 +82,9 @@ def tracked_asset(
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
-        name = settings.pop("name", body.__name__)
+        profile, name = lineage.project.profile.name, settings.pop("name", body.__name__)
+        partitions = dg.StaticPartitionsDefinition(lineage.project.codes) if lineage.nodes[name].partitioned else None
+        version = lineage.code_version(name)
         signature = inspect.signature(body)
         given = [p for key, p in signature.parameters.items() if key != "run" and p.kind is not p.VAR_KEYWORD]
         names = {p.name: p.name for p in given[1:]} | dict(ins or {})
@@ -112,16 +115,16 @@ def tracked_asset(
                 ins={one: dg.AssetIn(key=[profile, upstream]) for one, upstream in names.items()},
                 deps=[dg.AssetKey([profile, upstream]) for upstream in deps],
                 check_specs=[
-                    dg.AssetCheckSpec(
-                        one, asset=key, description=text, blocking=True, partitions_def=settings.get("partitions_def")
-                    )
+                    dg.AssetCheckSpec(one, asset=key, description=text, blocking=True, partitions_def=partitions)
                     for one, text in (check_names or {}).items()
                 ],
                 required_resource_keys={"tracker", "outputs", "watcher"},
                 io_manager_key="outputs",
                 owners=OWNERS,
                 output_required="backfill_policy" not in settings,
-                tags={"polar/profile": profile, "polar/fingerprint": settings.get("code_version") or ""},
+                partitions_def=partitions,
+                code_version=version,
+                tags={"polar/profile": profile, "polar/fingerprint": version},
                 **settings,
             )(compute)
         return asset

@@ -11,7 +11,7 @@ from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Provenance
 from polar_pipeline.storage.record import Record
 from polar_pipeline.tracking.base import TrackedRun, Tracker
-from polar_pipeline_tests.defs.toy import CODES, LANGUAGES, TOY, ToyOutputs, key
+from polar_pipeline_tests.defs.toy import CODES, ToyOutputs, key, lineage_of
 
 
 class Size(Record):
@@ -19,20 +19,20 @@ class Size(Record):
     posts: int
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("table"))
 def table(context: StepContext, run: TrackedRun) -> pd.DataFrame:
     label = pd.array([1, None], dtype="Int8")
     return pd.DataFrame({"id": [context.partition_key, "\u0000 \r\n"], "label": label})
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("size"))
 def size(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> Size:
     assert table["label"].dtype == "Int8"
     assert table["id"].tolist() == [context.partition_key, "\u0000 \r\n"]
     return Size(language=context.partition_key, posts=len(table))
 
 
-@tracked_asset(TOY)
+@tracked_asset(lineage_of("across", partitioned=False))
 def across(context: StepContext, table: dict[str, pd.DataFrame], size: dict[str, Size], run: TrackedRun) -> str:
     assert {code: item.language for code, item in size.items()} == {
         code: frame["id"][0] for code, frame in table.items()
@@ -40,12 +40,12 @@ def across(context: StepContext, table: dict[str, pd.DataFrame], size: dict[str,
     return ",".join(table)
 
 
-@tracked_asset(TOY)
+@tracked_asset(lineage_of("after", partitioned=False))
 def after(context: StepContext, across: str, run: TrackedRun) -> str:
     return across.upper()
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("share"))
 def share(context: StepContext, across: str, run: TrackedRun) -> str:
     """As the share of a pooled adapter: of one language, made from what has none."""
     return f"{context.partition_key} of {across}"
@@ -141,7 +141,7 @@ def test_a_record_that_is_not_one_is_refused(home: Home) -> None:
     assert "deu.json is no Size of this version (wrong or missing: posts)" in cause(home.run(across))
 
 
-@tracked_asset(TOY, name="counts", partitions_def=LANGUAGES, backfill_policy=dg.BackfillPolicy.single_run())
+@tracked_asset(lineage_of("counts"), backfill_policy=dg.BackfillPolicy.single_run())
 def counts(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> str:
     context.add_output_metadata({"rows": len(table)})
     return f"{context.partition_key} {table['id'][0]}"
@@ -178,7 +178,7 @@ def test_the_inputs_of_an_output_are_the_bytes_that_were_read(home: Home) -> Non
     assert home.run(table, code="deu").success
     before = home.provenance("table", "deu").sha256
 
-    @tracked_asset(TOY, name="size", partitions_def=LANGUAGES)
+    @tracked_asset(lineage_of("size"), name="size")
     def slow(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> Size:
         home.outputs.store("table", "deu", table[:1])
         return Size(language="deu", posts=len(table))

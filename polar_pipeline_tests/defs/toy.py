@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -75,6 +76,13 @@ class ToyOutputs(OutputsIOManager):
         """As a step would have stored it."""
         outputs, made = self.lineage.outputs, self.made_from(asset, language, {})
         return outputs.write(asset, language, value, **made)
+
+
+def lineage_of(name: str, partitioned: bool = True) -> Any:
+    """What `tracked_asset` asks of a lineage, for one toy asset."""
+    project = SimpleNamespace(profile=SimpleNamespace(name=TOY), codes=CODES)
+    nodes = {name: SimpleNamespace(partitioned=partitioned)}
+    return SimpleNamespace(project=project, nodes=nodes, code_version=lambda _: "7")
 
 
 def key(name: str) -> dg.AssetKey:

@@ -53,16 +53,12 @@ def backbone_assets(
     """
     backbone = make_backbone(settings, project.profile, models)
     variants = _Variants(project, settings, models, backbone)
-    card, name, root, profile = project.card, backbone.name, project.home.adapters, project.profile
-    shared: dict[str, Any] = {"group_name": "backbones"}
-    languages = dg.StaticPartitionsDefinition(project.codes)
+    card, name, root = project.card, backbone.name, project.home.adapters
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="backbones",
         **_training_needs(settings),
-        partitions_def=languages,
-        code_version=lineage.code_version(f"{name}_adapter"),
         name=f"{name}_adapter",
         ins={"pooled": f"{name}_pooled_adapter"} if isinstance(backbone, PooledBackbone) else {},
         description=f"What backbone `{name}` scores one language with: fitted models or imported scores, in a folder.",
@@ -92,10 +88,8 @@ def backbone_assets(
         yield from scores_checks(project, backbone, settings, context.partition_key, scores, deduped_posts, ref)
 
     @tracked_asset(
-        profile.name,
-        **shared,
-        partitions_def=languages,
-        code_version=lineage.code_version(f"{name}_dev_probabilities"),
+        lineage,
+        group_name="backbones",
         name=f"{name}_dev_probabilities",
         description=f"Logits of backbone `{name}`: out of fold for rows in folds, from the final model for others.",
         ins={"ref": f"{name}_adapter"},
@@ -157,11 +151,10 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
     root, backbone, settings = project.home.adapters, variants.backbone, variants.settings
 
     @tracked_asset(
-        project.profile.name,
+        lineage,
         name=f"{backbone.name}_pooled_adapter",
         description=f"One adapter of backbone `{backbone.name}` for all languages, trained on all their posts.",
         group_name="pooled",
-        code_version=lineage.code_version(f"{backbone.name}_pooled_adapter"),
         kinds={"safetensors"},
         retry_policy=RETRY,
         pool=pool_of(settings),

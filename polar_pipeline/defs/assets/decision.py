@@ -34,14 +34,12 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     score_ins = {f"{name}_scores": f"{name}_dev_probabilities" for name in names}
     ref_ins = {f"{name}_ref": f"{name}_adapter" for name in names}
     settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
-    shared: dict[str, Any] = {"partitions_def": dg.StaticPartitionsDefinition(project.codes), "group_name": "decision"}
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="decision",
         ins=score_ins | ref_ins,
         kinds={"numpy", "json"},
-        code_version=lineage.code_version("thresholds"),
         checks=lambda _, decision, **__: decision_checks(decision),
         check_names=DECISION_CHECKS,
     )
@@ -74,11 +72,10 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         return decision
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="decision",
         ins=score_ins,
         kinds={"pandas", "csv"},
-        code_version=lineage.code_version("ensemble_predictions"),
         checks=lambda _, found, raw_posts, thresholds, **__: prediction_checks(found, raw_posts, thresholds),
         check_names=PREDICTION_CHECKS,
     )

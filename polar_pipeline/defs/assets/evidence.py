@@ -29,11 +29,10 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     shared: dict[str, Any] = {"group_name": "evidence", "automation_condition": FOLLOWS_LANGUAGES}
 
     @tracked_asset(
-        profile.name,
+        lineage,
         **shared,
         deps=SHOWN,
         kinds={"html"},
-        code_version=lineage.code_version("benchmark_report"),
         freshness_policy=REPORT_FRESHNESS,
     )
     def benchmark_report(context: StepContext, run: TrackedRun) -> str:
@@ -64,11 +63,10 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         )
 
     @tracked_asset(
-        profile.name,
+        lineage,
         **shared,
         deps=SUBMITTED,
         kinds={"csv"},
-        code_version=lineage.code_version("submission"),
         checks=check_submission,
         check_names={
             "valid": "The zip holds a file per language with the id and label of every test post, and nothing else.",

@@ -29,13 +29,11 @@ SYNTHESIS_OPTIONS = {
 def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`synthetic_posts` and `deduped_posts`."""
     profile, card, home = project.profile, project.card, project.home
-    shared: dict[str, Any] = {"partitions_def": dg.StaticPartitionsDefinition(project.codes), "group_name": "synthesis"}
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="synthesis",
         kinds={"openai", "parquet"},
-        code_version=lineage.code_version("synthetic_posts"),
         config_schema=SYNTHESIS_OPTIONS,
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
@@ -57,10 +55,9 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         yield Check(name="folds_of_parents", complaint=fold_leaks(posts))
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="synthesis",
         kinds={"numpy", "parquet"},
-        code_version=lineage.code_version("deduped_posts"),
         checks=check_folds,
         check_names={
             "folds_of_parents": "A synthetic post is of train, and so are the real posts that it was made from or was "
