@@ -48,9 +48,12 @@ def predict_file(
     """Write id, label, probability, margin and review of the posts in the CSV at `path`, to `output` or else stdout.
 
     With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the
-    exit code. Raises InputError for what keeps the posts from being scored, before anything is written.
+    exit code. Raises InputError for what keeps the posts from being scored, such as a decision that is not current;
+    then nothing is written.
     """
-    decision = _decision(project, code)
+    lineage = Lineage(project)
+    lineage.require_current("thresholds", code)
+    decision: Decision = lineage.read("thresholds", code)
     score = _scorer(project, decision)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
@@ -181,16 +184,11 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
     models = ModelCache()
-    asked = [
-        (
-            member,
-            make_backbone(settings[member.backbone], project.profile, models),
-            _adapter(project, decision, member.backbone),
-        )
-        for member in decision.members
-        if member.weight != 0
-    ]
-    root = project.home.adapters
+    asked, root = [], project.home.adapters
+    for member in decision.members:
+        if member.weight != 0:
+            backbone = make_backbone(settings[member.backbone], project.profile, models)
+            asked.append((member, backbone, _adapter(project, decision, member.backbone)))
 
     def score(texts: list[str]) -> dict[str, Floats]:
         logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
@@ -199,14 +197,6 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
         return logits
 
     return score
-
-
-def _decision(project: Project, code: str) -> Decision:
-    """The language's decision. Raises InputError when there is none, or it is not current: why, and the remedy."""
-    lineage = Lineage(project)
-    lineage.require_current("thresholds", code)
-    found: Decision = lineage.read("thresholds", code)
-    return found
 
 
 def _adapter(project: Project, decision: Decision, name: str) -> AdapterRef:

@@ -95,7 +95,9 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
 
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
     """Run languages, a line each with the rate and the time left. Returns those that failed."""
-    _check_endpoint(project)
+    synthesis = project.profile.synthesis
+    if synthesis.source == "endpoint" or project.profile.curation.asks_endpoint:
+        check_endpoint(synthesis.base_url)  # a missing key is said once, and not by each language
     jobs = min(processes, len(stale))
     click.echo(f"{len(stale)} languages, {jobs} at a time, profile {project.profile.name}, home {project.home.root}")
     rows = {code: _count_rows(project.data, code) for code in stale}
@@ -107,7 +109,8 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
                     watch.progress(event)
                     continue
                 failed += [event] if event.error else []
-                watch.finished(event, None if event.error else _decision(project, event.language))
+                decided = event.language and not event.error
+                watch.finished(event, Lineage(project).read("thresholds", event.language) if decided else None)
         except KeyboardInterrupt:
             click.echo(
                 f"{watch.done} of {len(stale)} languages are done; the same command goes on with the rest.", err=True
@@ -133,13 +136,6 @@ def _run_report(project: Project, force: bool) -> list[Outcome]:
     return [report] if report.error else []
 
 
-def _check_endpoint(project: Project) -> None:
-    """A missing key is said before the first language starts, not by each of them."""
-    profile = project.profile
-    if profile.synthesis.source == "endpoint" or profile.curation.asks_endpoint:
-        check_endpoint(profile.synthesis.base_url)
-
-
 def _count_rows(folder: Path, code: str) -> int:
     """Posts of a language in all splits; a file that cannot be read counts as none, and its language says why."""
     count = 0
@@ -148,11 +144,6 @@ def _count_rows(folder: Path, code: str) -> int:
             with path.open(newline="", encoding="utf-8", errors="replace") as file:
                 count += max(sum(1 for _ in csv.reader(line.replace("\0", "") for line in file)) - 1, 0)
     return max(count, 1)
-
-
-def _decision(project: Project, code: str | None) -> Decision | None:
-    found: Decision | None = Lineage(project).read("thresholds", code) if code else None
-    return found
 
 
 def exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:

@@ -7,9 +7,8 @@ UI shows like any other. What does not belong here: printing, and anything that 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -31,8 +30,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One run: a job for one language, for the range between `ends`, or for none; `assets` of it, or all."""
 
     profile: str
@@ -43,8 +41,7 @@ class Task:
     force: bool = False
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one run ended. `exit_code` tells a mistake in data or settings, or a broken machine, from other failures."""
 
     job: str
@@ -115,7 +112,7 @@ def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Starte
             reason, exit_code = event.reason, ExitCode.SOME_FAILED
             yield Outcome(event.task.job, event.task.language, error=reason, exit_code=exit_code)
     elif reported:
-        yield replace(event.result, seconds=event.seconds)
+        yield event.result._replace(seconds=event.seconds)
 
 
 def _before_languages(project: Project, stale: dict[str, list[str]], workers: Workers, force: bool) -> Iterator[Event]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from polar_pipeline.errors import InputError
 
@@ -32,23 +32,20 @@ class Execute(Protocol):
         """Called when the worker ends."""
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """A worker took a task."""
 
     task: Any
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """What a task sent while it was executed."""
 
     task: Any
     message: Any
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A task's result, and the seconds that it took."""
 
     task: Any
@@ -56,16 +53,14 @@ class Finished:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Killed:
+class Killed(NamedTuple):
     """A task without a result, because its process was killed or `execute` raised: `reason` in words."""
 
     task: Any
     reason: str
 
 
-@dataclass(frozen=True)
-class _Raised:
+class _Raised(NamedTuple):
     """The last thing that a worker sends."""
 
     reason: str
