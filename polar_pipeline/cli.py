@@ -186,7 +186,7 @@ def synth() -> None:
 @chosen_languages
 def synth_plan(project: "Project", codes: list[str]) -> int:
     """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
-    from polar_pipeline.commands.synth_plan import print_plan
+    from polar_pipeline.commands.synth import print_plan
 
     return print_plan(project, codes)
 

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.jobs import LANGUAGE_JOB
-from polar_pipeline.defs.progress import StepProgress
 from polar_pipeline.defs.runner import Outcome
+from polar_pipeline.defs.tracked_asset import StepProgress
 from polar_pipeline.defs.workers import Started
 
 _LINE_SECONDS = 30.0  # between two lines of one step in a pipe

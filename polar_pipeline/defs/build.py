@@ -21,10 +21,10 @@ from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.orphans import owned_executor
-from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
+from polar_pipeline.defs.tracked_asset import nobody
 
 
 def build_defs(

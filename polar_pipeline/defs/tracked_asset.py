@@ -7,31 +7,27 @@ languages handles one after the other, and each is stored and materialized as so
 """
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    extract_data_version_from_entry,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
+from dagster._core.definitions import data_version as versions
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
-from polar_pipeline.tracking.base import Step
+from polar_pipeline.tracking.base import Step, TrackedRun
 
 REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
 OWNERS = ["team:polar-pipeline"]
+_QUIET_SECONDS = 30.0  # between two lines on the progress of a step in its log
 Body = Callable[..., Any]
 Checks = Callable[..., Iterator[Check]]
 
@@ -62,6 +58,45 @@ class StepContext:
     def add_output_metadata(self, metadata: Mapping[str, Any]) -> None:
         """Metadata of this language's materialization."""
         self.metadata |= metadata
+
+
+class StepProgress(NamedTuple):
+    """`done` of `total` units of one asset and language, a second count since the step began beside them."""
+
+    asset: str
+    language: str | None
+    done: float
+    total: float
+    unit: str
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """`deu  gemma_adapter  42%  1,200 tokens/s, about 310 s left`."""
+        rate = self.done / self.seconds if self.seconds > 0 else 0.0
+        left = f", about {max(self.total - self.done, 0) / rate:.0f} s left" if rate > 0 else ""
+        share = self.done / self.total if self.total else 1.0
+        return f"{self.language or 'all'}  {self.asset}  {share:.0%}  {rate:,.0f} {self.unit}/s{left}"
+
+
+def nobody(progress: StepProgress) -> None:
+    """Watches nothing; the run's log has a line now and then anyway."""
+
+
+def reporting(context: StepContext, asset: str, run: TrackedRun | None) -> Progress:
+    """The `Progress` of a step: lines to its log, figures to its tracked run, and how far it is to the watcher."""
+    started = last_line = time.monotonic()
+
+    def advance(done: float, total: float, unit: str) -> None:
+        nonlocal last_line
+        now = time.monotonic()
+        progress = StepProgress(asset, context.language, done, total, unit, now - started)
+        context.watcher(progress)
+        if now - last_line >= _QUIET_SECONDS:
+            last_line = now
+            context.log.info(progress.line)
+
+    return Progress(context.log.info, run.measure if run else None, advance)
 
 
 def tracked_asset(
@@ -267,20 +302,20 @@ def _provenance_tags(
 ) -> dict[str, str]:
     """What Dagster itself tags the materialization of one language with: versions of code, data and every input."""
     tags = {
-        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
-        DATA_VERSION_TAG: found.sha256,
-        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        versions.CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
+        versions.DATA_VERSION_TAG: found.sha256,
+        versions.DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
     graph = context.job_def.asset_layer.asset_graph
     for parent in graph.get(key).parent_keys:
         partition = language if graph.get(parent).is_partitioned else None
         record = context.instance.get_latest_data_version_record(parent, False, partition)
         if record:
-            version = extract_data_version_from_entry(record.event_log_entry)
+            version = versions.extract_data_version_from_entry(record.event_log_entry)
             read = found.inputs.get(output_name(parent.path[-1], partition))
             tags |= _input_tags(parent, read or (version.value if version else ""), record.storage_id)
     return tags
 
 
 def _input_tags(key: dg.AssetKey, version: str, storage: int) -> dict[str, str]:
-    return {get_input_data_version_tag(key): version, get_input_event_pointer_tag(key): str(storage)}
+    return {versions.get_input_data_version_tag(key): version, versions.get_input_event_pointer_tag(key): str(storage)}

@@ -21,18 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from polar_pipeline.tracking import store
 from polar_pipeline.tracking.base import Step, TrackedRun, Tracker, UsedData
-from polar_pipeline.tracking.store import (
-    explained,
-    find_experiment,
-    first_line,
-    follow_moved_home,
-    locked,
-    open_runs,
-    open_store,
-    sqlite_file,
-    without_password,
-)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,7 +61,7 @@ class MlflowTracker(Tracker):
         self._uri, self._artifacts, self._experiment, self._tags = uri, artifacts, experiment, dict(tags or {})
         self._remote = uri.startswith("http")
         self._dagster_ui = dagster_ui.rstrip("/") if self._remote and dagster_ui else "/polar/dagster"
-        self._database = sqlite_file(uri)
+        self._database = store.sqlite_file(uri)
         self._store: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
         self._was_open = False
         self._parents: dict[tuple[str, str | None], str] = {}  # ids of parent runs by root run and partition
@@ -121,7 +111,7 @@ class MlflowTracker(Tracker):
 
         Raises InputError if the store cannot be opened.
         """
-        if self._database and not open_runs(self._database):
+        if self._database and not store.open_runs(self._database):
             return 0
         self.connect()
         return self._kill(dagster_run)
@@ -134,22 +124,22 @@ class MlflowTracker(Tracker):
         if self._store is None:
             try:
                 with self._lock():  # processes that create one database at once would collide
-                    client = open_store(self._uri)
+                    client = store.open_store(self._uri)
                     files = None if self._remote else self._artifacts
-                    experiment = find_experiment(client, self._experiment, files)
+                    experiment = store.find_experiment(client, self._experiment, files)
                     if files and self._database and self._database.parent == self._artifacts.parent:
-                        follow_moved_home(self._database, experiment, files)
+                        store.follow_moved_home(self._database, experiment, files)
                 self._store = client, experiment
                 if not self._was_open:
                     self._kill(None)
             except Exception as error:  # libraries of servers and databases raise what they like
                 self._store = None
-                raise explained(self._uri, error) from error
+                raise store.explained(self._uri, error) from error
             self._was_open = True
         return self._store
 
     def _lock(self) -> AbstractContextManager[object]:
-        return locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
+        return store.locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
 
     def _open(self, step: Step) -> _Open | None:
         if not self._was_open:
@@ -192,7 +182,7 @@ class MlflowTracker(Tracker):
         """Relative to Dagster's web server, whatever its port, or on the tracking server."""
         if not self._remote or self._store is None:
             return f"/polar/mlflow/runs/{run_id}"
-        return f"{without_password(self._uri).rstrip('/')}/#/experiments/{self._store[1]}/runs/{run_id}"
+        return f"{store.without_password(self._uri).rstrip('/')}/#/experiments/{self._store[1]}/runs/{run_id}"
 
     def _measure(self, opened: _Open, at: int, values: Mapping[str, float]) -> None:
         if not opened.failed:  # a server that is gone would hold up every step of a training
@@ -252,7 +242,7 @@ class MlflowTracker(Tracker):
 
     def _warn(self, what: str, error: Exception) -> None:
         self._store, self._parents = None, {}  # the next step opens the store again, and looks for its parent
-        _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, first_line(error))
+        _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, store.first_line(error))
 
 
 def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]:
@@ -260,7 +250,7 @@ def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]
 
     Raises InputError if the file is damaged.
     """
-    return _killed(open_runs(database), dagster_runs)
+    return _killed(store.open_runs(database), dagster_runs)
 
 
 def _killed(open_ones: Mapping[str, Mapping[str, str]], dagster_runs: Collection[str]) -> list[str]:

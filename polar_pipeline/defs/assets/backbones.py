@@ -23,9 +23,8 @@ from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.decision.screening import unsound
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
-from polar_pipeline.defs.progress import reporting
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, reporting, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
 from polar_pipeline.settings.yaml_files import validated
