@@ -172,7 +172,7 @@ def compare(a: str, b: str, languages: tuple[str, ...]) -> int:
 @click.option("--mlflow-port", type=int, default=5000, show_default=True)
 def ui(project: "Project", dagster_port: int, mlflow_port: int) -> int:
     """Open Dagster and MLflow over this home, until Ctrl-C. A server that dies is started again."""
-    from polar_pipeline.defs.ui import Ports, serve
+    from polar_pipeline.defs.processes.ui import Ports, serve
 
     return serve(project, Ports(dagster_port, mlflow_port))
 

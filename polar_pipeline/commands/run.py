@@ -18,8 +18,8 @@ from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
-from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile

@@ -32,7 +32,7 @@ _PLAN_COLUMNS = (
 _SHARE_COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
 
 
-class Row(NamedTuple):
+class PlanRow(NamedTuple):
     """One language's plan, or the sum of several."""
 
     requests: int = 0
@@ -45,9 +45,9 @@ class Row(NamedTuple):
     likely: float = 0.0  # dollars
     reserved: float = 0.0  # dollars in the worst case of one call per request
 
-    def plus(self, other: "Row") -> "Row":
+    def plus(self, other: "PlanRow") -> "PlanRow":
         """Both together."""
-        return Row._make(one + more for one, more in zip(self, other, strict=True))
+        return PlanRow._make(one + more for one, more in zip(self, other, strict=True))
 
 
 def print_plan(project: Project, codes: list[str]) -> int:
@@ -60,7 +60,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
             "synthesis.source: endpoint would have a model asked."
         )
         return 0
-    table, total = new_table(_PLAN_COLUMNS), Row()
+    table, total = new_table(_PLAN_COLUMNS), PlanRow()
     for code in codes:
         row = _row(project, code)
         total = total.plus(row)
@@ -73,7 +73,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
     return 0
 
 
-def _row(project: Project, code: str) -> Row:
+def _row(project: Project, code: str) -> PlanRow:
     settings = project.profile.synthesis.of(code)
     posts = project.posts(code)
     requests = (
@@ -93,7 +93,7 @@ def _row(project: Project, code: str) -> Row:
     size = sum(len(text.encode("utf-8")) for text in embedded)
     likely = [_likely_tokens(request) for request in to_send + verification]
     likely_embedded = round(size / _BYTES_PER_TOKEN)
-    return Row(
+    return PlanRow(
         requests=len(requests),
         answered=len(outcomes),
         useless=sum(outcome in USELESS for outcome in outcomes.values()),
@@ -130,7 +130,7 @@ def _expected(project: Project, code: str, posts: pd.DataFrame, requests: list[R
     return pd.DataFrame(wanted, columns=columns).assign(text=made)
 
 
-def _remarks(project: Project, total: Row) -> list[str]:
+def _remarks(project: Project, total: PlanRow) -> list[str]:
     """Sentences about retries, useless answers, and whether a cap would end the run."""
     settings = project.profile.synthesis
     with Ledger(project.home.ledgers, "", read_only=True) as ledger:
@@ -158,7 +158,7 @@ def _remarks(project: Project, total: Row) -> list[str]:
     return lines
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: PlanRow) -> list[str]:
     return [*(f"{count:,}" for count in row[:7]), f"{row.likely:,.4f}", f"{row.reserved:,.4f}"]
 
 

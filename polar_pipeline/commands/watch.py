@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.jobs import LANGUAGE_JOB
-from polar_pipeline.defs.runner import Outcome
+from polar_pipeline.defs.processes.runner import Outcome
+from polar_pipeline.defs.processes.workers import Started
 from polar_pipeline.defs.tracked_asset import StepProgress
-from polar_pipeline.defs.workers import Started
 
 _LINE_SECONDS = 30.0  # between two lines of one step in a pipe
 _BAR_SECONDS = 2.0  # a step that is over before that is no long one

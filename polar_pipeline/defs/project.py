@@ -21,7 +21,7 @@ from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, bundled_profiles, load_profile, profile_path
 from polar_pipeline.storage.files import write_atomic
-from polar_pipeline.storage.home import Home, Results
+from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.languages import language, language_codes
@@ -72,7 +72,7 @@ class Project:
         return found
 
     @property
-    def results(self) -> Results:
+    def results(self) -> ProfileFolder:
         """Where this profile's results lie."""
         return self.home.results(self.profile.name)
 
@@ -147,7 +147,7 @@ def check_origin(project: Project) -> ProfileOrigin | None:
     return before
 
 
-def read_origin(results: Results) -> ProfileOrigin | None:
+def read_origin(results: ProfileFolder) -> ProfileOrigin | None:
     """What is noted beside the results, or None. Raises EnvironmentProblem if it cannot be read."""
     try:
         return ProfileOrigin.model_validate_json(results.settings.read_bytes())

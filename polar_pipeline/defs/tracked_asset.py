@@ -23,7 +23,7 @@ from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
-from polar_pipeline.tracking.base import Step, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep
 
 REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
 OWNERS = ["team:polar-pipeline"]
@@ -272,10 +272,10 @@ def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _tracked_step(context: dg.AssetExecutionContext, language: str | None) -> Step:
+def _tracked_step(context: dg.AssetExecutionContext, language: str | None) -> TrackedStep:
     version = context.assets_def.code_versions_by_key[context.asset_key]
     tags = {"language": language or "", "fingerprint": version or ""}
-    return Step(
+    return TrackedStep(
         asset=context.asset_key.path[-1],
         partition=language,
         dagster_run=context.run.run_id,

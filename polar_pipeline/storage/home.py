@@ -27,9 +27,9 @@ class Home:
         """$POLAR_HOME, or `.polar` in the current folder."""
         return cls(Path(environment.get("POLAR_HOME") or ".polar").expanduser().resolve())
 
-    def results(self, profile: str) -> "Results":
+    def results(self, profile: str) -> "ProfileFolder":
         """What one profile has made."""
-        return Results(self.root / "profiles" / profile)
+        return ProfileFolder(self.root / "profiles" / profile)
 
     @property
     def profiles(self) -> list[str]:
@@ -38,7 +38,7 @@ class Home:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
 
 
-class Results:
+class ProfileFolder:
     """Paths of one profile's results."""
 
     def __init__(self, root: Path) -> None:

@@ -13,7 +13,7 @@ Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True)
-class Step:
+class TrackedStep:
     """One execution of one asset, for one partition or for none. `tags` are kept beside those of its identity."""
 
     asset: str
@@ -103,7 +103,7 @@ class Tracker:
     """Opens a run for a step. This one keeps nothing: for tests, and for pipelines without MLflow."""
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:  # noqa: ARG002 - for those that keep something
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:  # noqa: ARG002 - for those that keep something
         """A run to record in; it ends FINISHED or FAILED with the `with` block."""
         yield TrackedRun()
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from polar_pipeline.tracking import store
-from polar_pipeline.tracking.base import Step, TrackedRun, Tracker, UsedData
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep, Tracker, UsedData
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +44,7 @@ class _Open:
     client: "MlflowClient"
     run_id: str
     parent: str
-    step: Step
+    step: TrackedStep
     failed: bool = False
 
 
@@ -67,7 +67,7 @@ class MlflowTracker(Tracker):
         self._parents: dict[tuple[str, str | None], str] = {}  # ids of parent runs by root run and partition
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:
         """Open a run for `step`; it is FINISHED when the block ends, and FAILED when anything interrupts it.
 
         Raises InputError if the store cannot be opened for the first time.
@@ -141,7 +141,7 @@ class MlflowTracker(Tracker):
     def _lock(self) -> AbstractContextManager[object]:
         return store.locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
 
-    def _open(self, step: Step) -> _Open | None:
+    def _open(self, step: TrackedStep) -> _Open | None:
         if not self._was_open:
             self.connect()
         try:
@@ -154,7 +154,7 @@ class MlflowTracker(Tracker):
             return None
         return _Open(client, run_id, parent, step)
 
-    def _parent(self, step: Step) -> str:
+    def _parent(self, step: TrackedStep) -> str:
         """The parent run's id; it is RUNNING from here on."""
         key = step.root_run, step.partition
         if key not in self._parents:

@@ -12,7 +12,7 @@ from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.lineage import Lineage, Node
 from polar_pipeline.defs.project import Project
 from polar_pipeline.storage.outputs import Provenance
-from polar_pipeline.tracking.base import Step, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep
 
 CODES = ["deu", "eng", "hin"]  # of the demo
 LANGUAGES = dg.StaticPartitionsDefinition(CODES)
@@ -25,10 +25,10 @@ class Recorder:
     """A tracker that remembers how each step ended."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[Step, str, TrackedRun]] = []
+        self.steps: list[tuple[TrackedStep, str, TrackedRun]] = []
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:
         run, status = TrackedRun(links={"mlflow_url": "http://x/1"}), "FAILED"
         try:
             yield run

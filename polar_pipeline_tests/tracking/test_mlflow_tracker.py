@@ -18,7 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.tracking.base import Step, TrackedRun, Tracker
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep, Tracker
 from polar_pipeline.tracking.mlflow_tracker import ARTIFACT_BYTES, HOST, PROCESS, STARTED, MlflowTracker, owner_tags
 from polar_pipeline_tests.tracking.stores import STEP, all_runs, another, mlflow_server, parents, steps, tracker
 
@@ -167,7 +167,7 @@ def test_processes_of_one_run_share_its_parent_which_is_open_while_one_of_them_w
 # Killed processes
 
 
-def open_run(home: Path, changes: dict[str, str], step: Step = STEP) -> str:
+def open_run(home: Path, changes: dict[str, str], step: TrackedStep = STEP) -> str:
     """A run that somebody left open."""
     client, experiment = tracker(home).connect()
     run_id: str = client.create_run(experiment, tags=step.run_tags | owner_tags() | changes).info.run_id

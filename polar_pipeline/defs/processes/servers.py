@@ -1,4 +1,4 @@
-"""The servers of `polar ui`, each started as `python -m polar_pipeline.defs.servers NAME ...` in a process of its own.
+"""The servers of `polar ui`: `python -m polar_pipeline.defs.processes.servers NAME ...`, each in a process of its own.
 
 They listen on this machine only. Beside what Dagster and MLflow serve, there are the reports, and links between the two
 that hold whatever the ports are. Each server ends with the process that started it, even if that one is killed.
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from polar_pipeline.defs.workers import ONE_THREAD
+from polar_pipeline.defs.processes.workers import ONE_THREAD
 from polar_pipeline.storage.home import Home
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.orphans import close_orphans, owner_tags
+from polar_pipeline.defs.processes.workers import ONE_THREAD, Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
 from polar_pipeline.defs.tracked_asset import REUSE_TAG, StepProgress, nobody
-from polar_pipeline.defs.workers import ONE_THREAD, Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.errors import EnvironmentProblem, ExitCode, InputError
 from polar_pipeline.storage.files import known_problem
 

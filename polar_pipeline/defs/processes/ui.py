@@ -26,9 +26,9 @@ import yaml
 
 from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
 from polar_pipeline.defs.orphans import close_orphans, executing_pids
+from polar_pipeline.defs.processes.servers import HOST, PARENT
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.resources import make_tracker
-from polar_pipeline.defs.servers import HOST, PARENT
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import serving
@@ -74,7 +74,7 @@ class Server:
 
     def start(self, environment: dict[str, str], pipe: int) -> None:
         """Start the process as the leader of a group of its own."""
-        command = [sys.executable, "-m", "polar_pipeline.defs.servers", *self.command]
+        command = [sys.executable, "-m", "polar_pipeline.defs.processes.servers", *self.command]
         self.process = subprocess.Popen(
             command,
             env={**environment, **self.variables, PARENT: str(pipe)},
