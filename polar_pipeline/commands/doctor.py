@@ -8,11 +8,10 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from packaging.requirements import Requirement
@@ -49,8 +48,7 @@ _PACKAGE = "polar-pipeline"
 _SHOWN = 3  # of many things of one kind
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that is wrong. `mend` mends it, if that can be done without a person."""
 
     text: str

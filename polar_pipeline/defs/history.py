@@ -10,8 +10,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.instance.types import InstanceType
@@ -40,8 +40,7 @@ _LEFT_ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class OldRuns:
+class OldRuns(NamedTuple):
     """Ids of what can be deleted."""
 
     dagster: list[str]

@@ -44,14 +44,14 @@ class _OwnedExecutor(InProcessExecutor):
         yield from super().execute(plan_context, execution_plan)
 
 
-def _make_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
-    plain: Any = _PLAIN.executor_creation_fn(context)
-    return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
-
-
 _PLAIN: Any = dg.in_process_executor
-# All steps in the process of their run: a process for each light step would cost more than the step.
-owned_executor = dg.executor(name="in_process", config_schema=_PLAIN.config_schema)(_make_executor)
+
+
+@dg.executor(name="in_process", config_schema=_PLAIN.config_schema)
+def owned_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
+    """All steps in the process of their run: a process for each light step would cost more than the step."""
+    plain = _PLAIN.executor_creation_fn(context)
+    return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
 
 
 def close_orphans(
