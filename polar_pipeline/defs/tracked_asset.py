@@ -126,7 +126,7 @@ def tracked_asset(
         key = dg.AssetKey([profile, name])
         maker = _Maker(key, body, checks)
 
-        def compute(context: dg.AssetExecutionContext, **inputs: Loaded) -> Iterator[Any]:
+        def compute(context: dg.AssetExecutionContext, **inputs: Loaded) -> Any:
             partitioned = context.has_partition_key or context.has_partition_key_range
             keys = list(context.partition_keys) if partitioned else []
             if len(keys) > 1:
@@ -134,12 +134,6 @@ def tracked_asset(
             else:
                 yield from maker.one(context, keys[0] if keys else None, inputs)
 
-        parameters = [inspect.Parameter(one, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any) for one in names]
-        first = inspect.Parameter(
-            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext
-        )
-        compute.__signature__ = inspect.Signature([first, *parameters], return_annotation=Any)  # type: ignore[attr-defined]
-        compute.__annotations__ = {p.name: p.annotation for p in (first, *parameters)}
         compute.__name__, compute.__doc__ = name, body.__doc__
         with warnings.catch_warnings():
             # backfill policies and partitioned checks are called beta and preview in this release
