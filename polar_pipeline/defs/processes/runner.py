@@ -7,6 +7,7 @@ UI shows like any other. What does not belong here: printing, and anything that 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,10 +134,9 @@ def _before_languages(project: Project, stale: dict[str, list[str]], workers: Wo
 def _ranges(order: list[str], codes: list[str]) -> Iterator[tuple[str, str]]:
     """The ends of each unbroken run of languages: Dagster knows ranges of partitions."""
     places = sorted(order.index(code) for code in codes)
-    breaks = [place for place in range(1, len(places)) if places[place] != places[place - 1] + 1]
-    for first, after in zip([0, *breaks], [*breaks, len(places)], strict=True):
-        if places:
-            yield order[places[first]], order[places[after - 1]]
+    for _, pairs in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):  # the same as long as places follow
+        unbroken = [order[place] for _, place in pairs]
+        yield unbroken[0], unbroken[-1]
 
 
 class TaskRunner:
