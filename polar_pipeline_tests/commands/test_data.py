@@ -96,5 +96,5 @@ def test_the_other_languages_are_shown_beside_a_broken_one(tmp_path: Path) -> No
 def test_all_22_languages_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("polar_pipeline.corpus.audit.shift_auc", lambda *_: 0.5)
     project = Project.load("cpu", {"POLAR_HOME": "/nonexistent", "POLAR_DATA_DIR": os.environ["POLAR_DATA_DIR"]})
-    assert check_data(project, project.profile.codes) == 0
-    check_shape(capsys.readouterr().out, project.profile.codes)
+    assert check_data(project, project.codes) == 0
+    check_shape(capsys.readouterr().out, project.codes)
