@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -71,17 +72,31 @@ def default_jobs(profile: Profile) -> int:
     return available_cores()
 
 
-def available_cores(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: the machine's, less what CPU affinity and a cgroup's quota leave out."""
+def available_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores that this process may use: the machine's, less what CPU affinity and quotas of its cgroups leave out."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [(groups / "cpu.max", None), (groups / "cpu/cpu.cfs_quota_us", groups / "cpu/cpu.cfs_period_us")]
-    for quota, period in limits:
-        try:
-            words = quota.read_text().split() + (period.read_text().split() if period else [])
-            cores = min(cores, max(int(int(words[0]) / int(words[1])), 1)) if int(words[0]) > 0 else cores
-        except (OSError, ValueError, IndexError, ZeroDivisionError):  # no such group, or no limit ("max")
-            continue
+    for folder in _cgroup_folders(groups, own):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
+            try:
+                quota, period = " ".join((folder / name).read_text() for name in names).split()
+                cores = min(cores, max(int(int(quota) / int(period)), 1)) if int(quota) > 0 else cores
+            except (OSError, ValueError, ZeroDivisionError):  # no such group, or no limit ("max")
+                continue
     return cores
+
+
+def _cgroup_folders(groups: Path, own: Path) -> Iterator[Path]:
+    """The folders of this process's cgroups and of those around them: each may have a quota."""
+    yield from (groups, groups / "cpu")
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            root = groups / "cpu" if controllers else groups
+            yield from (root / folder for folder in (path.strip("/"), *map(str, Path(path.strip("/")).parents)))
 
 
 def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list[str]], force: bool) -> None:

@@ -3,7 +3,6 @@
 Read from the environment when asked, never at import.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -56,14 +55,8 @@ class Project:
 
         Raises InputError if its profile is unknown, cannot be read, or is not of this name any more.
         """
-        source = name
-        try:
-            source = str(json.loads(home.results(name).settings.read_bytes())["source"])
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{home.results(name).settings} is damaged: run `polar run` with the profile.") from None
-        source = name if source == BUNDLED else source
+        origin = read_origin(home.results(name))
+        source = name if origin is None or origin.source == BUNDLED else origin.source
         if source == name and name not in bundled_profiles():
             raise InputError(f"the profile file of {name} is unknown: run `polar run` with it once.")
         found = cls.load(source, {**os.environ, "POLAR_HOME": str(home.root)})
@@ -105,9 +98,14 @@ class Project:
 
 
 class ProfileOrigin(Record):
-    """Which profile file a home's results belong to: its absolute path, or `bundled`, and its settings at that time."""
+    """Which profile file a home's results belong to, and its settings at that time.
+
+    `source` is the absolute path, or `bundled`. `relative` is the path from the folder of the results: it still holds
+    where a folder with the home and the file in it was moved or copied.
+    """
 
     source: str
+    relative: str = ""
     settings: dict[str, Any]
 
 
@@ -148,9 +146,14 @@ def check_origin(project: Project) -> ProfileOrigin | None:
 
 
 def read_origin(results: ProfileFolder) -> ProfileOrigin | None:
-    """What is noted beside the results, or None. Raises EnvironmentProblem if it cannot be read."""
+    """What is noted beside the results, its `source` where the file lies now, or None if nothing is noted.
+
+    Raises EnvironmentProblem if it cannot be read.
+    """
     try:
-        return ProfileOrigin.model_validate_json(results.settings.read_bytes())
+        noted = ProfileOrigin.model_validate_json(results.settings.read_bytes())
+        near = (results.root / noted.relative).resolve()
+        return noted.model_copy(update={"source": str(near)}) if noted.relative and near.is_file() else noted
     except FileNotFoundError:
         return None
     except ValidationError:
@@ -163,7 +166,10 @@ def _origin(project: Project) -> ProfileOrigin:
     path = profile_path(project.source).resolve()
     bundled = path in {profile_path(name).resolve() for name in bundled_profiles()}
     settings = project.profile.model_dump(mode="json", exclude={"name", "description"})
-    return ProfileOrigin(source=BUNDLED if bundled else str(path), settings=settings)
+    if bundled:
+        return ProfileOrigin(source=BUNDLED, settings=settings)
+    relative = Path(os.path.relpath(path, project.results.root.resolve())).as_posix()
+    return ProfileOrigin(source=str(path), relative=relative, settings=settings)
 
 
 def _wrong_languages(profile: Profile) -> Iterator[str]:

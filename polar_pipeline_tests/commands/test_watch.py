@@ -138,6 +138,29 @@ def test_cores_are_those_of_the_cgroup(
     assert available_cores(tmp_path) == cores
 
 
+@pytest.mark.parametrize(
+    ("own", "limited", "cores"),
+    [
+        ("0::/system.slice/polar.service", "system.slice/polar.service/cpu.max", 2),
+        ("0::/system.slice/polar.service", "system.slice/cpu.max", 2),  # the tighter limit of the two
+        ("0::/system.slice/polar.service", "system.slice/other.service/cpu.max", 4),
+        ("3:cpu,cpuacct:/batch/job\n2:memory:/batch\n0::/", "cpu/batch/job/cpu.cfs_quota_us", 2),
+        ("2:memory:/batch", "cpu/batch/cpu.cfs_quota_us", 4),
+    ],
+)
+def test_cores_are_those_of_the_groups_that_this_process_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, limited: str, cores: int
+) -> None:
+    monkeypatch.setattr(run_module.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    (tmp_path / "own").write_text(f"{own}\n")
+    (tmp_path / "cpu.max").write_text("400000 100000")
+    quota = tmp_path / limited
+    quota.parent.mkdir(parents=True)
+    quota.write_text("200000 100000" if quota.name == "cpu.max" else "200000")
+    (quota.parent / "cpu.cfs_period_us").write_text("100000")
+    assert available_cores(tmp_path, tmp_path / "own") == cores
+
+
 def test_cores_are_those_of_the_affinity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module.os, "sched_getaffinity", lambda _: {3}, raising=False)
     (tmp_path / "cpu.max").write_text("400000 100000")

@@ -114,6 +114,8 @@ def test_simplex_weights_are_the_best_mean_there_is(seed: int, scale: float) -> 
         lambda w: log_loss(labels, columns @ w), np.full(3, 1 / 3), bounds=[(0, None)] * 3, options={"ftol": 1e-12}
     )
     assume(best.fun > 0.02)  # below, labels are all but separable, and the best weights know no end
+    # temperatures end at e^4 and e^-4: beyond, the direction of the weights is the best one and their length is not
+    assume(combination.temperatures.max() < 54 and combination.weights.sum() < 54)
     assert found <= best.fun + 1e-4
 
 

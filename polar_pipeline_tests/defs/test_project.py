@@ -1,12 +1,14 @@
 """Results belong to one profile file: another one of the same name is refused, the same one edited or moved is not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from polar_pipeline.defs.project import BUNDLED, Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
+from polar_pipeline.storage.home import Home
 from polar_pipeline_tests.conftest import polar
 
 YAML = "name: own\ndata: bundled\nlanguages: [deu]\nbackbones: [{name: linear, kind: linear}]\n"
@@ -100,6 +102,21 @@ def test_profiles_of_different_names_do_not_meet(tmp_path: Path) -> None:
     other = profile(tmp_path / "b.yaml", "seed: 3\n")
     other.write_text(other.read_text().replace("name: own", "name: other"))
     assert claim(tmp_path, other) == str(other)
+
+
+def test_a_copied_folder_has_results_of_its_own_profile(tmp_path: Path) -> None:
+    claim(tmp_path / "first", profile(tmp_path / "first/own.yaml"))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    copied = profile(tmp_path / "second/own.yaml", "seed: 3\n")
+    assert Project.of_results(Home(tmp_path / "second/home"), "own").profile.seed == 3
+    assert claim(tmp_path / "second", copied) == str(copied)
+
+
+def test_a_moved_home_still_knows_its_profile(tmp_path: Path) -> None:
+    claim(tmp_path, profile(tmp_path / "own.yaml", "seed: 3\n"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "home").rename(tmp_path / "folder/home")
+    assert Project.of_results(Home(tmp_path / "folder/home"), "own").profile.seed == 3
 
 
 def test_a_damaged_note_is_named(tmp_path: Path) -> None:

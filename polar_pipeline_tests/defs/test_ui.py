@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from polar_pipeline.defs.instance import prepare_home
-from polar_pipeline.defs.processes.servers import dagster_routes, mlflow_routes, run_processes
+from polar_pipeline.defs.processes.servers import dagster_routes, mlflow_routes
 from polar_pipeline.defs.processes.ui import Ports, _other_profiles, _servers
 from polar_pipeline.defs.project import Project
 from polar_pipeline.storage.home import Home, ProfileFolder
@@ -267,8 +267,10 @@ def test_dg_dev_works_from_the_root(tmp_path: Path, set_home: bool) -> None:
             family = psutil.Process(process.pid).children(recursive=True)
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            process.wait(60)
-            psutil.wait_procs(family, timeout=30)
+            _, left = psutil.wait_procs([psutil.Process(process.pid), *family], timeout=60)
+            for one in left:
+                one.kill()
+    assert not left
     if set_home:
         done = polar(tmp_path / "home", "run", "--language", "deu", "--profile", "demo", check=False)
         assert done.returncode == 0, done.stderr
@@ -285,11 +287,11 @@ def test_every_profile_with_results_is_a_location_and_those_that_cannot_be_are_s
 
     own = tmp_path / "own.yaml"
     own.write_text("name: own\ndata: bundled\nlanguages: [deu]\n")
-    results_of("demo", json.dumps({"source": "bundled"}))
+    results_of("demo", json.dumps({"source": "bundled", "settings": {}}))
     results_of("cpu", None)  # of a version that did not write where its settings come from
-    results_of("own", json.dumps({"source": str(own)}))
-    results_of("gone", json.dumps({"source": str(tmp_path / "gone.yaml")}))
-    results_of("renamed", json.dumps({"source": str(own)}))
+    results_of("own", json.dumps({"source": str(own), "settings": {}}))
+    results_of("gone", json.dumps({"source": str(tmp_path / "gone.yaml"), "settings": {}}))
+    results_of("renamed", json.dumps({"source": str(own), "settings": {}}))
     results_of("unknown", None)
     results_of("damaged", "{")
     sources = dict(_other_profiles(project))
@@ -315,7 +317,7 @@ def test_two_profiles_stand_side_by_side(tmp_path: Path) -> None:
     own.write_text("name: own\ndata: bundled\nlanguages: [deu]\n")
     settings = Home(home).results("own").settings
     settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"source": str(own)}))
+    settings.write_text(json.dumps({"source": str(own), "settings": {}}))
     with running(home) as servers:
         servers.wait(60, "both locations", lambda: len(locations(servers)) == 2)
         assert locations(servers) == {"demo", "own"}
@@ -339,20 +341,34 @@ def locations(servers: Servers) -> set[str]:
     return {node["location"]["name"] for node in servers.graphql(query)["repositoriesOrError"]["nodes"]}
 
 
-def _import_and_report(queue: Any) -> None:
+FORKS = """
+import os, sys
+from polar_pipeline.defs.processes.servers import run_processes
+
+def report(queue):
     queue.put([os.getppid(), *(name in sys.modules for name in ("mlflow", "sklearn", "torch"))])
 
-
-def test_runs_are_forked_from_a_process_that_has_imported_all_but_torch() -> None:
+if __name__ == "__main__":
     context = run_processes()
-    answers, queue = [], context.Queue()
+    queue = context.Queue()
     for _ in range(2):
-        process = context.Process(target=_import_and_report, args=[queue])
+        process = context.Process(target=report, args=[queue])
         process.start()
-        answers.append(queue.get(timeout=120))
+        print(os.getpid(), *queue.get(timeout=120))
         process.join(30)
-    assert answers[0] == answers[1] and answers[0][0] != os.getpid()
-    assert answers[0][1:] == [True, True, False]
+"""
+
+
+def test_runs_are_forked_from_a_process_that_has_imported_all_but_torch(tmp_path: Path) -> None:
+    program = tmp_path / "forks.py"  # in a process of its own: Python has one such server per process
+    program.write_text(FORKS)
+    command = [sys.executable, str(program)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=240, cwd=Path(__file__).parents[2]
+    )
+    first, second = (line.split() for line in done.stdout.splitlines())
+    assert first == second and first[0] != first[1]
+    assert first[2:] == ["True", "True", "False"]
 
 
 def test_routes_say_what_there_is_not_and_stay_in_their_folder(project: Project) -> None:
