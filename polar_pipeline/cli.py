@@ -13,26 +13,28 @@
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from polar_pipeline import __version__
-from polar_pipeline.commands.export import export
-from polar_pipeline.commands.maintenance import doctor, prune, status
 from polar_pipeline.commands.options import (
     DATA,
     HOME,
     LANGUAGES,
+    chosen_languages,
     complete_language,
     complete_results,
     examples,
     project_options,
 )
-from polar_pipeline.commands.profile import profile as profiles
+from polar_pipeline.commands.profile import profile
 from polar_pipeline.errors import ExitCode
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.home import Home
+
+if TYPE_CHECKING:
+    from polar_pipeline.defs.project import Project
 
 _EPILOG = """\b
 Exit codes:
@@ -93,17 +95,15 @@ def polar() -> None:
     help="Languages at a time; default: one per core, and one where models are trained on a GPU.",
 )
 @click.option("--force", is_flag=True, help="Compute again what is current too.")
-def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | None, force: bool) -> int:
+def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: int | None, force: bool) -> int:
     """Make whatever is not current of these languages, then the report and the submission.
 
     The same command goes on after an interruption, takes in changed posts and settings, and repairs damaged files.
     """
     from polar_pipeline.commands.run import default_jobs, run_pipeline
-    from polar_pipeline.defs.project import Project
 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
-    project = Project.load(profile)
     codes = project.codes if everything else project.check_languages(languages)
     return run_pipeline(project, codes, jobs or default_jobs(project.profile), force)
 
@@ -127,16 +127,16 @@ def run(languages: tuple[str, ...], everything: bool, profile: str, jobs: int | 
 @click.option("--output", type=click.Path(path_type=Path), help="Where the CSV goes; default: the terminal.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and list them.")
 @click.option("--bad", type=click.Path(path_type=Path), help="With --skip-bad: a CSV of all rows that were left out.")
-def predict(posts: Path, language: str, profile: str, output: Path | None, skip_bad: bool, bad: Path | None) -> int:
+def predict(
+    project: "Project", posts: Path, language: str, output: Path | None, skip_bad: bool, bad: Path | None
+) -> int:
     """Label new posts: a CSV file with the columns id and text."""
     from polar_pipeline.commands.predict import predict_file
-    from polar_pipeline.defs.project import Project
 
     if bad and not skip_bad:
         raise click.UsageError("--bad needs --skip-bad, without which no row is left out.")
     if bad and output and bad.resolve() == output.resolve():
         raise click.UsageError("--bad and --output name the same file.")
-    project = Project.load(profile)
     project.check_languages((language,))
     return predict_file(project, language, posts, output, skip_bad, bad)
 
@@ -170,12 +170,11 @@ def compare(a: str, b: str, languages: tuple[str, ...]) -> int:
 @project_options
 @click.option("--dagster-port", type=int, default=3000, show_default=True)
 @click.option("--mlflow-port", type=int, default=5000, show_default=True)
-def ui(profile: str, dagster_port: int, mlflow_port: int) -> int:
+def ui(project: "Project", dagster_port: int, mlflow_port: int) -> int:
     """Open Dagster and MLflow over this home, until Ctrl-C. A server that dies is started again."""
-    from polar_pipeline.defs.project import Project
-    from polar_pipeline.defs.ui import Ports, serve
+    from polar_pipeline.defs.processes.ui import Ports, serve
 
-    return serve(Project.load(profile), profile, Ports(dagster_port, mlflow_port))
+    return serve(project, Ports(dagster_port, mlflow_port))
 
 
 @polar.group()
@@ -184,45 +183,36 @@ def synth() -> None:
 
 
 @synth.command(name="plan", epilog=examples("polar synth plan --profile my.yaml", "polar synth plan --language deu"))
-@LANGUAGES
-@project_options
-def synth_plan(languages: tuple[str, ...], profile: str) -> int:
+@chosen_languages
+def synth_plan(project: "Project", codes: list[str]) -> int:
     """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
-    from polar_pipeline.commands.synth_plan import print_plan
-    from polar_pipeline.defs.project import Project
+    from polar_pipeline.commands.synth import print_plan
 
-    project = Project.load(profile)
-    return print_plan(project, project.check_languages(languages) if languages else project.codes)
+    return print_plan(project, codes)
 
 
 @synth.command(name="evaluate", epilog=examples("polar synth evaluate --profile my.yaml --language deu"))
-@LANGUAGES
-@project_options
-def synth_evaluate(languages: tuple[str, ...], profile: str) -> int:
+@chosen_languages
+def synth_evaluate(project: "Project", codes: list[str]) -> int:
     """Train the linear backbone with several shares of synthetic posts, and say whether they help.
 
     Posts that are not there yet are made first, which costs what `polar synth plan` says.
     """
     from polar_pipeline.commands.synth import print_evaluation
-    from polar_pipeline.defs.project import Project
 
-    project = Project.load(profile)
-    return print_evaluation(project, project.check_languages(languages) if languages else project.codes)
+    return print_evaluation(project, codes)
 
 
 @synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))
-@LANGUAGES
-@project_options
-def synth_retry(languages: tuple[str, ...], profile: str) -> int:
+@chosen_languages
+def synth_retry(project: "Project", codes: list[str]) -> int:
     """Let the next run ask again for what was refused, unreadable or cut off.
 
     Sends nothing. What was spent stays spent.
     """
     from polar_pipeline.commands.synth import retry
-    from polar_pipeline.defs.project import Project
 
-    project = Project.load(profile)
-    return retry(project, project.check_languages(languages) if languages else project.codes)
+    return retry(project, codes)
 
 
 @polar.group()
@@ -243,19 +233,69 @@ def fetch() -> None:
 
 
 @data.command(epilog=examples("polar data check", "polar data check --language deu --data ~/polar-release"))
-@LANGUAGES
-@project_options
-def check(languages: tuple[str, ...], profile: str) -> int:
+@chosen_languages
+def check(project: "Project", codes: list[str]) -> int:
     """Validate the posts and print what is odd about them; all languages of the profile unless some are named."""
     from polar_pipeline.commands.data import check_data
-    from polar_pipeline.defs.project import Project
 
-    project = Project.load(profile)
-    return check_data(project, project.check_languages(languages) if languages else project.codes)
+    return check_data(project, codes)
 
 
-polar.add_command(profiles)
-polar.add_command(export)
-polar.add_command(status)
-polar.add_command(doctor)
-polar.add_command(prune)
+@polar.command(epilog=examples("polar export", "polar export --profile my.yaml --to tables/"))
+@project_options
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the files go; default: export/ beside the report.",
+)
+def export(project: "Project", folder: Path | None) -> None:
+    """Write the report's tables (CSV, LaTeX), its figures (PNG, SVG) and all errors (CSV) of finished languages."""
+    from polar_pipeline.defs.assets.evidence import load_results
+    from polar_pipeline.report.evidence import read_test_labels
+    from polar_pipeline.report.export import export_report
+
+    results = load_results(project)
+    labels = {code: read_test_labels(project.data, code, project.card) for code in results.present}
+    target = folder or project.results.root / "export"
+    files = export_report(target, results, labels, project.profile)
+    click.echo(f"{len(files)} files of {len(results.present)} languages in {target}; README.txt there explains them.")
+    for code, reason in results.absent.items():
+        click.echo(f"left out: {code}: {reason}", err=True)
+
+
+@polar.command(epilog=examples("polar status", "polar status --home /data/polar --check"))
+@HOME
+@click.option("--check", is_flag=True, help="End with exit code 1 if anything is not current.")
+def status(check: bool) -> int:
+    """Show the home: its size, who works in it, runs, orphans, and what is not current and why. Changes nothing."""
+    from polar_pipeline.commands.status import print_status
+
+    return print_status(Home.from_environment(), check)
+
+
+@polar.command(epilog=examples("polar doctor", "polar doctor --repair"))
+@HOME
+@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
+def doctor(repair: bool) -> int:
+    """Check this machine and the home. Exit code 3 if something is wrong that was not repaired."""
+    from polar_pipeline.commands.doctor import examine
+
+    return examine(Home.from_environment(), repair)
+
+
+@polar.command(epilog=examples("polar prune --keep 3 --dry-run", "polar prune --keep 3"))
+@HOME
+@click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each job and language.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted, and what that would free.")
+def prune(keep: int, dry_run: bool) -> int:
+    """Delete old runs with their logs, and adapters, scores and embeddings that no result needs.
+
+    Results, ledgers, settings and backups stay.
+    """
+    from polar_pipeline.commands.prune import prune_home
+
+    return prune_home(Home.from_environment(), keep, dry_run)
+
+
+polar.add_command(profile)

@@ -20,8 +20,8 @@ from polar_pipeline import __version__
 from polar_pipeline.cli import main
 from polar_pipeline.cli import polar as group
 from polar_pipeline.commands.run import exit_code
+from polar_pipeline.defs.processes.runner import Outcome, Task, TaskRunner
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.runner import Outcome, Task, TaskRunner
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.conftest import DATA_DIR, polar, real_data

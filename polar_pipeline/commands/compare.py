@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from polar_pipeline.commands.options import is_yaml
+from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import nested_table
 from polar_pipeline.defs.lineage import setting_leaves
@@ -245,7 +245,7 @@ def _print_settings(first: dict[str, dict[str, str]], second: dict[str, dict[str
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_short(cell)) for cell in row))  # brackets would be markup
-    _console().print(table)
+    print_table(table, least=100)
 
 
 def _print_files(first: dict[str, dict[str, Provenance]], second: dict[str, dict[str, Provenance]]) -> None:
@@ -255,33 +255,22 @@ def _print_files(first: dict[str, dict[str, Provenance]], second: dict[str, dict
         a, b = (
             {name: sha for one in made.values() for name, sha in one.sources.items()} for made in (found, second[code])
         )
-        differ |= {name for name in {*a, *b} if a.get(name) != b.get(name)}
+        differ |= {name for name, _ in a.items() ^ b.items()}
     if differ:
         click.echo(f"files that differ: {', '.join(sorted(differ))}")
 
 
 def _print(found: list[Comparison]) -> None:
-    table = Table(
-        title="nested out-of-fold macro-F1 on the posts of both, with the paired 95% interval of B - A",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-    )
-    for column in ("language", "posts", "A", "B", "B - A", "interval", "verdict"):
-        table.add_column(column, justify="left" if column in ("language", "verdict") else "right", no_wrap=True)
+    columns = ("language", "posts", "A", "B", "B - A", "interval", "verdict")
+    title = "nested out-of-fold macro-F1 on the posts of both, with the paired 95% interval of B - A"
+    table = new_table(columns, title=title)
     for item in found:
-        table.add_row(
-            item.language, str(item.posts), f"{item.first:.4f}", f"{item.second:.4f}", *_cells(item.difference)
-        )  # fmt: skip
-    mean = overall(found)
-    sides = [sum(getattr(item, side) for item in found) / len(found) for side in ("first", "second")]
+        values = (item.language, str(item.posts), f"{item.first:.4f}", f"{item.second:.4f}")
+        table.add_row(*values, *_cells(item.difference))
+    means = [sum(getattr(item, side) for item in found) / len(found) for side in ("first", "second")]
     table.add_section()
-    table.add_row("mean", f"of {len(found)}", *(f"{side:.4f}" for side in sides), *_cells(mean))
-    _console().print(table)
-
-
-def _console() -> Console:
-    return Console(width=max(Console().width, 100))
+    table.add_row("mean", f"of {len(found)}", *(f"{mean:.4f}" for mean in means), *_cells(overall(found)))
+    print_table(table, least=100)
 
 
 def _cells(difference: Interval) -> tuple[str, str, str]:

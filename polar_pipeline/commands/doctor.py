@@ -8,17 +8,17 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from packaging.requirements import Requirement
 from sqlalchemy.exc import DBAPIError
 
 from polar_pipeline.backbones.unused import damaged_adapters
+from polar_pipeline.commands.printing import driver_message
 from polar_pipeline.defs.history import read_history
 from polar_pipeline.defs.instance import (
     DATABASES,
@@ -30,34 +30,32 @@ from polar_pipeline.defs.instance import (
     storage_settings,
 )
 from polar_pipeline.defs.orphans import close_orphans, find_orphans
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import maintaining
 from polar_pipeline.storage.outputs import Outputs, output_name
 from polar_pipeline.storage.usage import delete, leftovers, megabytes
 from polar_pipeline.synthesis.ledger import Ledger
-from polar_pipeline.tracking.base import NullTracker
+from polar_pipeline.tracking.base import Tracker
 from polar_pipeline.tracking.mlflow_tracker import find_killed
 from polar_pipeline.tracking.store import is_old_store, locked, open_store, sqlite_url
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-BROKEN = 3
 _LITTLE = 2_000_000_000  # bytes; a large adapter and its checkpoint need as much
 _PACKAGE = "polar-pipeline"
 _SHOWN = 3  # of many things of one kind
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that is wrong. `mend` mends it, if that can be done without a person."""
 
     text: str
     mend: Callable[[], object] | None = None
 
 
-def examine(home: Home, repair: bool) -> int:
+def examine(home: Home, repair: bool) -> ExitCode:
     """Print a line for each check, and with `repair` mend. Returns 0 if all is well by the end, otherwise 3."""
     if not repair:
         return _report(home, repair)
@@ -67,7 +65,7 @@ def examine(home: Home, repair: bool) -> int:
         return _report(home, repair)
 
 
-def _report(home: Home, repair: bool) -> int:
+def _report(home: Home, repair: bool) -> ExitCode:
     checks: dict[str, Callable[[Home], list[Finding]]] = {"packages": _packages, "disk": _disk}
     if home.root.is_dir():
         checks |= {
@@ -89,15 +87,14 @@ def _report(home: Home, repair: bool) -> int:
         except InputError as error:
             found = [Finding(str(error))]
         except (DBAPIError, sqlite3.Error, OSError) as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            found = [Finding(f"cannot be read ({reason}): see the lines above, or allow it")]
+            found = [Finding(f"cannot be read ({driver_message(error)}): see the lines above, or allow it")]
         if not found:
             click.echo(f"{title:10}  ok")
         for finding in found:
             well &= _handle(title, finding, repair)
     if not well and not repair:
         click.echo("`polar doctor --repair` mends what is marked with *.")
-    return 0 if well else BROKEN
+    return ExitCode.DONE if well else ExitCode.BROKEN_ENVIRONMENT
 
 
 def _handle(title: str, finding: Finding, repair: bool) -> bool:
@@ -241,7 +238,7 @@ def _runs(home: Home) -> list[Finding]:
 
 def _fail_orphans(home: Home) -> None:
     with open_instance(home.dagster) as instance:
-        close_orphans(instance, home, NullTracker())  # what they left open in MLflow is a finding of its own
+        close_orphans(instance, home, Tracker())  # what they left open in MLflow is a finding of its own
 
 
 def _end_killed(home: Home, killed: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands of `polar` share, their shell completion, and the form of their examples."""
 
+import functools
 import glob
 import os
 from collections.abc import Callable
@@ -87,5 +88,23 @@ DATA = _folder("--data", "POLAR_DATA_DIR", "The official release; default: what 
 
 
 def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--profile, --home and --data, of commands that read a project."""
-    return PROFILE(HOME(DATA(command)))
+    """--profile, --home and --data; the command gets the `Project` that they name."""
+
+    @functools.wraps(command)
+    def call(profile: str, **given: Any) -> Any:
+        from polar_pipeline.defs.project import Project
+
+        return command(project=Project.load(profile), **given)
+
+    return PROFILE(HOME(DATA(call)))
+
+
+def chosen_languages(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--language and those of `project_options`; the command gets their codes, or all of the profile."""
+
+    @functools.wraps(command)
+    def call(project: Any, languages: tuple[str, ...], **given: Any) -> Any:
+        codes = project.check_languages(languages) if languages else project.codes
+        return command(project=project, codes=codes, **given)
+
+    return LANGUAGES(project_options(call))

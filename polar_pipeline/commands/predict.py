@@ -3,8 +3,6 @@
 The file is read twice: first all of it is checked, so that nothing is written for a file with a bad row; then scored.
 """
 
-import csv
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -50,9 +48,12 @@ def predict_file(
     """Write id, label, probability, margin and review of the posts in the CSV at `path`, to `output` or else stdout.
 
     With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the
-    exit code. Raises InputError for what keeps the posts from being scored, before anything is written.
+    exit code. Raises InputError for what keeps the posts from being scored, such as a decision that is not current;
+    then nothing is written.
     """
-    decision = _decision(project, code)
+    lineage = Lineage(project)
+    lineage.require_current("thresholds", code)
+    decision: Decision = lineage.read("thresholds", code)
     score = _scorer(project, decision)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
@@ -130,7 +131,8 @@ def _check(file: CsvFile, skip_bad: bool, bad: Path | None) -> int:
         else:
             raise InputError(f"{str(refusal(file, post)).removesuffix('.')}, or leave out bad rows with --skip-bad.")
     if bad is not None:
-        write_atomic(bad, _bad_rows_csv(found))
+        rows = [(row.number, row.line, row.column, row.problem) for row in found]
+        write_atomic(bad, csv_bytes(pd.DataFrame(rows, columns=["row", "line", "column", "problem"])))
     if not total and not found:
         raise no_rows(file)
     _list_bad(found)
@@ -144,14 +146,6 @@ def _list_bad(found: list[BadRow]) -> None:
         click.echo(f"left out: {row}", err=True)
     if len(found) > SHOWN:
         click.echo(f"left out: {len(found) - SHOWN} more bad rows", err=True)
-
-
-def _bad_rows_csv(found: list[BadRow]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "line", "column", "problem"])
-    writer.writerows([row.number, row.line, row.column, row.problem] for row in found)
-    return text.getvalue().encode("utf-8")
 
 
 def _judged(decision: Decision, score: Scorer, batch: list[Post], label: str) -> pd.DataFrame:
@@ -190,16 +184,11 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
     models = ModelCache()
-    asked = [
-        (
-            member,
-            make_backbone(settings[member.backbone], project.profile, models),
-            _adapter(project, decision, member.backbone),
-        )
-        for member in decision.members
-        if member.weight != 0
-    ]
-    root = project.home.adapters
+    asked, root = [], project.home.adapters
+    for member in decision.members:
+        if member.weight != 0:
+            backbone = make_backbone(settings[member.backbone], project.profile, models)
+            asked.append((member, backbone, _adapter(project, decision, member.backbone)))
 
     def score(texts: list[str]) -> dict[str, Floats]:
         logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
@@ -208,14 +197,6 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
         return logits
 
     return score
-
-
-def _decision(project: Project, code: str) -> Decision:
-    """The language's decision. Raises InputError when there is none, or it is not current: why, and the remedy."""
-    lineage = Lineage(project)
-    lineage.require_current("thresholds", code)
-    found: Decision = lineage.read("thresholds", code)
-    return found
 
 
 def _adapter(project: Project, decision: Decision, name: str) -> AdapterRef:

@@ -5,14 +5,8 @@ from pathlib import Path
 import click
 
 from polar_pipeline.backbones.unused import unused_model_files
-from polar_pipeline.defs.history import (
-    OldRuns,
-    copied_history,
-    databases,
-    delete_runs,
-    find_old_runs,
-    run_files,
-)
+from polar_pipeline.defs import history
+from polar_pipeline.defs.history import OldRuns
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.orphans import is_served, unfinished_runs
 from polar_pipeline.defs.project import Project
@@ -40,8 +34,8 @@ def prune_home(home: Home, keep: int, dry_run: bool) -> int:
                     f"{len(runs)} runs in {home.root} have not finished: wait until they have, or mark those whose "
                     "process is gone as failed with `polar doctor --repair`."
                 )
-            old = find_old_runs(instance, home, keep)
-        files = run_files(home, old) | unused_files(home)
+            old = history.find_old_runs(instance, home, keep)
+        files = history.run_files(home, old) | unused_files(home)
         freed = {part: usage(paths) for part, paths in files.items()}
         freed["databases"] = Usage(0, _shrink(home, old, dry_run))
         if not dry_run:
@@ -80,14 +74,14 @@ def _embedders(home: Home) -> set[str] | None:
 
 def _shrink(home: Home, old: OldRuns, dry_run: bool) -> int:
     """By how many bytes the databases get smaller; with `dry_run`, copies of them do."""
-    before = _bytes(databases(home), old)
+    before = _bytes(history.databases(home), old)
     if not dry_run:
-        looked_at = databases(home)
-        delete_runs(home, old)
+        looked_at = history.databases(home)
+        history.delete_runs(home, old)
         return before - _bytes(looked_at, old)
-    with copied_history(home, old) as copy:
-        looked_at = databases(copy)
-        delete_runs(copy, old)
+    with history.copied_history(home, old) as copy:
+        looked_at = history.databases(copy)
+        history.delete_runs(copy, old)
         return before - _bytes(looked_at, old)
 
 

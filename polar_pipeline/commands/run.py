@@ -12,16 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from polar_pipeline.backbones.lora.model_files import check_model_settings
+from polar_pipeline.commands.printing import new_table, print_table, say_reasons
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.defs.lineage import ACROSS, Lineage, current_languages
+from polar_pipeline.defs.assets.evidence import current_languages
+from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
-from polar_pipeline.defs.runner import Outcome, run_languages, run_report
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.profile import Profile
@@ -109,16 +108,11 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
     say_reasons(lineage.shared_reasons(stale))
 
 
-def say_reasons(shared: dict[tuple[str, ...], list[str]], indent: str = "  ") -> None:
-    """One line for each set of reasons, with the languages."""
-    for reasons, languages in shared.items():
-        more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-        click.echo(f"{indent}{', '.join(languages)}: {'; '.join(reasons[:3])}{more}")
-
-
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
     """Run languages, a line each with the rate and the time left. Returns those that failed."""
-    _check_endpoint(project)
+    synthesis = project.profile.synthesis
+    if synthesis.source == "endpoint" or project.profile.curation.asks_endpoint:
+        check_endpoint(synthesis.base_url)  # a missing key is said once, and not by each language
     jobs = min(processes, len(stale))
     click.echo(f"{len(stale)} languages, {jobs} at a time, profile {project.profile.name}, home {project.home.root}")
     rows = {code: _count_rows(project.data, code) for code in stale}
@@ -130,7 +124,8 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
                     watch.progress(event)
                     continue
                 failed += [event] if event.error else []
-                watch.finished(event, None if event.error else _decision(project, event.language))
+                decided = event.language and not event.error
+                watch.finished(event, Lineage(project).read("thresholds", event.language) if decided else None)
         except KeyboardInterrupt:
             click.echo(
                 f"{watch.done} of {len(stale)} languages are done; the same command goes on with the rest.", err=True
@@ -150,17 +145,10 @@ def _run_report(project: Project, force: bool) -> list[Outcome]:
             click.echo(f"  {name}: {'; '.join(found[:3])}")
     try:
         current_languages(project)
-    except InputError:  # every language failed, and that is told for each of them
+    except InputError:  # every language failed, and that is said for each of them
         return []
     report = run_report(project, force)
     return [report] if report.error else []
-
-
-def _check_endpoint(project: Project) -> None:
-    """A missing key is said before the first language starts, not by each of them."""
-    profile = project.profile
-    if profile.synthesis.source == "endpoint" or profile.curation.asks_endpoint:
-        check_endpoint(profile.synthesis.base_url)
 
 
 def _count_rows(folder: Path, code: str) -> int:
@@ -171,11 +159,6 @@ def _count_rows(folder: Path, code: str) -> int:
             with path.open(newline="", encoding="utf-8", errors="replace") as file:
                 count += max(sum(1 for _ in csv.reader(line.replace("\0", "") for line in file)) - 1, 0)
     return max(count, 1)
-
-
-def _decision(project: Project, code: str | None) -> Decision | None:
-    found: Decision | None = Lineage(project).read("thresholds", code) if code else None
-    return found
 
 
 def exit_code(project: Project, codes: list[str], failed: list[Outcome], missing: list[str]) -> ExitCode:
@@ -218,14 +201,8 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
 
 
 def _print_table(decisions: list[Decision], positive: str) -> None:
-    table = Table(
-        title="Macro-F1 out of fold, with its 95% interval",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-    )
-    for column in ("language", "", "posts", positive, "macro-F1", "interval", "threshold"):
-        table.add_column(column, justify="left" if column in ("language", "") else "right", no_wrap=True)
+    columns = ("language", "", "posts", positive, "macro-F1", "interval", "threshold")
+    table = new_table(columns, left=("language", ""), title="Macro-F1 out of fold, with its 95% interval")
     for decision in decisions:
         estimate = decision.out_of_fold
         table.add_row(
@@ -235,4 +212,4 @@ def _print_table(decisions: list[Decision], positive: str) -> None:
     mean = sum(decision.out_of_fold.value for decision in decisions) / len(decisions)
     table.add_section()
     table.add_row("mean", f"of {len(decisions)}", "", "", f"{mean:.4f}", "", "")
-    Console().print(table)
+    print_table(table)

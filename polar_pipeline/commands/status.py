@@ -1,12 +1,13 @@
 """`polar status`: what is in a home, who works there, and what is not current. It writes nothing to the home."""
 
 import sqlite3
+from collections import Counter
 
 import click
 from sqlalchemy.exc import DBAPIError
 
-from polar_pipeline.commands.run import say_reasons
-from polar_pipeline.defs.history import read_history, runs_by_state
+from polar_pipeline.commands.printing import driver_message, say_reasons
+from polar_pipeline.defs.history import read_history
 from polar_pipeline.defs.lineage import ACROSS, Lineage
 from polar_pipeline.defs.orphans import find_orphans
 from polar_pipeline.defs.project import Project
@@ -43,11 +44,10 @@ def _say_runs(home: Home) -> None:
         return
     try:
         with read_history(home) as instance:
-            states = runs_by_state(instance)
+            states = Counter(run.status.value for run in instance.get_runs())
             orphans = find_orphans(instance, home)
     except (InputError, DBAPIError, sqlite3.Error, OSError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        click.echo(f"runs       cannot be read ({reason}): see `polar doctor`.")
+        click.echo(f"runs       cannot be read ({driver_message(error)}): see `polar doctor`.")
         return
     click.echo("runs       " + (", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"))
     if not orphans:

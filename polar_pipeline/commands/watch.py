@@ -4,7 +4,6 @@ In a terminal, running steps are bars below those lines; in a pipe, a line each 
 """
 
 import time
-from types import TracebackType
 
 import click
 from rich.console import Console
@@ -12,9 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.jobs import LANGUAGE_JOB
-from polar_pipeline.defs.progress import StepProgress
-from polar_pipeline.defs.runner import Outcome
-from polar_pipeline.defs.workers import Started
+from polar_pipeline.defs.processes.runner import Outcome
+from polar_pipeline.defs.processes.workers import Started
+from polar_pipeline.defs.tracked_asset import StepProgress
 
 _LINE_SECONDS = 30.0  # between two lines of one step in a pipe
 _BAR_SECONDS = 2.0  # a step that is over before that is no long one
@@ -28,23 +27,22 @@ class RunWatch:
         self._rows, self._workers, self._left = rows, workers, set(rows)
         self._running: dict[str, float] = {}  # language -> when it started
         self._measured: list[tuple[int, float]] = []  # rows and seconds of languages that finished
-        self._spoken: dict[tuple[str, str | None], float] = {}
+        self._last_line: dict[tuple[str, str | None], float] = {}
         console = Console()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        self._bars = Progress(*columns, TextColumn("{task.fields[rate]}"), console=console, transient=True)
         self._terminal = console.is_terminal
+        texts = ("{task.description}", "{task.percentage:>3.0f}%", "{task.fields[rate]}")
+        name, share, rate = (TextColumn(text) for text in texts)
+        self._bars = Progress(
+            name, BarColumn(), share, rate, console=console, transient=True, disable=not self._terminal
+        )
         self._tasks: dict[tuple[str, str | None], TaskID] = {}
 
     def __enter__(self) -> "RunWatch":
-        if self._terminal:
-            self._bars.start()
+        self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._terminal:
-            self._bars.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
 
     def progress(self, event: StepProgress | Started) -> None:
         """A language that was started, or how far a step is."""
@@ -55,8 +53,8 @@ class RunWatch:
         key = (event.asset, event.language)
         if self._terminal:
             self._bar(key, event)
-        elif event.seconds - self._spoken.get(key, 0.0) >= _LINE_SECONDS:
-            self._spoken[key] = event.seconds
+        elif event.seconds - self._last_line.get(key, 0.0) >= _LINE_SECONDS:
+            self._last_line[key] = event.seconds
             click.echo(f"  {event.line}")
 
     def finished(self, outcome: Outcome, decision: Decision | None) -> None:

@@ -11,16 +11,16 @@ from polar_pipeline.defs.assets.corpus import corpus_assets, release_source
 from polar_pipeline.defs.assets.decision import decision_assets
 from polar_pipeline.defs.assets.evidence import evidence_assets
 from polar_pipeline.defs.assets.synthesis import synthesis_assets
-from polar_pipeline.defs.automation import observe_release
+from polar_pipeline.defs.automation import automation_sensor
 from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import jobs
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.orphans import owned_executor
-from polar_pipeline.defs.progress import nobody
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import mlflow_resource
 from polar_pipeline.defs.schedules import weekly_follow_up, weekly_retraining
-from polar_pipeline.defs.sensors import automation_sensor, close_killed_runs, close_orphaned_runs
+from polar_pipeline.defs.sensors import close_killed_runs, close_orphaned_runs, observe_release
+from polar_pipeline.defs.tracked_asset import nobody
 
 
 def build_defs(
@@ -45,7 +45,7 @@ def build_defs(
             *decision_assets(project, lineage),
             *evidence_assets(project, lineage),
         ],
-        jobs=found,
+        jobs=[*found.values()],
         schedules=[weekly_retraining(project, found)],
         sensors=[
             close_killed_runs,

@@ -10,8 +10,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.instance.types import InstanceType
@@ -27,7 +27,6 @@ from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.usage import SQLITE, copy_database
 from polar_pipeline.tracking.store import open_store, sqlite_url
 
-FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _PARTS = ("polar/profile", "dagster/partition", "dagster/asset_partition_range_start")  # tags that tell runs apart
 _EVENTS = (dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_OBSERVATION)
 # rows that Dagster and MLflow leave when a run is deleted, by database
@@ -41,8 +40,7 @@ _LEFT_ROWS = {
 }
 
 
-@dataclass(frozen=True)
-class OldRuns:
+class OldRuns(NamedTuple):
     """Ids of what can be deleted."""
 
     dagster: list[str]
@@ -73,11 +71,6 @@ def read_history(home: Home) -> Iterator[dg.DagsterInstance]:
             yield instance
 
 
-def runs_by_state(instance: dg.DagsterInstance) -> Counter[str]:
-    """How many runs are in each state."""
-    return Counter(run.status.value for run in instance.get_runs())
-
-
 def find_old_runs(instance: dg.DagsterInstance, home: Home, keep: int) -> OldRuns:
     """Finished runs but for the newest `keep` of each profile, job and language, and their runs in the home's MLflow.
 
@@ -87,7 +80,7 @@ def find_old_runs(instance: dg.DagsterInstance, home: Home, keep: int) -> OldRun
     runs, seen = instance.get_runs(), Counter[tuple[str, ...]]()  # newest first
     old = []
     for run in runs:
-        if run.status in FINISHED:
+        if run.is_finished:
             group = (run.job_name, *(run.tags.get(tag, "") for tag in _PARTS))
             seen[group] += 1
             if seen[group] > keep and run.run_id not in needed:

@@ -1,6 +1,6 @@
 """The IO manager: hands stored outputs to the steps that read them, after their hashes were compared.
 
-The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster is told of
+The step that makes an output stores it (`tracked_asset`), because its hash has to be known before Dagster hears of
 it. What does not belong here: weights, which never travel between assets.
 """
 
@@ -66,12 +66,12 @@ class OutputsIOManager(dg.IOManager):
         loaded, reader = Loaded(asset), context.step_context
         keys: list[str | None] = [*sorted(context.asset_partition_keys)] if context.has_asset_partitions else [None]
         of_languages = reader.has_partition_key or reader.has_partition_key_range
-        there = set(lineage.outputs.languages(asset))
+        there, kind = set(lineage.outputs.languages(asset)), lineage.nodes[asset].kind
         for key in keys:
             if not of_languages and key is not None and key not in there:
                 continue
             try:
-                loaded.values[key], loaded.hashes[key] = lineage.read_hashed(asset, key)
+                loaded.values[key], loaded.hashes[key] = lineage.outputs.read_hashed(asset, key, kind)
             except InputError as error:
                 if not of_languages or len(keys) == 1:
                     raise

@@ -18,47 +18,32 @@ OF_A_LANGUAGE = (*POSTS, "backbones", "decision")
 PROFILE_TAG = "polar/profile"  # on every run of these jobs
 
 
-def jobs(project: Project) -> list[Any]:
-    """The language job and the report job, and where models are trained those that train adapters, many languages over
-    one base.
+def jobs(project: Project) -> dict[str, Any]:
+    """By name: the language job and the report job, and where models are trained those that train adapters, many
+    languages over one base.
 
     Their stages are light: separate processes per step would cost more than the work.
     """
-    prefix = project.profile.name
-    lora = [entry for entry in project.profile.backbones if isinstance(entry, LoraSettings)]
-    trained = [dg.AssetKey([prefix, f"{entry.name}_adapter"]) for entry in lora if entry.scope == "language"]
-    found = [
-        _job(
-            project,
-            LANGUAGE_JOB,
-            dg.AssetSelection.groups(*OF_A_LANGUAGE),
-            "One language, from raw posts to predictions.",
-        ),
-        _job(
-            project,
-            REPORT_JOB,
-            dg.AssetSelection.groups(*ACROSS),
-            "The report and the submission, over all languages that are there.",
-        ),
+    profile = project.profile
+    lora = [entry for entry in profile.backbones if isinstance(entry, LoraSettings)]
+    trained = [dg.AssetKey([profile.name, f"{entry.name}_adapter"]) for entry in lora if entry.scope == "language"]
+    groups = dg.AssetSelection.groups
+    chosen: list[tuple[str, dg.AssetSelection, str]] = [
+        (LANGUAGE_JOB, groups(*OF_A_LANGUAGE), "One language, from raw posts to predictions."),
+        (REPORT_JOB, groups(*ACROSS), "The report and the submission, over all languages that are there."),
     ]
     if trained:
         # the language job runs a language a run, as it should, though adapters alone may take many
         warnings.filterwarnings("ignore", message="Asset job language_pipeline materializes assets with varying")
         text = "Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts."
-        found.append(_job(project, ADAPTERS_JOB, dg.AssetSelection.assets(*trained), text))
+        chosen.append((ADAPTERS_JOB, dg.AssetSelection.assets(*trained), text))
     if lora:
-        text = "One language up to the posts that are trained on."
-        found.append(_job(project, PREPARE_JOB, dg.AssetSelection.groups(*POSTS), text))
-    if project.profile.trains_pooled:
+        chosen.append((PREPARE_JOB, groups(*POSTS), "One language up to the posts that are trained on."))
+    if profile.trains_pooled:
         text = "The adapters for all languages together. Needs deduped_posts of all of them."
-        found.append(_job(project, POOLED_JOB, dg.AssetSelection.groups(*POOLED), text))
-    return found
-
-
-def _job(project: Project, name: str, selection: dg.AssetSelection, description: str) -> Any:
-    return dg.define_asset_job(
-        name,
-        selection=selection.materializable(),
-        description=description,
-        tags={PROFILE_TAG: project.profile.name, "polar/fingerprint": Lineage(project).fingerprint},
-    )
+        chosen.append((POOLED_JOB, groups(*POOLED), text))
+    tags = {PROFILE_TAG: profile.name, "polar/fingerprint": Lineage(project).fingerprint}
+    return {
+        name: dg.define_asset_job(name, selection=selection.materializable(), description=text, tags=tags)
+        for name, selection, text in chosen
+    }

@@ -2,10 +2,11 @@
 
 Asked by `polar run`, `polar status`, the report, the submission and `polar predict`; Dagster's own "stale" compares
 the same code versions and data versions, and so agrees on what has to be made again first; what lies downstream it
-marks only once that is made. What does not belong here: Dagster.
+marks only once that is made.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,6 @@ from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.evidence import LanguageResults, Results
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
@@ -77,10 +77,6 @@ class Lineage:
         """A stored value; raises InputError when it is missing or damaged."""
         return self.outputs.read(asset, language, self.nodes[asset].kind)
 
-    def read_hashed(self, asset: str, language: str | None) -> tuple[Any, str]:
-        """A stored value and its sha256; raises InputError when it is missing or damaged."""
-        return self.outputs.read_hashed(asset, language, self.nodes[asset].kind)
-
     def inputs(self, asset: str, language: str | None) -> dict[str, str]:
         """The present data versions of everything upstream, by output; what is not there is left out."""
         found = {}
@@ -135,13 +131,13 @@ class Lineage:
             if all(self.outputs.provenance(name, code) is None for name in self.language_assets):
                 reasons = ["not made yet"]
             else:
-                reasons = list(dict.fromkeys(reason for name in assets for reason in self._told(name, code)))
-            found.setdefault(tuple(reason.replace(f"/{code}.", "/<language>.") for reason in reasons), []).append(code)
+                reasons = []
+                for name in assets:
+                    own = [f"{name}: {reason}" for reason in self.why_not_current(name, code)]
+                    reasons += self.root_reasons(name, code) or own
+            unique = dict.fromkeys(reason.replace(f"/{code}.", "/<language>.") for reason in reasons)
+            found.setdefault(tuple(unique), []).append(code)
         return found
-
-    def _told(self, asset: str, language: str) -> list[str]:
-        named = [f"{asset}: {reason}" for reason in self.why_not_current(asset, language)]
-        return self.root_reasons(asset, language) or named
 
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""
@@ -152,7 +148,7 @@ class Lineage:
             )
 
     def root_reasons(self, asset: str, language: str | None) -> list[str]:
-        """Why an output is not usable, told by the outputs furthest upstream that are not."""
+        """Why an output is not usable: the reasons of the outputs furthest upstream that are not."""
         reasons, roots = self.why_not_usable(asset, language), []
         if not reasons:
             return []
@@ -166,8 +162,8 @@ class Lineage:
             yield "not made yet"
             return
         yield from _settings_changed(found.settings, node.settings(language))
-        if (sources := self._sources(node, language)) is not None:
-            yield from _changed("file", found.sources, sources)
+        with suppress(InputError):  # a machine without a release has nothing to compare with
+            yield from _changed("file", found.sources, node.sources(language))
         if damage := self._damage(node, found):
             yield damage
         yield from (f"it fails the check {check.name}: {check.complaint}" for check in found.checks if check.refused)
@@ -186,13 +182,6 @@ class Lineage:
         there = {file.relative_to(root).as_posix() for file in folder.rglob("*") if file.is_file()}
         others = sorted(there - set(found.files))
         return f"{others[0]} does not belong to the adapter" if others else ""
-
-    def _sources(self, node: Node, language: str | None) -> dict[str, str] | None:
-        """Hashes of the files from outside as they are now; None where a machine has no release to compare with."""
-        try:
-            return node.sources(language)
-        except InputError:
-            return None
 
     def _inputs_changed(self, node: Node, language: str | None, found: Provenance) -> Iterator[str]:
         now = self.inputs(node.name, language)
@@ -213,38 +202,6 @@ class Lineage:
                 yield name, language
             else:
                 yield from ((name, code) for code in self.project.codes)
-
-
-def load_results(project: Project) -> Results:
-    """What the report shows: the results of all languages that are current, by code, and the reason for each other one.
-
-    Raises InputError when no language is current.
-    """
-    present, absent = current_languages(project)
-    lineage = Lineage(project)
-    found = {}
-    for code in present:
-        posts, audit, curated, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
-        found[code] = LanguageResults(posts, predictions, decision, audit, curated)
-    return Results(found, absent)
-
-
-def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
-    """Codes of the languages whose results are current, sorted, and for each of the others the reason.
-
-    Raises InputError when there is none.
-    """
-    lineage = Lineage(project)
-    reasons = {code: list[str]() for code in sorted(project.codes)}
-    for code, found in reasons.items():
-        for asset in SHOWN:
-            found += [reason for reason in lineage.root_reasons(asset, code) if reason not in found]
-    absent = {code: "; ".join(found) for code, found in reasons.items() if found}
-    present = [code for code in reasons if code not in absent]
-    if not present:
-        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
-        raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
-    return present, absent
 
 
 def _nodes(project: Project) -> Iterator[Node]:
@@ -279,7 +236,8 @@ def _nodes(project: Project) -> Iterator[Node]:
     yield Node("corpus_audit", Audit, ("raw_posts",), fixed("corpus", card=labels))
     yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis)
     yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation)
-    scores, adapters = [], []
+    scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
+    adapters = [f"{entry.name}_adapter" for entry in profile.backbones]
     for entry in profile.backbones:
         own = {"folds": profile.folds.count, "card": labels}
         settings = _backbone_settings(entry, fixed("backbones", **own))
@@ -294,8 +252,6 @@ def _nodes(project: Project) -> Iterator[Node]:
         looked_at = {"transductive": profile.decision.transductive}  # by the checks
         scored = _backbone_settings(entry, fixed("backbones", **own, **looked_at))
         yield Node(f"{entry.name}_dev_probabilities", pd.DataFrame, ("deduped_posts", adapter), scored)
-        scores.append(f"{entry.name}_dev_probabilities")
-        adapters.append(adapter)
     decision = fixed(
         "decision", decision=profile.decision.model_dump(mode="json"), pooled=sorted(profile.pooled_backbones)
     )

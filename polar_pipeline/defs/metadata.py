@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_FIGURES = (
+    "threshold", "threshold_spread", "calibration_error", "strategy", "shift_auc", "shift_response", "review_margin",
+)  # fmt: skip
+
+
 def frame_metadata(frame: pd.DataFrame) -> dict[str, Any]:
     """Row count and column schema of a table."""
     columns = [dg.TableColumn(str(name), str(kind)) for name, kind in frame.dtypes.items()]
@@ -25,7 +30,7 @@ def split_table(posts: pd.DataFrame) -> dg.MetadataValue[Any]:
             "split": str(split),
             "posts": len(group),
             "labelled": int(group["label"].notna().sum()),
-            "share positive": _share(group["label"]),
+            "share positive": round(float(group["label"].mean()), 4) if group["label"].notna().any() else None,
             "in folds": int((group["fold"] >= 0).sum()),
         }
         for split, group in posts.groupby("split", sort=False)
@@ -45,13 +50,7 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "macro_f1_out_of_fold": estimate.value,
         "macro_f1_low": estimate.low,
         "macro_f1_high": estimate.high,
-        "threshold": decision.threshold,
-        "threshold_spread": decision.threshold_spread,
-        "calibration_error": decision.calibration_error,
-        "strategy": decision.strategy,
-        "shift_auc": decision.shift_auc,
-        "shift_response": decision.shift_response,
-        "review_margin": decision.review_margin,
+        **{name: getattr(decision, name) for name in _FIGURES},
         "members": table(
             [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
         ),
@@ -79,11 +78,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.5g}")  # a table is read by people
     return "" if value is None else value
-
-
-def _share(labels: "pd.Series[Any]") -> float | None:
-    known = labels.dropna()
-    return round(float(known.mean()), 4) if len(known) else None
 
 
 def metric_values(metadata: "Mapping[str, Any]") -> dict[str, float]:

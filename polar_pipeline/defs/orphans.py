@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.executor.in_process import InProcessExecutor
 
 from polar_pipeline.storage.home import Home
@@ -23,14 +24,9 @@ from polar_pipeline.storage.lock import Worker, machine, process_start, ui_was_k
 from polar_pipeline.tracking.base import Tracker
 
 OWNER_HOST, OWNER_PID, OWNER_PROCESS = "polar/host", "polar/pid", "polar/process"
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-_LAUNCHED = _UNFINISHED[2:]
+_STATUS = dg.DagsterRunStatus
+_LAUNCHED = [_STATUS.STARTING, _STATUS.STARTED, _STATUS.CANCELING]
+_UNFINISHED = [_STATUS.NOT_STARTED, _STATUS.QUEUED, *_LAUNCHED]
 _HEARTBEAT = 90.0  # seconds; a daemon that lives writes one every 30
 
 
@@ -48,14 +44,14 @@ class _OwnedExecutor(InProcessExecutor):
         yield from super().execute(plan_context, execution_plan)
 
 
-def _make_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
-    plain: Any = _PLAIN.executor_creation_fn(context)
-    return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
-
-
 _PLAIN: Any = dg.in_process_executor
-# All steps in the process of their run: a process for each light step would cost more than the step.
-owned_executor = dg.executor(name="in_process", config_schema=_PLAIN.config_schema)(_make_executor)
+
+
+@dg.executor(name="in_process", config_schema=_PLAIN.config_schema)
+def owned_executor(context: dg.InitExecutorContext) -> _OwnedExecutor:
+    """All steps in the process of their run: a process for each light step would cost more than the step."""
+    plain = _PLAIN.executor_creation_fn(context)
+    return _OwnedExecutor(plain.retries, plain.step_dependency_config, plain.marker_to_close)
 
 
 def close_orphans(
@@ -125,9 +121,7 @@ def _owner(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str] |
 def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -> bool:
     """Whether the process that owns a run exists. On another machine: whether somebody there works in this home."""
     host, pid = owner[OWNER_HOST], int(owner[OWNER_PID])
-    if (
-        OWNER_PROCESS not in owner
-    ):  # written by an earlier version: a process that is younger than the run is another one
+    if OWNER_PROCESS not in owner:  # of an earlier version: a process that is younger than the run is another one
         if host != socket.gethostname():
             return any(worker.host == host for worker in workers)
         return process_start(pid) is not None and _is_older(pid, record)
@@ -138,8 +132,6 @@ def _lives(owner: dict[str, str], record: dg.RunRecord, workers: list[Worker]) -
 
 
 def _is_older(pid: int, record: dg.RunRecord) -> bool:
-    import psutil
-
     try:
         started: float = psutil.Process(pid).create_time()
         return started <= record.create_timestamp.timestamp()

@@ -20,10 +20,12 @@ from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, bundled_profiles, load_profile, profile_path
 from polar_pipeline.storage.files import write_atomic
-from polar_pipeline.storage.home import Home, Results
+from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
 from polar_pipeline.task.languages import language, language_codes
+
+BUNDLED = "bundled"
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class Project:
             raise InputError(f"the profile file of {name} is unknown: run `polar run` with it once.")
         found = cls.load(source, {**os.environ, "POLAR_HOME": str(home.root)})
         if found.profile.name != name:
-            raise InputError(f"the profile {source} is named {found.profile.name} now, not {name}.")
+            raise InputError(f"{source} is now profile {found.profile.name!r}.")
         return found
 
     @property
-    def results(self) -> Results:
+    def results(self) -> ProfileFolder:
         """Where this profile's results lie."""
         return self.home.results(self.profile.name)
 
@@ -93,9 +95,6 @@ class Project:
                 known = ", ".join(sorted(self.codes))
                 raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
         return [code for code in self.codes if code in languages]
-
-
-BUNDLED = "bundled"
 
 
 class ProfileOrigin(Record):
@@ -146,7 +145,7 @@ def check_origin(project: Project) -> ProfileOrigin | None:
     return before
 
 
-def read_origin(results: Results) -> ProfileOrigin | None:
+def read_origin(results: ProfileFolder) -> ProfileOrigin | None:
     """What is noted beside the results, its `source` where the file lies now, or None if nothing is noted.
 
     Raises EnvironmentProblem if it cannot be read.

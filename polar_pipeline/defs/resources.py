@@ -28,13 +28,9 @@ class MlflowResource(dg.ConfigurableResource[Tracker]):
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the parent runs that steps of this Dagster run opened."""
-        run = context.dagster_run
-        if run is None:
-            return
-        failures = (
-            context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE) if context.instance else []
-        )
-        self.tracker().end_pipeline(run.root_run_id or run.run_id, failed=bool(failures))
+        if (run := context.run) is not None and context.instance is not None:
+            failures = context.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+            self.tracker().end_pipeline(run.root_run_id or run.run_id, failed=bool(failures))
 
     def tracker(self) -> MlflowTracker:
         """The tracker outside a Dagster run."""

@@ -11,7 +11,7 @@ from polar_pipeline.defs.project import Project
 WEEK_TAG = "polar/week"  # the date of the schedule's tick, on every run that comes of it
 
 
-def weekly_retraining(project: Project, jobs: list[Any]) -> dg.ScheduleDefinition:
+def weekly_retraining(project: Project, jobs: dict[str, Any]) -> dg.ScheduleDefinition:
     """Mondays at 03:00 UTC, one run per language; the dated run key makes a repeated tick ask for nothing twice.
 
     Where backbones are trained on all languages together, the posts are prepared first, and `weekly_follow_up` goes on.
@@ -22,7 +22,7 @@ def weekly_retraining(project: Project, jobs: list[Any]) -> dg.ScheduleDefinitio
         name="weekly_retraining",
         cron_schedule="0 3 * * 1",
         execution_timezone="UTC",
-        job=_named(jobs, first),
+        job=jobs[first],
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Retrains every language on Monday at 03:00 UTC; the report follows by itself.",
     )
@@ -34,11 +34,11 @@ def weekly_retraining(project: Project, jobs: list[Any]) -> dg.ScheduleDefinitio
     return retrain
 
 
-def weekly_follow_up(project: Project, jobs: list[Any]) -> list[dg.SensorDefinition]:
+def weekly_follow_up(project: Project, jobs: dict[str, Any]) -> list[dg.SensorDefinition]:
     """Where there are pooled backbones: they are trained when all posts are prepared, and then the languages run."""
     if not project.profile.trains_pooled:
         return []
-    prepare, pooled, language = (_named(jobs, name) for name in (PREPARE_JOB, POOLED_JOB, LANGUAGE_JOB))
+    prepare, pooled, language = jobs[PREPARE_JOB], jobs[POOLED_JOB], jobs[LANGUAGE_JOB]
 
     @dg.run_status_sensor(
         run_status=dg.DagsterRunStatus.SUCCESS,
@@ -65,7 +65,3 @@ def weekly_follow_up(project: Project, jobs: list[Any]) -> list[dg.SensorDefinit
             yield dg.RunRequest(f"{date}|pooled", job_name=POOLED_JOB, tags={WEEK_TAG: date})
 
     return [follow]
-
-
-def _named(jobs: list[Any], name: str) -> Any:
-    return next(job for job in jobs if job.name == name)

@@ -1,10 +1,42 @@
-"""Sensors: what killed processes left unfinished is closed, and the automation conditions are evaluated."""
+"""Sensors, on from the start: the release's files are observed, and what killed processes left unfinished is closed."""
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from polar_pipeline.defs.io_managers import RELEASE
 from polar_pipeline.defs.orphans import close_orphans
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.home import Home
 from polar_pipeline.tracking.base import Tracker
+
+
+def observe_release(project: Project) -> dg.SensorDefinition:
+    """Tells Dagster every minute which of the release's files have changed, so that the UI shows what is stale."""
+
+    @dg.sensor(
+        name="observe_release",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Observes the files of every language; a run is not started.",
+    )
+    def observe(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        key = dg.AssetKey([project.profile.name, RELEASE])
+        try:
+            versions = {code: fingerprint(project.release_sha256(code)) for code in project.codes}
+        except InputError as error:
+            return dg.SkipReason(str(error))
+        known = dict(line.split(" ") for line in (context.cursor or "").splitlines())
+        events = [
+            dg.AssetObservation(key, partition=code, tags={DATA_VERSION_TAG: version})
+            for code, version in versions.items()
+            if known.get(code) != version
+        ]
+        cursor = "\n".join(f"{code} {version}" for code, version in versions.items())
+        return dg.SensorResult(asset_events=events, cursor=cursor)
+
+    return observe
 
 
 @dg.run_failure_sensor(
@@ -20,7 +52,7 @@ def close_killed_runs(context: dg.RunFailureSensorContext, tracker: dg.ResourceP
 
 
 def close_orphaned_runs(home: Home) -> dg.SensorDefinition:
-    """Fails runs whose process is gone, so that nothing waits for them; on from the start."""
+    """Fails runs whose process is gone, so that nothing waits for them."""
 
     @dg.sensor(
         name="close_orphaned_runs",
@@ -33,14 +65,3 @@ def close_orphaned_runs(home: Home) -> dg.SensorDefinition:
         return dg.SkipReason(f"runs whose process is gone: {', '.join(closed) or 'none'}")
 
     return sensor
-
-
-def automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """Evaluates the conditions of the report and the submission; on from the start."""
-    return dg.AutomationConditionSensorDefinition(
-        "follow_languages",
-        target=dg.AssetSelection.groups("evidence"),
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=30,
-        run_tags={"polar/started_by": "follow_languages"},
-    )

@@ -7,30 +7,27 @@ languages handles one after the other, and each is stored and materialized as so
 """
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
-from dagster._core.definitions.data_version import (
-    CODE_VERSION_TAG,
-    DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
-    extract_data_version_from_entry,
-    get_input_data_version_tag,
-    get_input_event_pointer_tag,
-)
+from dagster._core.definitions import data_version as versions
 
+from polar_pipeline.backbones.base import Progress
 from polar_pipeline.defs.io_managers import Loaded, OutputsIOManager
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.outputs import Check, Provenance, output_name
-from polar_pipeline.tracking.base import Step, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep
 
 REUSE_TAG = "polar/reuse"  # on runs of `polar run`: a step whose output would come out the same is not computed again
 OWNERS = ["team:polar-pipeline"]
+_QUIET_SECONDS = 30.0  # between two lines on the progress of a step in its log
 Body = Callable[..., Any]
 Checks = Callable[..., Iterator[Check]]
 
@@ -63,8 +60,47 @@ class StepContext:
         self.metadata |= metadata
 
 
+class StepProgress(NamedTuple):
+    """`done` of `total` units of one asset and language, a second count since the step began beside them."""
+
+    asset: str
+    language: str | None
+    done: float
+    total: float
+    unit: str
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """`deu  gemma_adapter  42%  1,200 tokens/s, about 310 s left`."""
+        rate = self.done / self.seconds if self.seconds > 0 else 0.0
+        left = f", about {max(self.total - self.done, 0) / rate:.0f} s left" if rate > 0 else ""
+        share = self.done / self.total if self.total else 1.0
+        return f"{self.language or 'all'}  {self.asset}  {share:.0%}  {rate:,.0f} {self.unit}/s{left}"
+
+
+def nobody(progress: StepProgress) -> None:
+    """Watches nothing; the run's log has a line now and then anyway."""
+
+
+def reporting(context: StepContext, asset: str, run: TrackedRun | None) -> Progress:
+    """The `Progress` of a step: lines to its log, figures to its tracked run, and how far it is to the watcher."""
+    started = last_line = time.monotonic()
+
+    def advance(done: float, total: float, unit: str) -> None:
+        nonlocal last_line
+        now = time.monotonic()
+        progress = StepProgress(asset, context.language, done, total, unit, now - started)
+        context.watcher(progress)
+        if now - last_line >= _QUIET_SECONDS:
+            last_line = now
+            context.log.info(progress.line)
+
+    return Progress(context.log.info, run.measure if run else None, advance)
+
+
 def tracked_asset(
-    profile: str,
+    lineage: Lineage,
     *,
     ins: Mapping[str, str] | None = None,
     deps: tuple[str, ...] = (),
@@ -73,7 +109,7 @@ def tracked_asset(
     **settings: Any,
 ) -> Callable[[Body], dg.AssetsDefinition]:
     """`@dg.asset(**settings)` with the key `[profile, name]`, for a body `(context: StepContext, <upstream>..., run) ->
-    value`.
+    value`. Code version and partitions are those of its node in `lineage`.
 
     `ins` maps parameters to assets where the names differ, `deps` names assets that the body reads by itself. `checks`
     is called as `(context, value, **upstream)` after the body and yields a `Check` for each of `check_names` (name ->
@@ -81,14 +117,16 @@ def tracked_asset(
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
-        name = settings.pop("name", body.__name__)
+        profile, name = lineage.project.profile.name, settings.pop("name", body.__name__)
+        partitions = dg.StaticPartitionsDefinition(lineage.project.codes) if lineage.nodes[name].partitioned else None
+        version = lineage.code_version(name)
         signature = inspect.signature(body)
         given = [p for key, p in signature.parameters.items() if key != "run" and p.kind is not p.VAR_KEYWORD]
         names = {p.name: p.name for p in given[1:]} | dict(ins or {})
         key = dg.AssetKey([profile, name])
         maker = _Maker(key, body, checks)
 
-        def compute(context: dg.AssetExecutionContext, **inputs: Loaded) -> Iterator[Any]:
+        def compute(context: dg.AssetExecutionContext, **inputs: Loaded) -> Any:
             partitioned = context.has_partition_key or context.has_partition_key_range
             keys = list(context.partition_keys) if partitioned else []
             if len(keys) > 1:
@@ -96,12 +134,6 @@ def tracked_asset(
             else:
                 yield from maker.one(context, keys[0] if keys else None, inputs)
 
-        parameters = [inspect.Parameter(one, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any) for one in names]
-        first = inspect.Parameter(
-            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=dg.AssetExecutionContext
-        )
-        compute.__signature__ = inspect.Signature([first, *parameters], return_annotation=Any)  # type: ignore[attr-defined]
-        compute.__annotations__ = {p.name: p.annotation for p in (first, *parameters)}
         compute.__name__, compute.__doc__ = name, body.__doc__
         with warnings.catch_warnings():
             # backfill policies and partitioned checks are called beta and preview in this release
@@ -111,12 +143,17 @@ def tracked_asset(
                 key=key,
                 ins={one: dg.AssetIn(key=[profile, upstream]) for one, upstream in names.items()},
                 deps=[dg.AssetKey([profile, upstream]) for upstream in deps],
-                check_specs=_specs(key, check_names or {}, settings.get("partitions_def")),
+                check_specs=[
+                    dg.AssetCheckSpec(one, asset=key, description=text, blocking=True, partitions_def=partitions)
+                    for one, text in (check_names or {}).items()
+                ],
                 required_resource_keys={"tracker", "outputs", "watcher"},
                 io_manager_key="outputs",
                 owners=OWNERS,
                 output_required="backfill_policy" not in settings,
-                tags={"polar/profile": profile, "polar/fingerprint": settings.get("code_version") or ""},
+                partitions_def=partitions,
+                code_version=version,
+                tags={"polar/profile": profile, "polar/fingerprint": version},
                 **settings,
             )(compute)
         return asset
@@ -144,10 +181,8 @@ class _Maker:
             if reuse and (found := outputs.lineage.unchanged(self.name, language)):
                 yield from self._report(context, found, self._earlier_metadata(context, language))
                 return
-            with context.resources.tracker.step(step_of(context, language)) as run:
-                step = self._step(context, language)
-                found = self._make(step, outputs, inputs, run)
-                yield from self._report(context, found, step.metadata | links(run.links))
+            with self._made(context, language, inputs) as (found, metadata):
+                yield from self._report(context, found, metadata)
         except Exception as error:
             if (problem := known_problem(error)) is None:
                 raise
@@ -158,18 +193,13 @@ class _Maker:
 
         Raises dg.Failure that names every language that failed.
         """
-        outputs: OutputsIOManager = context.resources.outputs
         missing = {key: [found.missing[key] for found in inputs.values() if key in found.missing] for key in keys}
         failed = {key: " ".join(reasons) for key, reasons in missing.items() if reasons}
         ready = [key for key in keys if key not in failed]
         unexpected, broken = False, None
         for key in ready:
             try:
-                with ExitStack() as stack:
-                    run: TrackedRun = stack.enter_context(context.resources.tracker.step(step_of(context, key)))
-                    step = self._step(context, key, last=key == ready[-1])
-                    found = self._make(step, outputs, inputs, run)
-                    metadata = step.metadata | links(run.links)
+                with self._made(context, key, inputs, last=key == ready[-1]) as (found, metadata):
                     tags = _provenance_tags(context, self.key, key, found)
                     yield dg.AssetMaterialization(self.key, partition=key, metadata=metadata, tags=tags)
             except Exception as error:  # whatever it is, it is this language's: the step fails below
@@ -184,21 +214,25 @@ class _Maker:
             text = f"{len(failed)} of {len(keys)} languages failed ({named})"
             raise dg.Failure(text, allow_retries=unexpected) from broken
 
-    def _step(self, context: dg.AssetExecutionContext, language: str | None, last: bool = True) -> StepContext:
+    @contextmanager
+    def _made(
+        self, context: dg.AssetExecutionContext, language: str | None, inputs: dict[str, Loaded], last: bool = True
+    ) -> Iterator[tuple[Provenance, dict[str, Any]]]:
+        """Compute and store an output; gives what it was made from and its metadata while its tracked run is open."""
+        outputs: OutputsIOManager = context.resources.outputs
         options = context.op_execution_context.op_config or {}
-        return StepContext(context.log, language, options, context.resources.watcher, last)
-
-    def _make(
-        self, step: StepContext, outputs: OutputsIOManager, inputs: dict[str, Loaded], run: TrackedRun
-    ) -> Provenance:
-        read = {name: sha for found in inputs.values() for name, sha in found.sha256(step.language).items()}
-        made_from = outputs.made_from(self.name, step.language, read)  # before the body reads files from outside
-        upstream = {name: found.value(step.language) for name, found in inputs.items()}
-        value = self.body(step, **upstream, run=run)
-        found = list(self.checks(step, value, **upstream)) if self.checks else []
-        made_from["settings"] = merged(made_from["settings"], step.changed)
-        made_from |= {"files": step.files, "checks": found, "incomplete": step.incomplete}
-        return outputs.lineage.outputs.write(self.name, step.language, value, **made_from)
+        step = StepContext(context.log, language, options, context.resources.watcher, last)
+        with context.resources.tracker.step(_tracked_step(context, language)) as run:
+            read = {name: sha for one in inputs.values() for name, sha in one.sha256(language).items()}
+            made_from = outputs.made_from(self.name, language, read)  # before the body reads files from outside
+            upstream = {name: one.value(language) for name, one in inputs.items()}
+            value = self.body(step, **upstream, run=run)
+            checks = list(self.checks(step, value, **upstream)) if self.checks else []
+            made_from["settings"] = _merged(made_from["settings"], step.changed)
+            made_from |= {"files": step.files, "checks": checks, "incomplete": step.incomplete}
+            found = outputs.lineage.outputs.write(self.name, language, value, **made_from)
+            links = {key: dg.MetadataValue.url(at) if key.endswith("url") else at for key, at in run.links.items()}
+            yield found, step.metadata | links
 
     def _report(self, context: dg.AssetExecutionContext, found: Provenance, metadata: dict[str, Any]) -> Iterator[Any]:
         results = [
@@ -224,24 +258,18 @@ class _Maker:
         return {**(event.metadata if event else {}), "reused": True}
 
 
-def merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings with some of them changed."""
     found = dict(settings)
     for name, value in changes.items():
-        found[name] = merged(found[name], value) if isinstance(value, Mapping) else value
+        found[name] = _merged(found[name], value) if isinstance(value, Mapping) else value
     return found
 
 
-def links(found: Mapping[str, str]) -> dict[str, Any]:
-    """A tracked run's links, as metadata."""
-    return {key: dg.MetadataValue.url(link) if key.endswith("url") else link for key, link in found.items()}
-
-
-def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
-    """The tracked run's identity."""
+def _tracked_step(context: dg.AssetExecutionContext, language: str | None) -> TrackedStep:
     version = context.assets_def.code_versions_by_key[context.asset_key]
     tags = {"language": language or "", "fingerprint": version or ""}
-    return Step(
+    return TrackedStep(
         asset=context.asset_key.path[-1],
         partition=language,
         dagster_run=context.run.run_id,
@@ -250,13 +278,6 @@ def step_of(context: dg.AssetExecutionContext, language: str | None) -> Step:
         backfill=context.run.tags.get("dagster/backfill"),
         tags={name: value for name, value in tags.items() if value},
     )
-
-
-def _specs(key: dg.AssetKey, names: Mapping[str, str], partitions: Any) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(name, asset=key, description=text, blocking=True, partitions_def=partitions)
-        for name, text in names.items()
-    ]
 
 
 def _source_tags(context: dg.AssetExecutionContext, name: str, found: Provenance) -> dict[str, str]:
@@ -275,20 +296,20 @@ def _provenance_tags(
 ) -> dict[str, str]:
     """What Dagster itself tags the materialization of one language with: versions of code, data and every input."""
     tags = {
-        CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
-        DATA_VERSION_TAG: found.sha256,
-        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        versions.CODE_VERSION_TAG: context.assets_def.code_versions_by_key[key] or "",
+        versions.DATA_VERSION_TAG: found.sha256,
+        versions.DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
     }
     graph = context.job_def.asset_layer.asset_graph
     for parent in graph.get(key).parent_keys:
         partition = language if graph.get(parent).is_partitioned else None
         record = context.instance.get_latest_data_version_record(parent, False, partition)
         if record:
-            version = extract_data_version_from_entry(record.event_log_entry)
+            version = versions.extract_data_version_from_entry(record.event_log_entry)
             read = found.inputs.get(output_name(parent.path[-1], partition))
             tags |= _input_tags(parent, read or (version.value if version else ""), record.storage_id)
     return tags
 
 
 def _input_tags(key: dg.AssetKey, version: str, storage: int) -> dict[str, str]:
-    return {get_input_data_version_tag(key): version, get_input_event_pointer_tag(key): str(storage)}
+    return {versions.get_input_data_version_tag(key): version, versions.get_input_event_pointer_tag(key): str(storage)}

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,29 +46,22 @@ class Worker:
         return cls(command, profile, os.getpid(), socket.gethostname(), machine(), start, now)
 
     def __str__(self) -> str:
-        """What a person is told of it."""
+        """As messages name it."""
         profile = f" with profile {self.profile}" if self.profile else ""
         return f"{self.command}{profile}, process {self.pid} on {self.host}, since {self.since}"
 
 
-@contextmanager
-def writing(home: Home, profile: str) -> Iterator[None]:
+def writing(home: Home, profile: str) -> AbstractContextManager[None]:
     """Be the one writer of a profile in this home.
 
     Raises EnvironmentProblem, which names the other one, while there is another.
     """
-    with _held(home, f"run-{quote(profile, safe='')}", Worker.here("polar run", profile)):
-        yield
+    return _held(home, f"run-{quote(profile, safe='')}", Worker.here("polar run", profile))
 
 
-@contextmanager
-def serving(home: Home, profile: str) -> Iterator[None]:
-    """Be the one user interface over this home.
-
-    Raises EnvironmentProblem, which names the other one, while there is another.
-    """
-    with _held(home, _UI, Worker.here("polar ui", profile)):
-        yield
+def serving(home: Home, profile: str) -> AbstractContextManager[None]:
+    """Be the one user interface over this home. Raises EnvironmentProblem as `writing` does."""
+    return _held(home, _UI, Worker.here("polar ui", profile))
 
 
 @contextmanager
@@ -84,12 +77,9 @@ def maintaining(home: Home, command: str) -> Iterator[None]:
             yield
 
 
-@contextmanager
-def creating(home: Home) -> Iterator[None]:
+def creating(home: Home) -> FileLock:
     """Wait until no other process makes or migrates the databases of this home, and keep others waiting meanwhile."""
-    lock = _lock(home, "create")
-    with lock:
-        yield
+    return _lock(home, "create")
 
 
 def who_works(home: Home) -> list[Worker]:

@@ -85,31 +85,21 @@ class Outputs:
         return sorted(path.name.removesuffix(".provenance.json") for path in found)
 
     def write(
-        self,
-        asset: str,
-        language: str | None,
-        value: Any,
-        *,
-        settings: dict[str, Any],
-        sources: dict[str, str],
-        inputs: dict[str, str],
-        files: Iterable[Path] = (),
-        checks: Iterable[Check] = (),
-        incomplete: str = "",
+        self, asset: str, language: str | None, value: Any, *, files: Iterable[Path] = (), **known: Any
     ) -> Provenance:
-        """Store a value, then its provenance, each atomically. `files` are others that were written with it."""
+        """Store a value, then its provenance, each atomically. `files` are others that were written with it.
+
+        `known` are the fields of the provenance that are not taken from the bytes: settings, sources, inputs, and
+        where there are any, checks and incomplete.
+        """
         content = _to_bytes(value)
         found = Provenance(
             asset=asset,
             language=language,
             sha256=hashlib.sha256(content).hexdigest(),
-            code_version=code_version(settings),
-            settings=settings,
-            sources=sources,
-            inputs=inputs,
+            code_version=code_version(known["settings"]),
             files={self._relative(path): file_sha256(path) for path in files},
-            checks=tuple(checks),
-            incomplete=incomplete,
+            **known,
         )
         self._provenance_path(asset, language).unlink(missing_ok=True)  # never beside a value that it does not describe
         write_atomic(self.path(asset, language, type(value)), content)

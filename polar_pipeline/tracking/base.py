@@ -1,10 +1,10 @@
-"""The tracker's interface: a run is opened for each step and closed with it. `NullTracker` keeps nothing."""
+"""The tracker's interface: a run is opened for each step and closed with it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +13,7 @@ Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True)
-class Step:
+class TrackedStep:
     """One execution of one asset, for one partition or for none. `tags` are kept beside those of its identity."""
 
     asset: str
@@ -32,11 +32,7 @@ class Step:
     @property
     def run_tags(self) -> dict[str, str]:
         """Tags by which the run is found, with `tags`."""
-        return {
-            **self.pipeline_tags,
-            "dagster.asset": self.asset,
-            "dagster.attempt": str(self.attempt),
-        }
+        return self.pipeline_tags | {"dagster.asset": self.asset, "dagster.attempt": str(self.attempt)}
 
     @property
     def pipeline_tags(self) -> dict[str, str]:
@@ -103,33 +99,20 @@ class TrackedRun:
         self.summary_tags.update(tags or {})
 
 
-class Tracker(Protocol):
-    """Opens a run for a step; the run ends FINISHED or FAILED with the `with` block."""
+class Tracker:
+    """Opens a run for a step. This one keeps nothing: for tests, and for pipelines without MLflow."""
 
-    def step(self, step: Step) -> AbstractContextManager[TrackedRun]:
-        """A context manager that gives the run to record in."""
+    @contextmanager
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:  # noqa: ARG002 - for those that keep something
+        """A run to record in; it ends FINISHED or FAILED with the `with` block."""
+        yield TrackedRun()
 
     def end_pipeline(self, root_run: str, failed: bool = False) -> None:
         """Close the parent runs that this process opened for a root run."""
 
-    def close_killed(self, dagster_run: str | None = None) -> int:
+    def close_killed(self, dagster_run: str | None = None) -> int:  # noqa: ARG002 - for those that keep something
         """Mark open runs KILLED: those of a Dagster run that is dead, or all whose process on this host is gone.
 
         Returns the number of runs.
         """
-
-
-class NullTracker:
-    """Keeps nothing; for tests and for pipelines without MLflow."""
-
-    @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:  # noqa: ARG002 - the protocol's signature
-        """A run that is not stored."""
-        yield TrackedRun()
-
-    def end_pipeline(self, root_run: str, failed: bool = False) -> None:
-        """There are no parent runs."""
-
-    def close_killed(self, dagster_run: str | None = None) -> int:  # noqa: ARG002 - the protocol's signature
-        """There are no open runs."""
         return 0

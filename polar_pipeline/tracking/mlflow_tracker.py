@@ -7,36 +7,31 @@ What does not belong here: autologging, MLflow's global "active run", and models
 
 import json
 import logging
+import os
+import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polar_pipeline.tracking.base import Step, TrackedRun, UsedData
-from polar_pipeline.tracking.owner import is_gone, owner_tags
-from polar_pipeline.tracking.store import (
-    explained,
-    find_experiment,
-    first_line,
-    follow_moved_home,
-    has_open_runs,
-    locked,
-    open_runs,
-    open_store,
-    sqlite_file,
-    without_password,
-)
+import psutil
+
+from polar_pipeline.tracking import store
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep, Tracker, UsedData
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric, Run
 
 ARTIFACT_BYTES = 32 << 20  # of one step; what is larger belongs into the home's own folders
+HOST, PROCESS, STARTED = "polar.host", "polar.pid", "polar.process_start"  # tags: which process works on a run
 _PARENT, _KIND, _PIPELINE = "mlflow.parentRunId", "polar.kind", "pipeline"
+_CLOCK = 2.0  # seconds by which a start time may differ when the clock was set; a pid is not reused that soon
 _PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36  # characters that MLflow takes
 _ROWS_FOR_SCHEMA = 100
 _logger = logging.getLogger(__name__)
@@ -49,11 +44,11 @@ class _Open:
     client: "MlflowClient"
     run_id: str
     parent: str
-    step: Step
+    step: TrackedStep
     failed: bool = False
 
 
-class MlflowTracker:
+class MlflowTracker(Tracker):
     """Runs in the store at `uri`: a server, or a database's URL.
 
     `artifacts` is the folder for files of a database's runs. `dagster_ui` is Dagster's address for links from a server;
@@ -66,13 +61,13 @@ class MlflowTracker:
         self._uri, self._artifacts, self._experiment, self._tags = uri, artifacts, experiment, dict(tags or {})
         self._remote = uri.startswith("http")
         self._dagster_ui = dagster_ui.rstrip("/") if self._remote and dagster_ui else "/polar/dagster"
-        self._database = sqlite_file(uri)
+        self._database = store.sqlite_file(uri)
         self._store: tuple[MlflowClient, str] | None = None  # the client and the experiment's id
         self._was_open = False
         self._parents: dict[tuple[str, str | None], str] = {}  # ids of parent runs by root run and partition
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:
         """Open a run for `step`; it is FINISHED when the block ends, and FAILED when anything interrupts it.
 
         Raises InputError if the store cannot be opened for the first time.
@@ -116,7 +111,7 @@ class MlflowTracker:
 
         Raises InputError if the store cannot be opened.
         """
-        if self._database and not has_open_runs(self._database):
+        if self._database and not store.open_runs(self._database):
             return 0
         self.connect()
         return self._kill(dagster_run)
@@ -129,24 +124,24 @@ class MlflowTracker:
         if self._store is None:
             try:
                 with self._lock():  # processes that create one database at once would collide
-                    client = open_store(self._uri)
+                    client = store.open_store(self._uri)
                     files = None if self._remote else self._artifacts
-                    experiment = find_experiment(client, self._experiment, files)
+                    experiment = store.find_experiment(client, self._experiment, files)
                     if files and self._database and self._database.parent == self._artifacts.parent:
-                        follow_moved_home(self._database, experiment, files)
+                        store.follow_moved_home(self._database, experiment, files)
                 self._store = client, experiment
                 if not self._was_open:
                     self._kill(None)
             except Exception as error:  # libraries of servers and databases raise what they like
                 self._store = None
-                raise explained(self._uri, error) from error
+                raise store.explained(self._uri, error) from error
             self._was_open = True
         return self._store
 
     def _lock(self) -> AbstractContextManager[object]:
-        return locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
+        return store.locked((self._database or self._artifacts.parent / "mlflow.db").with_suffix(".lock"))
 
-    def _open(self, step: Step) -> _Open | None:
+    def _open(self, step: TrackedStep) -> _Open | None:
         if not self._was_open:
             self.connect()
         try:
@@ -159,7 +154,7 @@ class MlflowTracker:
             return None
         return _Open(client, run_id, parent, step)
 
-    def _parent(self, step: Step) -> str:
+    def _parent(self, step: TrackedStep) -> str:
         """The parent run's id; it is RUNNING from here on."""
         key = step.root_run, step.partition
         if key not in self._parents:
@@ -187,25 +182,29 @@ class MlflowTracker:
         """Relative to Dagster's web server, whatever its port, or on the tracking server."""
         if not self._remote or self._store is None:
             return f"/polar/mlflow/runs/{run_id}"
-        return f"{without_password(self._uri).rstrip('/')}/#/experiments/{self._store[1]}/runs/{run_id}"
+        return f"{store.without_password(self._uri).rstrip('/')}/#/experiments/{self._store[1]}/runs/{run_id}"
 
     def _measure(self, opened: _Open, at: int, values: Mapping[str, float]) -> None:
         if not opened.failed:  # a server that is gone would hold up every step of a training
-            try:
+            with self._warned(opened):
                 opened.client.log_batch(opened.run_id, metrics=_metrics(values, at))
-            except Exception as error:
-                self._fail(opened, error)
 
     def _close(self, opened: _Open, run: TrackedRun, status: str) -> None:
         """Send what was recorded, then the end, which is sent even if something before it was refused."""
-        try:
+        with self._warned(opened):
             self._send(opened, run)
-        except Exception as error:
-            self._fail(opened, error)
-        try:
+        with self._warned(opened):
             opened.client.set_terminated(opened.run_id, status)
+
+    @contextmanager
+    def _warned(self, opened: _Open) -> Iterator[None]:
+        """Go on without what fails; the first failure of a step is logged."""
+        try:
+            yield
         except Exception as error:
-            self._fail(opened, error)
+            if not opened.failed:
+                opened.failed = True
+                self._warn(opened.step.name, error)
 
     def _send(self, opened: _Open, run: TrackedRun) -> None:
         from mlflow.entities import Param, RunTag
@@ -223,13 +222,10 @@ class MlflowTracker:
     def _kill(self, dagster_run: str | None) -> int:
         client, _ = self.connect()
         of_run = f" AND tags.`dagster.run_id` = '{dagster_run}'" if dagster_run else ""
-        found = self._search(f"attributes.status = 'RUNNING'{of_run}")
-        killed = [run for run in found if dagster_run or is_gone(run.data.tags)]
-        # the process that created a parent may be gone while another executes a child
-        kept = {run.data.tags.get(_PARENT) for run in found if run not in killed}
-        killed = [run for run in killed if run.info.run_id not in kept]
+        found = {run.info.run_id: run.data.tags for run in self._search(f"attributes.status = 'RUNNING'{of_run}")}
+        killed = _killed(found, [dagster_run] if dagster_run else [])
         for run in killed:
-            client.set_terminated(run.info.run_id, "KILLED")
+            client.set_terminated(run, "KILLED")
         return len(killed)
 
     def _search(self, which: str) -> "list[Run]":
@@ -244,14 +240,9 @@ class MlflowTracker:
             if not token:
                 return runs
 
-    def _fail(self, opened: _Open, error: Exception) -> None:
-        if not opened.failed:
-            opened.failed = True
-            self._warn(opened.step.name, error)
-
     def _warn(self, what: str, error: Exception) -> None:
         self._store, self._parents = None, {}  # the next step opens the store again, and looks for its parent
-        _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, first_line(error))
+        _logger.warning("MLflow has no full record of %s, which goes on without it: %s", what, store.first_line(error))
 
 
 def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]:
@@ -259,10 +250,37 @@ def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]
 
     Raises InputError if the file is damaged.
     """
-    found = open_runs(database)
-    gone = {run for run, tags in found.items() if is_gone(tags) or tags.get("dagster.run_id") in dagster_runs}
+    return _killed(store.open_runs(database), dagster_runs)
+
+
+def _killed(open_ones: Mapping[str, Mapping[str, str]], dagster_runs: Collection[str]) -> list[str]:
+    """Of open runs, by id with their tags, those whose process is gone or whose Dagster run is one of these."""
+    dead = {run for run, tags in open_ones.items() if tags.get("dagster.run_id") in dagster_runs or is_gone(tags)}
     # the process that created a parent may be gone while another executes a child
-    return sorted(gone - {tags.get(_PARENT) for run, tags in found.items() if run not in gone})
+    return sorted(dead - {tags.get(_PARENT) for run, tags in open_ones.items() if run not in dead})
+
+
+def owner_tags() -> dict[str, str]:
+    """Tags that name this process."""
+    return _tags_of(os.getpid())
+
+
+@cache
+def _tags_of(process: int) -> dict[str, str]:
+    started = psutil.Process(process).create_time()
+    return {HOST: socket.gethostname(), PROCESS: str(process), STARTED: f"{started:.2f}"}
+
+
+def is_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the process in `tags` ran on this host and does so no more. False where that cannot be known."""
+    if tags.get(HOST) != socket.gethostname() or PROCESS not in tags or STARTED not in tags:
+        return False
+    try:
+        process = psutil.Process(int(tags[PROCESS]))
+        same = abs(process.create_time() - float(tags[STARTED])) < _CLOCK
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _metrics(values: Mapping[str, float], step: int = 0) -> "list[Metric]":

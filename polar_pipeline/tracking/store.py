@@ -6,16 +6,15 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.errors import EnvironmentProblem, InputError
-from polar_pipeline.storage.files import is_full, write_atomic_with
+from polar_pipeline.storage.files import is_full, write_atomic, write_atomic_with
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from sqlalchemy import Engine
 
 # MLflow retries for minutes by default, and a step would wait that long for a server that is gone
 _ENVIRONMENT = {
@@ -160,15 +159,6 @@ def follow_moved_home(database: Path, experiment: str, artifacts: Path) -> None:
         )
 
 
-def has_open_runs(database: Path) -> bool:
-    """Whether a sqlite store has RUNNING runs, without importing MLflow; True if that cannot be told."""
-    if not database.exists():
-        return False
-    with suppress(sqlite3.Error), closing(_read_only(database)) as connection:
-        return connection.execute("SELECT 1 FROM runs WHERE status = 'RUNNING' LIMIT 1").fetchone() is not None
-    return True
-
-
 def is_old_store(file: Path) -> bool:
     """Whether a sqlite store was written by an older MLflow. Raises InputError for a damaged file or a newer MLflow."""
     if not file.exists() or file.stat().st_size == 0:
@@ -181,26 +171,26 @@ def is_old_store(file: Path) -> bool:
         state = str(error)
     if state != "ok":
         raise _unusable(file, " ".join(str(state).split()))
-    if revision == _latest_revision():
-        return False
-    _refuse_newer(file, revision)
-    return True
+    return _is_old(file, revision)
 
 
 def open_runs(database: Path) -> dict[str, dict[str, str]]:
     """The tags of the RUNNING runs in a sqlite store by their ids, without importing MLflow.
 
-    Raises InputError if the file is damaged.
+    Raises EnvironmentProblem if the file cannot be read.
     """
     if not database.exists() or _revision(database) is None:
         return {}
     found: dict[str, dict[str, str]] = {}
-    with closing(_read_only(database)) as connection:
-        rows = connection.execute(
-            "SELECT run_uuid, key, value FROM runs JOIN tags USING (run_uuid) WHERE status = 'RUNNING'"
-        )
-        for run, key, value in rows:
-            found.setdefault(run, {})[key] = value
+    try:
+        with closing(_read_only(database)) as connection:
+            rows = connection.execute(
+                "SELECT run_uuid, key, value FROM runs JOIN tags USING (run_uuid) WHERE status = 'RUNNING'"
+            )
+            for run, key, value in rows:
+                found.setdefault(run, {})[key] = value
+    except sqlite3.Error as error:
+        raise _unusable(database, str(error)) from error
     return found
 
 
@@ -212,12 +202,10 @@ def _open_sqlite(file: Path) -> "MlflowClient":
         left.unlink()
     if not file.exists() or file.stat().st_size == 0:
         _write_beside(file, lambda _: None)
-    elif (revision := _revision(file)) != _latest_revision():
+    elif _is_old(file, revision := _revision(file)):
         _migrate(file, revision)
     with closing(sqlite3.connect(file)) as connection:
-        connection.execute(
-            "PRAGMA journal_mode=WAL"
-        )  # stays with the file; a commit waits for the disk once, not thrice
+        connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; commits wait for the disk once, not thrice
     client: Any = MlflowClient(tracking_uri=sqlite_url(file))
     engine = client._tracking_client.store.engine
     # with this no commit waits: a power failure may cost the last runs, but never damages the file
@@ -241,10 +229,9 @@ def _revision(file: Path) -> str | None:
 
 
 def _migrate(file: Path, revision: str | None) -> None:
-    """Bring an older schema up to date, on a copy that replaces the file. Raises EnvironmentProblem for a newer one."""
+    """Bring an older schema up to date, on a copy that replaces the file."""
     import mlflow
 
-    _refuse_newer(file, revision)
     with closing(sqlite3.connect(file, timeout=5)) as connection:
         try:  # this also empties the write-ahead log, and fails while another process has the file open
             connection.execute("PRAGMA journal_mode=DELETE")
@@ -253,71 +240,50 @@ def _migrate(file: Path, revision: str | None) -> None:
                 f"{file} has to be migrated to MLflow {mlflow.__version__} while no other process has it open "
                 f"({error}): stop `polar ui` and other runs, and start again."
             ) from error
-    write_atomic_with(
-        file.with_name(f"{file.name}.{revision}.bak"), lambda backup: backup.write_bytes(file.read_bytes())
-    )
+    write_atomic(file.with_name(f"{file.name}.{revision}.bak"), file.read_bytes())
     _write_beside(file, lambda new: new.write_bytes(file.read_bytes()))
 
 
-def _refuse_newer(file: Path, revision: str | None) -> None:
+def _is_old(file: Path, revision: str | None) -> bool:
+    """Whether a schema is older than that of the installed MLflow. Raises EnvironmentProblem for a newer one."""
     import mlflow
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db import utils
 
-    if revision is not None and revision not in _known_revisions():
+    scripts = ScriptDirectory.from_config(utils._get_alembic_config(""))
+    if revision == scripts.get_current_head():
+        return False
+    if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
         raise EnvironmentProblem(
             f"{file} was written by a newer MLflow (schema {revision}) than the installed {mlflow.__version__}: "
             "upgrade mlflow, or move the file away to begin a new one."
         )
+    return True
 
 
 def _write_beside(file: Path, fill: Callable[[Path], object]) -> None:
     """Create or migrate tables in a file beside `file` and rename it: a kill in between leaves `file` as it was."""
+    from mlflow.store.db import utils
+    from sqlalchemy import create_engine, event
+
+    def relax(connection: sqlite3.Connection, _: object) -> None:
+        """Never wait for the disk: the file is written in full before anybody sees it."""
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("PRAGMA journal_mode=MEMORY")
 
     def build(new: Path) -> None:
         fill(new)
-        engine = _unsafe_engine(new)
-        try:
-            _migrate_engine(engine)
+        engine = create_engine(sqlite_url(new))
+        event.listen(engine, "connect", relax)
+        try:  # as `mlflow db upgrade` and MLflow's store do with an older and with an empty database
+            if utils._is_empty_database(engine):
+                utils._initialize_tables(engine)
+            else:
+                utils._upgrade_db(engine)
         finally:
             engine.dispose()
 
     write_atomic_with(file, build)
-
-
-def _unsafe_engine(file: Path) -> "Engine":
-    """An engine that never waits for the disk: its file is written in full before anybody sees it."""
-    from sqlalchemy import create_engine, event
-
-    engine = create_engine(sqlite_url(file))
-
-    def relax(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
-        connection.execute("PRAGMA journal_mode=MEMORY")
-
-    event.listen(engine, "connect", relax)
-    return engine
-
-
-def _migrate_engine(engine: "Engine") -> None:
-    """What `mlflow db upgrade` and MLflow's store do with an older and with an empty database."""
-    from mlflow.store.db import utils
-
-    if utils._is_empty_database(engine):
-        utils._initialize_tables(engine)
-    else:
-        utils._upgrade_db(engine)
-
-
-def _latest_revision() -> str:
-    from mlflow.store.db import utils
-
-    return str(utils._get_latest_schema_revision())
-
-
-def _known_revisions() -> set[str]:
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db import utils
-
-    return {script.revision for script in ScriptDirectory.from_config(utils._get_alembic_config("")).walk_revisions()}
 
 
 def _connect_once(uri: str) -> None:

@@ -9,9 +9,9 @@ from polar_pipeline.commands import watch as module
 from polar_pipeline.commands.run import available_cores
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.defs.jobs import LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB
-from polar_pipeline.defs.progress import StepProgress
-from polar_pipeline.defs.runner import Outcome, Task
-from polar_pipeline.defs.workers import Started
+from polar_pipeline.defs.processes.runner import Outcome, Task
+from polar_pipeline.defs.processes.workers import Started
+from polar_pipeline.defs.tracked_asset import StepProgress
 
 
 @pytest.fixture

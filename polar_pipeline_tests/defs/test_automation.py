@@ -8,11 +8,11 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from polar_pipeline.defs.assets.evidence import load_results
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.lineage import load_results
 from polar_pipeline.defs.orphans import close_orphans
 from polar_pipeline.errors import InputError
-from polar_pipeline.tracking.base import NullTracker
+from polar_pipeline.tracking.base import Tracker
 from polar_pipeline_tests.defs.mini import mini_project, mini_release
 from polar_pipeline_tests.defs.test_orphans import dead_tags
 from polar_pipeline_tests.defs.test_staleness import LINEAR, QUIET, Home
@@ -77,7 +77,7 @@ def test_they_wait_while_a_language_is_computed_and_not_for_a_process_that_is_go
     tags = {"dagster/partition": "swa", **dead_tags()}
     home.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     assert daemon.tick() == set()
-    assert close_orphans(home.instance, home.project.home, NullTracker())
+    assert close_orphans(home.instance, home.project.home, Tracker())
     assert daemon.tick() == BOTH
 
 

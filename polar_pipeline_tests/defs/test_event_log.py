@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.instance import InstanceRef
 
-from polar_pipeline.defs.event_log import _MOST_ENGINES, EventLog
-from polar_pipeline.defs.instance import open_instance, prepare_home
+from polar_pipeline.defs.instance import _MOST_ENGINES, EventLog, open_instance, prepare_home
 from polar_pipeline.storage.home import Home
 
 

@@ -10,8 +10,8 @@ import pytest
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Provenance
 from polar_pipeline.storage.record import Record
-from polar_pipeline.tracking.base import NullTracker, TrackedRun
-from polar_pipeline_tests.defs.toy import CODES, LANGUAGES, TOY, ToyOutputs, key
+from polar_pipeline.tracking.base import TrackedRun, Tracker
+from polar_pipeline_tests.defs.toy import CODES, ToyOutputs, key, lineage_of
 
 
 class Size(Record):
@@ -19,20 +19,20 @@ class Size(Record):
     posts: int
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("table"))
 def table(context: StepContext, run: TrackedRun) -> pd.DataFrame:
     label = pd.array([1, None], dtype="Int8")
     return pd.DataFrame({"id": [context.partition_key, "\u0000 \r\n"], "label": label})
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("size"))
 def size(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> Size:
     assert table["label"].dtype == "Int8"
     assert table["id"].tolist() == [context.partition_key, "\u0000 \r\n"]
     return Size(language=context.partition_key, posts=len(table))
 
 
-@tracked_asset(TOY)
+@tracked_asset(lineage_of("across", partitioned=False))
 def across(context: StepContext, table: dict[str, pd.DataFrame], size: dict[str, Size], run: TrackedRun) -> str:
     assert {code: item.language for code, item in size.items()} == {
         code: frame["id"][0] for code, frame in table.items()
@@ -40,12 +40,12 @@ def across(context: StepContext, table: dict[str, pd.DataFrame], size: dict[str,
     return ",".join(table)
 
 
-@tracked_asset(TOY)
+@tracked_asset(lineage_of("after", partitioned=False))
 def after(context: StepContext, across: str, run: TrackedRun) -> str:
     return across.upper()
 
 
-@tracked_asset(TOY, partitions_def=LANGUAGES)
+@tracked_asset(lineage_of("share"))
 def share(context: StepContext, across: str, run: TrackedRun) -> str:
     """As the share of a pooled adapter: of one language, made from what has none."""
     return f"{context.partition_key} of {across}"
@@ -73,7 +73,7 @@ class Home:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def run(self, *selection: dg.AssetsDefinition, code: str | None = None, **more: Any) -> dg.ExecuteInProcessResult:
-        resources = {"tracker": NullTracker(), "outputs": self.outputs, "watcher": lambda progress: None}
+        resources = {"tracker": Tracker(), "outputs": self.outputs, "watcher": lambda progress: None}
         return dg.materialize(
             ASSETS, selection=selection, partition_key=code, resources=resources, instance=self.instance,
             raise_on_error=False, **more,
@@ -141,7 +141,7 @@ def test_a_record_that_is_not_one_is_refused(home: Home) -> None:
     assert "deu.json is no Size of this version (wrong or missing: posts)" in cause(home.run(across))
 
 
-@tracked_asset(TOY, name="counts", partitions_def=LANGUAGES, backfill_policy=dg.BackfillPolicy.single_run())
+@tracked_asset(lineage_of("counts"), backfill_policy=dg.BackfillPolicy.single_run())
 def counts(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> str:
     context.add_output_metadata({"rows": len(table)})
     return f"{context.partition_key} {table['id'][0]}"
@@ -157,7 +157,7 @@ def test_a_range_of_languages_in_one_run(tmp_path: Path, first: str, last: str, 
     path = outputs.lineage.outputs.path("table", "eng", pd.DataFrame)
     path.write_bytes(path.read_bytes()[:-1]) if damaged else path.unlink()
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    resources = {"tracker": NullTracker(), "outputs": outputs, "watcher": lambda progress: None}
+    resources = {"tracker": Tracker(), "outputs": outputs, "watcher": lambda progress: None}
     result = dg.materialize([table, counts], selection=[counts], tags=tags, resources=resources, raise_on_error=False)
     asked = CODES[: CODES.index(last) + 1]
     wanted = [code for code in asked if code != "eng"]
@@ -178,12 +178,12 @@ def test_the_inputs_of_an_output_are_the_bytes_that_were_read(home: Home) -> Non
     assert home.run(table, code="deu").success
     before = home.provenance("table", "deu").sha256
 
-    @tracked_asset(TOY, name="size", partitions_def=LANGUAGES)
+    @tracked_asset(lineage_of("size"), name="size")
     def slow(context: StepContext, table: pd.DataFrame, run: TrackedRun) -> Size:
         home.outputs.store("table", "deu", table[:1])
         return Size(language="deu", posts=len(table))
 
-    resources = {"tracker": NullTracker(), "outputs": home.outputs, "watcher": lambda progress: None}
+    resources = {"tracker": Tracker(), "outputs": home.outputs, "watcher": lambda progress: None}
     assert dg.materialize([table, slow], selection=[slow], partition_key="deu", resources=resources).success
     assert home.provenance("size", "deu").inputs == {"table[deu]": before}
     assert home.outputs.lineage.why_not_current("size", "deu") == ["it was made from another table[deu]"]

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef, save_adapter
+from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.io_managers import RELEASE
-from polar_pipeline.defs.lineage import Lineage, current_languages
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.profile import Profile

@@ -28,7 +28,7 @@ from polar_pipeline.defs.orphans import (
 from polar_pipeline.defs.sensors import close_orphaned_runs
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import machine, serving, writing
-from polar_pipeline.tracking.base import NullTracker
+from polar_pipeline.tracking.base import Tracker
 from polar_pipeline_tests.storage.test_lock import holder
 
 STATES = [dg.DagsterRunStatus(name) for name in ("NOT_STARTED", "QUEUED", "STARTING", "STARTED", "CANCELING")]
@@ -55,7 +55,7 @@ ORIGIN = RemoteJobOrigin(
 JOB = DEFS.resolve_implicit_global_asset_job_def()
 
 
-class CountingTracker(NullTracker):
+class CountingTracker(Tracker):
     """Notes for which runs it was asked."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def test_a_reused_pid_is_another_process(home: Home, instance: dg.DagsterInstanc
     reused = owner_tags() | {OWNER_PROCESS: f"{machine()} 1"}
     rebooted = owner_tags() | {OWNER_PROCESS: "an-earlier-boot/pid:[1] 240098"}
     runs = [make(instance, dg.DagsterRunStatus.STARTED, tags) for tags in (reused, rebooted)]
-    assert set(close_orphans(instance, home, NullTracker())) == set(runs)
+    assert set(close_orphans(instance, home, Tracker())) == set(runs)
 
 
 def test_a_zombie_executes_nothing(home: Home, instance: dg.DagsterInstance) -> None:
@@ -125,10 +125,10 @@ def test_a_zombie_executes_nothing(home: Home, instance: dg.DagsterInstance) -> 
 
         tags = owner_tags() | {OWNER_PID: str(process.pid), OWNER_PROCESS: f"{machine()} {process_start(process.pid)}"}
         run = make(instance, dg.DagsterRunStatus.STARTED, tags)
-        assert close_orphans(instance, home, NullTracker()) == []
+        assert close_orphans(instance, home, Tracker()) == []
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert close_orphans(instance, home, NullTracker()) == [run]
+        assert close_orphans(instance, home, Tracker()) == [run]
     finally:
         process.communicate()
 
@@ -143,9 +143,9 @@ def test_another_machine_s_run_lives_as_long_as_somebody_there_works_in_the_home
         work = writing(home, "cpu")
         work.__enter__()
         run = make(instance, dg.DagsterRunStatus.STARTED, owner_tags())
-    assert close_orphans(instance, home, NullTracker()) == []
+    assert close_orphans(instance, home, Tracker()) == []
     work.__exit__(None, None, None)
-    assert close_orphans(instance, home, NullTracker()) == [run]
+    assert close_orphans(instance, home, Tracker()) == [run]
 
 
 def test_runs_of_an_earlier_version_are_judged_by_host_pid_and_age(home: Home, instance: dg.DagsterInstance) -> None:
@@ -157,10 +157,10 @@ def test_runs_of_an_earlier_version_are_judged_by_host_pid_and_age(home: Home, i
         reused = make(instance, dg.DagsterRunStatus.STARTED, {OWNER_HOST: here, OWNER_PID: str(younger.pid)})
         record = instance.get_run_record_by_id(reused)
         assert record is not None
-        assert close_orphans(instance, home, NullTracker()) == [elsewhere]
+        assert close_orphans(instance, home, Tracker()) == [elsewhere]
         younger.kill()
         younger.wait()
-        assert close_orphans(instance, home, NullTracker()) == [reused]
+        assert close_orphans(instance, home, Tracker()) == [reused]
     assert status_of(instance, started) == dg.DagsterRunStatus.STARTED
 
 
@@ -170,23 +170,23 @@ def test_what_the_daemon_has_not_begun_is_an_orphan_only_when_no_daemon_lives(
 ) -> None:
     run = make(instance, state, {})
     with serving(home, "cpu"):
-        assert close_orphans(instance, home, NullTracker()) == []
-    assert close_orphans(instance, home, NullTracker(), served=True) == []
+        assert close_orphans(instance, home, Tracker()) == []
+    assert close_orphans(instance, home, Tracker(), served=True) == []
     # the user interface that starts now will launch what is queued, and nothing else
     queued = state == dg.DagsterRunStatus.QUEUED
-    assert close_orphans(instance, home, NullTracker(), launching=True) == ([] if queued else [run])
-    assert close_orphans(instance, home, NullTracker()) == ([run] if queued else [])
+    assert close_orphans(instance, home, Tracker(), launching=True) == ([] if queued else [run])
+    assert close_orphans(instance, home, Tracker()) == ([run] if queued else [])
 
 
 def test_the_heartbeat_of_a_daemon_that_was_started_without_us_counts(home: Home, instance: dg.DagsterInstance) -> None:
     run = make(instance, dg.DagsterRunStatus.STARTING, {})
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", "some-daemon", []))
-    assert close_orphans(instance, home, NullTracker()) == []
+    assert close_orphans(instance, home, Tracker()) == []
     with holder("serving", home, "cpu") as ui:  # a user interface that is killed leaves a heartbeat too
-        assert close_orphans(instance, home, NullTracker()) == []
+        assert close_orphans(instance, home, Tracker()) == []
         ui.kill()
         ui.wait()
-        assert close_orphans(instance, home, NullTracker()) == [run]
+        assert close_orphans(instance, home, Tracker()) == [run]
 
 
 def test_a_run_that_is_launched_again_is_not_judged_by_its_parent_s_process(
@@ -195,7 +195,7 @@ def test_a_run_that_is_launched_again_is_not_judged_by_its_parent_s_process(
     tags = dead_tags()
     parent = make(instance, dg.DagsterRunStatus.STARTED, tags)
     again = make(instance, dg.DagsterRunStatus.QUEUED, tags, parent)
-    assert close_orphans(instance, home, NullTracker(), served=True) == [parent]
+    assert close_orphans(instance, home, Tracker(), served=True) == [parent]
     assert status_of(instance, again) == dg.DagsterRunStatus.QUEUED
 
 
@@ -234,7 +234,7 @@ def test_an_orphan_frees_its_slots_and_no_longer_blocks_the_report(home: Home, i
     instance.event_log_storage.set_concurrency_slots("gpu", 1)
     instance.event_log_storage.claim_concurrency_slot("gpu", run.run_id, "step")
     assert requested() == 0  # one language seems to be in work
-    close_orphans(instance, home, NullTracker())
+    close_orphans(instance, home, Tracker())
     assert requested() == 1
     assert instance.event_log_storage.claim_concurrency_slot("gpu", "another", "step").is_claimed
 
@@ -246,7 +246,7 @@ def test_the_sensor_fails_orphans_and_leaves_what_the_daemon_is_about_to_launch(
         make(instance, dg.DagsterRunStatus.STARTED, dead_tags()),
         make(instance, dg.DagsterRunStatus.QUEUED, {}),
     )
-    context = dg.build_sensor_context(instance=instance, resources={"tracker": NullTracker()})
+    context = dg.build_sensor_context(instance=instance, resources={"tracker": Tracker()})
     skipped = close_orphaned_runs(home)(context)
     assert isinstance(skipped, dg.SkipReason) and dead in str(skipped.skip_message)
     assert (

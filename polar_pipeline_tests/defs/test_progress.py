@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from polar_pipeline.defs import progress as module
-from polar_pipeline.defs.progress import StepProgress, reporting
-from polar_pipeline.defs.tracked_asset import StepContext
+from polar_pipeline.defs import tracked_asset as module
+from polar_pipeline.defs.tracked_asset import StepContext, StepProgress, reporting
 from polar_pipeline.tracking.base import TrackedRun
 
 

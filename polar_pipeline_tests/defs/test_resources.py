@@ -1,21 +1,21 @@
 """The tracker as a Dagster resource: where it tracks, and parent runs that end with the Dagster run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from polar_pipeline.defs.step import StepContext
-from polar_pipeline.defs.tracked import tracked_asset
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import MlflowResource, make_tracker, mlflow_resource
-from polar_pipeline.tracking.base import NullTracker, TrackedRun
+from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.storage.outputs import Check
+from polar_pipeline.tracking.base import TrackedRun, Tracker
 from polar_pipeline.tracking.store import sqlite_url
+from polar_pipeline_tests.defs.toy import ToyOutputs, lineage_of
 from polar_pipeline_tests.tracking.stores import parents, steps
-
-LANGUAGES = dg.StaticPartitionsDefinition(["deu", "swa"])
 
 
 @pytest.fixture
@@ -45,43 +45,43 @@ def test_the_variable_says_where_to_track_and_the_home_is_the_default(
 
 def test_definitions_take_another_tracker(project: Project) -> None:
     assert isinstance(build_defs(project).resources["tracker"], MlflowResource)  # type: ignore[index]
-    assert isinstance(build_defs(project, {"tracker": NullTracker()}).resources["tracker"], NullTracker)  # type: ignore[index]
+    assert isinstance(build_defs(project, {"tracker": Tracker()}).resources["tracker"], Tracker)  # type: ignore[index]
 
 
-def asset(body: Any, partitioned: bool = True, **settings: Any) -> dg.AssetsDefinition:
-    return tracked_asset(name="thing", partitions_def=LANGUAGES if partitioned else None, **settings)(body)
+def materialized(body: Any, home: Path, language: str | None = None, **settings: Any) -> dg.ExecuteInProcessResult:
+    """A run of an asset with or without languages, tracked in `home`."""
+    thing = tracked_asset(lineage_of("thing", language is not None), name="thing", **settings)(body)
+    resources = {"tracker": resource(home), "outputs": ToyOutputs(home, {"thing": ()}), "watcher": lambda _: None}
+    return dg.materialize([thing], partition_key=language, resources=resources, raise_on_error=False)
 
 
 def test_parents_end_with_the_dagster_run_and_it_is_told_in_tags(tmp_path: Path) -> None:
-    def body(context: StepContext, run: TrackedRun) -> int:
+    def body(context: StepContext, run: TrackedRun) -> str:
         (parent,) = parents(tmp_path)
         assert parent.info.status == "RUNNING"
-        return 1
+        return "made"
 
-    thing = asset(body, code_version="abc")
-    result = dg.materialize([thing], partition_key="deu", resources={"tracker": resource(tmp_path)})
+    result = materialized(body, tmp_path, "deu")
     (parent,), (child,) = parents(tmp_path), steps(tmp_path)
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert parent.data.tags["dagster.root_run_id"] == child.data.tags["dagster.run_id"] == result.run_id
-    assert {"profile": "cpu", "language": "deu", "fingerprint": "abc"}.items() <= child.data.tags.items()
-    (event,) = result.asset_materializations_for_node("thing")
+    assert {"profile": "cpu", "language": "deu", "fingerprint": "7"}.items() <= child.data.tags.items()
+    (event,) = result.asset_materializations_for_node("demo__thing")
     assert event.metadata["mlflow_url"] == dg.MetadataValue.url(f"/polar/mlflow/runs/{child.info.run_id}")
 
 
 @pytest.mark.parametrize("where", ["body", "check"])
 def test_a_run_that_fails_fails_its_parent_wherever_it_does(tmp_path: Path, where: str) -> None:
-    def body(context: StepContext, run: TrackedRun) -> int:
+    def body(context: StepContext, run: TrackedRun) -> str:
         if where == "body":
             raise LookupError("x")
-        return 1
+        return "made"
 
-    thing = asset(body, partitioned=False)
+    def refuses(context: StepContext, value: str) -> Iterator[Check]:
+        yield Check(name="good", complaint="it is not")
 
-    @dg.asset_check(asset=thing, blocking=True)
-    def refuses() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=False)
-
-    assert not dg.materialize([thing, refuses], resources={"tracker": resource(tmp_path)}, raise_on_error=False).success
+    result = materialized(body, tmp_path, checks=refuses, check_names={"good": "Whether it is good."})
+    assert not result.success
     assert [run.info.status for run in parents(tmp_path)] == ["FAILED"]
     assert [run.info.status for run in steps(tmp_path)] == ["FAILED" if where == "body" else "FINISHED"]
 
@@ -89,14 +89,13 @@ def test_a_run_that_fails_fails_its_parent_wherever_it_does(tmp_path: Path, wher
 def test_a_step_that_is_retried_and_then_done_fails_nothing(tmp_path: Path) -> None:
     attempts = []
 
-    def body(context: StepContext, run: TrackedRun) -> int:
+    def body(context: StepContext, run: TrackedRun) -> str:
         attempts.append(1)
         if len(attempts) == 1:
             raise LookupError("x")
-        return 1
+        return "made"
 
-    thing = asset(body, partitioned=False, retry_policy=dg.RetryPolicy(max_retries=1))
-    assert dg.materialize([thing], resources={"tracker": resource(tmp_path)}).success
+    assert materialized(body, tmp_path, retry_policy=dg.RetryPolicy(max_retries=1)).success
     assert [run.info.status for run in steps(tmp_path)] == ["FAILED", "FINISHED"]
     assert [run.info.status for run in parents(tmp_path)] == ["FINISHED"]
 

@@ -14,13 +14,13 @@ import dagster as dg
 import pytest
 from dagster._utils.test.data_versions import get_stale_status_resolver
 
-from polar_pipeline.defs.automation import observe_release
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.lineage import ACROSS, Lineage
 from polar_pipeline.defs.project import Project
+from polar_pipeline.defs.sensors import observe_release
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.tracking.base import NullTracker
+from polar_pipeline.tracking.base import Tracker
 from polar_pipeline_tests.defs.mini import mini_project, mini_release
 
 CODES = ["eng", "deu"]
@@ -35,7 +35,7 @@ class Home:
         self.root, self.instance, self.project = root, instance, project
 
     def defs(self) -> dg.Definitions:
-        return build_defs(self.project, {"tracker": dg.ResourceDefinition.hardcoded_resource(NullTracker())})
+        return build_defs(self.project, {"tracker": dg.ResourceDefinition.hardcoded_resource(Tracker())})
 
     def run(self, job: str, code: str | None = None) -> None:
         resolved = self.defs().resolve_job_def(job)

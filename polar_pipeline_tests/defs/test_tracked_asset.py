@@ -12,7 +12,7 @@ from polar_pipeline.defs.tracked_asset import REUSE_TAG, StepContext, tracked_as
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import TrackedRun
-from polar_pipeline_tests.defs.toy import CODES, LANGUAGES, RANGE, TOY, Recorder, ToyOutputs, key, upstream_of
+from polar_pipeline_tests.defs.toy import CODES, RANGE, Recorder, ToyOutputs, key, lineage_of, upstream_of
 
 PREFIX = "demo__thing"  # the step of the asset `thing`
 ONCE = dg.BackfillPolicy.single_run()
@@ -47,8 +47,8 @@ def outputs(tmp_path: Path) -> Failing:
     return found
 
 
-def asset_of(body: Any, **settings: Any) -> dg.AssetsDefinition:
-    return tracked_asset(TOY, name="thing", **settings)(body)
+def asset_of(body: Any, partitioned: bool = True, **settings: Any) -> dg.AssetsDefinition:
+    return tracked_asset(lineage_of("thing", partitioned), name="thing", **settings)(body)
 
 
 def run(
@@ -56,7 +56,7 @@ def run(
 ) -> tuple[dg.ExecuteInProcessResult, Recorder]:
     """An asset without languages, or with languages if `code` says which one."""
     recorder, code = Recorder(), settings.pop("code", None)
-    asset = asset_of(body, **settings, **({"partitions_def": LANGUAGES} if code else {}))
+    asset = asset_of(body, partitioned=code is not None, **settings)
     upstream = [upstream_of(name) for name in ("posts", "words")]
     resources = {"tracker": recorder, "outputs": outputs, "watcher": lambda progress: None}
     result = dg.materialize(
@@ -226,7 +226,7 @@ def run_range(
     body: Any, outputs: ToyOutputs, instance: dg.DagsterInstance | None = None, **settings: Any
 ) -> tuple[dg.ExecuteInProcessResult, Recorder]:
     """Three languages in one run, as a backfill in a single run does it."""
-    recorder, asset = Recorder(), asset_of(body, partitions_def=LANGUAGES, backfill_policy=ONCE, **settings)
+    recorder, asset = Recorder(), asset_of(body, backfill_policy=ONCE, **settings)
     upstream = upstream_of("posts")
     resources = {"tracker": recorder, "outputs": outputs, "watcher": lambda progress: None}
     result = dg.materialize([upstream, asset], resources=resources, tags=RANGE, raise_on_error=False, instance=instance)
@@ -323,7 +323,7 @@ def test_each_language_is_materialized_when_it_is_done_and_not_at_the_end(output
         return posts
 
     with dg.DagsterInstance.ephemeral() as instance:
-        result, _ = run_range(body, outputs, instance=instance, code_version="7")
+        result, _ = run_range(body, outputs, instance=instance)
         assert result.success
         done = [set(), {"deu"}, {"deu", "eng"}]
         assert found == {code: (some, some) for code, some in zip(CODES, done, strict=True)}
@@ -339,7 +339,7 @@ def test_a_run_that_is_stopped_leaves_no_tracked_run_open(outputs: Failing) -> N
     def body(context: StepContext, posts: str, run: TrackedRun) -> str:
         raise KeyboardInterrupt
 
-    recorder, asset = Recorder(), asset_of(body, partitions_def=LANGUAGES, backfill_policy=ONCE)
+    recorder, asset = Recorder(), asset_of(body, backfill_policy=ONCE)
     upstream = upstream_of("posts")
     resources = {"tracker": recorder, "outputs": outputs, "watcher": lambda progress: None}
     with pytest.raises(BaseException):  # noqa: B017 - Dagster has its own name for it

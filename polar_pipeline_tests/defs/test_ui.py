@@ -22,10 +22,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from polar_pipeline.defs.instance import prepare_home
+from polar_pipeline.defs.processes.servers import dagster_routes, mlflow_routes
+from polar_pipeline.defs.processes.ui import Ports, _other_profiles, _servers
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.servers import dagster_routes, mlflow_routes
-from polar_pipeline.defs.ui import Ports, _other_profiles, _servers
-from polar_pipeline.storage.home import Home, Results
+from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline_tests.conftest import ASSETS, CODES, polar
 
 SERVERS = ["code", "daemon", "webserver", "mlflow"]
@@ -50,7 +50,7 @@ class Servers:
         self.process = subprocess.Popen([*command, *ports], env=environment, stdout=self.log, stderr=self.log)
 
     @property
-    def results(self) -> Results:
+    def results(self) -> ProfileFolder:
         """What the profile that it was started with has made."""
         return Home(self.home).results("demo")
 
@@ -131,7 +131,7 @@ def server(ui: int, name: str) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(ui).children():
         with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):
-            if child.cmdline()[1:4] == ["-m", "polar_pipeline.defs.servers", name]:
+            if child.cmdline()[1:4] == ["-m", "polar_pipeline.defs.processes.servers", name]:
                 found.append(child)
     return found
 
@@ -343,7 +343,7 @@ def locations(servers: Servers) -> set[str]:
 
 FORKS = """
 import os, sys
-from polar_pipeline.defs.servers import run_processes
+from polar_pipeline.defs.processes.servers import run_processes
 
 def report(queue):
     queue.put([os.getppid(), *(name in sys.modules for name in ("mlflow", "sklearn", "torch"))])

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from polar_pipeline.defs.workers import Event, Finished, Killed, Sent, Started, Workers
+from polar_pipeline.defs.processes.workers import Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.errors import InputError
 
 
@@ -150,7 +150,7 @@ def test_an_interrupt_ends_what_is_at_work() -> None:
 
 SCRIPT = """
 import os, sys
-from polar_pipeline.defs.workers import Sent, Workers
+from polar_pipeline.defs.processes.workers import Sent, Workers
 from polar_pipeline_tests.defs.test_workers import Execute
 if __name__ == "__main__":
     with Workers(2, Execute()) as workers:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.lineage import Lineage, Node
 from polar_pipeline.defs.project import Project
 from polar_pipeline.storage.outputs import Provenance
-from polar_pipeline.tracking.base import Step, TrackedRun
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep
 
 CODES = ["deu", "eng", "hin"]  # of the demo
 LANGUAGES = dg.StaticPartitionsDefinition(CODES)
@@ -24,10 +25,10 @@ class Recorder:
     """A tracker that remembers how each step ended."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[Step, str, TrackedRun]] = []
+        self.steps: list[tuple[TrackedStep, str, TrackedRun]] = []
 
     @contextmanager
-    def step(self, step: Step) -> Iterator[TrackedRun]:
+    def step(self, step: TrackedStep) -> Iterator[TrackedRun]:
         run, status = TrackedRun(links={"mlflow_url": "http://x/1"}), "FAILED"
         try:
             yield run
@@ -75,6 +76,13 @@ class ToyOutputs(OutputsIOManager):
         """As a step would have stored it."""
         outputs, made = self.lineage.outputs, self.made_from(asset, language, {})
         return outputs.write(asset, language, value, **made)
+
+
+def lineage_of(name: str, partitioned: bool = True) -> Any:
+    """What `tracked_asset` asks of a lineage, for one toy asset."""
+    project = SimpleNamespace(profile=SimpleNamespace(name=TOY), codes=CODES)
+    nodes = {name: SimpleNamespace(partitioned=partitioned)}
+    return SimpleNamespace(project=project, nodes=nodes, code_version=lambda _: "7")
 
 
 def key(name: str) -> dg.AssetKey:

@@ -12,11 +12,11 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from polar_pipeline.tracking.base import Step
+from polar_pipeline.tracking.base import TrackedStep
 from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
 from polar_pipeline.tracking.store import sqlite_url
 
-STEP = Step(
+STEP = TrackedStep(
     asset="thresholds",
     partition="deu",
     dagster_run="run-1",
@@ -27,8 +27,10 @@ STEP = Step(
 )
 
 
-def another(asset: str = "raw_posts", partition: str | None = "deu", run: str = "run-1", root: str = "run-0") -> Step:
-    return Step(asset=asset, partition=partition, dagster_run=run, root_run=root, attempt=1)
+def another(
+    asset: str = "raw_posts", partition: str | None = "deu", run: str = "run-1", root: str = "run-0"
+) -> TrackedStep:
+    return TrackedStep(asset=asset, partition=partition, dagster_run=run, root_run=root, attempt=1)
 
 
 def tracker(home: Path) -> MlflowTracker:

@@ -18,9 +18,8 @@ import pytest
 from mlflow import MlflowClient
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.tracking.base import NullTracker, Step, TrackedRun
-from polar_pipeline.tracking.mlflow_tracker import ARTIFACT_BYTES, MlflowTracker
-from polar_pipeline.tracking.owner import HOST, PROCESS, STARTED, owner_tags
+from polar_pipeline.tracking.base import TrackedRun, TrackedStep, Tracker
+from polar_pipeline.tracking.mlflow_tracker import ARTIFACT_BYTES, HOST, PROCESS, STARTED, MlflowTracker, owner_tags
 from polar_pipeline_tests.tracking.stores import STEP, all_runs, another, mlflow_server, parents, steps, tracker
 
 
@@ -168,7 +167,7 @@ def test_processes_of_one_run_share_its_parent_which_is_open_while_one_of_them_w
 # Killed processes
 
 
-def open_run(home: Path, changes: dict[str, str], step: Step = STEP) -> str:
+def open_run(home: Path, changes: dict[str, str], step: TrackedStep = STEP) -> str:
     """A run that somebody left open."""
     client, experiment = tracker(home).connect()
     run_id: str = client.create_run(experiment, tags=step.run_tags | owner_tags() | changes).info.run_id
@@ -390,12 +389,12 @@ def test_the_warning_is_the_only_line(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("MLflow has no full record of thresholds[deu]")
 
 
-def test_the_null_tracker_has_the_same_interface() -> None:
-    with NullTracker().step(STEP) as run:
+def test_the_plain_tracker_keeps_nothing() -> None:
+    with Tracker().step(STEP) as run:
         run.log(params={"a": 1})
         run.log_artifact("a", b"")
         run.summary({"a": 1})
     assert isinstance(run, TrackedRun) and run.links == {}
-    NullTracker().end_pipeline("run-0")
-    assert NullTracker().close_killed("run-1") == NullTracker().close_killed() == 0
+    Tracker().end_pipeline("run-0")
+    assert Tracker().close_killed("run-1") == Tracker().close_killed() == 0
     assert logging.getLogger("polar_pipeline.tracking").level == logging.NOTSET

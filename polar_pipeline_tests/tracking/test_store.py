@@ -17,7 +17,7 @@ from sqlalchemy import create_engine
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.mlflow_tracker import MlflowTracker
-from polar_pipeline.tracking.store import explained, has_open_runs, sqlite_file, sqlite_url
+from polar_pipeline.tracking.store import explained, open_runs, sqlite_file, sqlite_url
 from polar_pipeline_tests.tracking.stores import STEP, all_runs, another, mlflow_server, steps, tracker
 
 NAMES = ["a%20b", "100%", "what?x=1", "number#1", "two words", "häuser-家", "a&b=c;d", "it's", "%s{run_id}[0]"]
@@ -256,14 +256,15 @@ def test_a_database_elsewhere_keeps_its_files_in_the_home(tmp_path: Path) -> Non
 
 
 def test_open_runs_are_seen_without_mlflow(made: Path, tmp_path: Path) -> None:
-    assert not has_open_runs(tmp_path / "mlflow.db")
+    assert not open_runs(tmp_path / "mlflow.db")
     database = copied(made, tmp_path)
-    assert has_open_runs(database)  # the parent, which nobody ended
+    assert open_runs(database)  # the parent, which nobody ended
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE runs SET status = 'FINISHED'")
-    assert not has_open_runs(database)
+    assert not open_runs(database)
     database.write_text("damaged" * 100)
-    assert has_open_runs(database)
+    with pytest.raises(InputError, match="cannot be used"):
+        open_runs(database)
 
 
 # Processes that meet in an empty home

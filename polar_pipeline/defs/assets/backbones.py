@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,26 +15,24 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone, fitted_rows, make_backbone
+from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.decision.screening import unsound
-from polar_pipeline.defs.assets.training import note_training
 from polar_pipeline.defs.lineage import Lineage
-from polar_pipeline.defs.metadata import frame_metadata
-from polar_pipeline.defs.partitions import language_partitions
-from polar_pipeline.defs.progress import reporting
+from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
-from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.defs.tracked_asset import StepContext, reporting, tracked_asset
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
 from polar_pipeline.settings.yaml_files import validated
 from polar_pipeline.storage.outputs import Check
-from polar_pipeline.tracking.base import TrackedRun
+from polar_pipeline.tracking.base import Scalar, TrackedRun
 
 GPU_POOL = "gpu"
+_MEANS = {"tokens_per_second": "train_tokens_per_second", "loss": "train_loss"}  # other names for means over models
 # A training step that was killed from outside is worth a second try; bad input is not retried (see tracked_asset).
 RETRY = dg.RetryPolicy(max_retries=1, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 TRAIN_OPTIONS = {
@@ -53,16 +52,12 @@ def backbone_assets(
     """
     backbone = make_backbone(settings, project.profile, models)
     variants = _Variants(project, settings, models, backbone)
-    card, name, root, profile = project.card, backbone.name, project.home.adapters, project.profile
-    shared: dict[str, Any] = {"group_name": "backbones"}
-    languages = language_partitions(project)
+    card, name, root = project.card, backbone.name, project.home.adapters
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="backbones",
         **_training_needs(settings),
-        partitions_def=languages,
-        code_version=lineage.code_version(f"{name}_adapter"),
         name=f"{name}_adapter",
         ins={"pooled": f"{name}_pooled_adapter"} if isinstance(backbone, PooledBackbone) else {},
         description=f"What backbone `{name}` scores one language with: fitted models or imported scores, in a folder.",
@@ -82,7 +77,7 @@ def backbone_assets(
             if not keep and context.last:
                 used.release()
         rows = int(fitted_rows(posts).sum())
-        note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
+        _note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
         return ref
 
@@ -92,10 +87,8 @@ def backbone_assets(
         yield from scores_checks(project, backbone, settings, context.partition_key, scores, deduped_posts, ref)
 
     @tracked_asset(
-        profile.name,
-        **shared,
-        partitions_def=languages,
-        code_version=lineage.code_version(f"{name}_dev_probabilities"),
+        lineage,
+        group_name="backbones",
         name=f"{name}_dev_probabilities",
         description=f"Logits of backbone `{name}`: out of fold for rows in folds, from the final model for others.",
         ins={"ref": f"{name}_adapter"},
@@ -157,11 +150,10 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
     root, backbone, settings = project.home.adapters, variants.backbone, variants.settings
 
     @tracked_asset(
-        project.profile.name,
+        lineage,
         name=f"{backbone.name}_pooled_adapter",
         description=f"One adapter of backbone `{backbone.name}` for all languages, trained on all their posts.",
         group_name="pooled",
-        code_version=lineage.code_version(f"{backbone.name}_pooled_adapter"),
         kinds={"safetensors"},
         retry_policy=RETRY,
         pool=pool_of(settings),
@@ -181,7 +173,7 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
             if not keep:
                 backbone.release()
         rows = sum(int(fitted_rows(table).sum()) for code, table in posts.items() if backbone.speaks(code))
-        note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
+        _note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
         context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
         return ref
 
@@ -246,3 +238,50 @@ def _training_needs(settings: BackboneSettings) -> Mapping[str, Any]:
         if settings.scope == "language":
             needs["backfill_policy"] = dg.BackfillPolicy.single_run()
     return needs
+
+
+def _note_training(
+    context: StepContext,
+    run: TrackedRun,
+    parameters: dict[str, Scalar],
+    ref: AdapterRef,
+    root: Path,
+    rows: int,
+    seconds: float,
+    progress: Progress,
+) -> None:
+    """Note an adapter, of one language or of all, in the tracked run and in its materialization.
+
+    `rows` posts were fitted on, in `seconds`, unless `progress` knows what it took when `train_adapters` did it before.
+    """
+    figures = {"train_seconds": seconds, **progress.figures}
+    models = _models(figures)
+    whole = {name: value for name, value in figures.items() if "/" not in name} | _means(models)
+    run.log(params=parameters, metrics={"train_posts": rows, **whole})
+    run.log(params={"adapter_sha256": ref.sha256, "config_fingerprint": ref.config_fingerprint})
+    run.log(metrics={f"end/{name}": value for name, value in figures.items() if "/" in name})
+    run.log_data(f"posts-{ref.language}", ref.posts_fingerprint)
+    found: dict[str, Any] = {"path": dg.MetadataValue.path(root / ref.path), "sha256": ref.sha256, "train_posts": rows}
+    if models:
+        columns = sorted({name for mine in models.values() for name in mine})
+        found["models"] = table(
+            [{"model": key} | {name: mine.get(name) for name in columns} for key, mine in models.items()]
+        )
+    context.add_output_metadata(found | whole)
+
+
+def _models(figures: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Figures of each model, by its key."""
+    models: dict[str, dict[str, float]] = {}
+    for name, value in figures.items():
+        key, slash, figure = name.rpartition("/")
+        if slash:
+            models.setdefault(key, {})[figure] = value
+    return models
+
+
+def _means(models: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The mean over models of every figure that models have but seconds."""
+    names = {name for mine in models.values() for name in mine} - {"seconds"}
+    values = {name: [mine[name] for mine in models.values() if name in mine] for name in sorted(names)}
+    return {_MEANS.get(name, name): sum(mine) / len(mine) for name, mine in values.items()}

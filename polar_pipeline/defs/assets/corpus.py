@@ -16,7 +16,6 @@ from polar_pipeline.decision.selection import decided_rows
 from polar_pipeline.defs.io_managers import RELEASE
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_values, split_table
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError
@@ -32,7 +31,7 @@ def release_source(project: Project) -> Any:
 
         @dg.observable_source_asset(
             key=dg.AssetKey([project.profile.name, RELEASE]),
-            partitions_def=language_partitions(project),
+            partitions_def=dg.StaticPartitionsDefinition(project.codes),
             group_name="corpus",
             description="The files of a language in train/, dev/ and test/; their version is the hash of their bytes.",
         )
@@ -47,7 +46,6 @@ def release_source(project: Project) -> Any:
 def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`raw_posts` and `corpus_audit`."""
     profile, card = project.profile, project.card
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "corpus"}
 
     def check_raw(context: StepContext, posts: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
         rows, folds = decided_rows(posts, profile.seed)
@@ -58,10 +56,9 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         yield Check(name="no_canary", complaint=_complaint(lambda: refuse_canaries(posts, card)))
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="corpus",
         kinds={"pandas", "parquet"},
-        code_version=lineage.code_version("raw_posts"),
         deps=(RELEASE,),
         checks=check_raw,
         check_names={
@@ -97,10 +94,9 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         yield from (Check(name=name, complaint=text, warning=True) for name, text in found.items())
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="corpus",
         kinds={"json"},
-        code_version=lineage.code_version("corpus_audit"),
         checks=check_audit,
         check_names={
             "shift": "A classifier cannot tell train from test posts by their text.",

@@ -17,7 +17,6 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import decide, decided_rows
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import decision_metadata, frame_metadata, metric_values, picture
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.metrics.scores import macro_f1
@@ -35,14 +34,12 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     score_ins = {f"{name}_scores": f"{name}_dev_probabilities" for name in names}
     ref_ins = {f"{name}_ref": f"{name}_adapter" for name in names}
     settings = profile.decision.model_dump(mode="json", exclude={"strategy", "shift_response"})
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "decision"}
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="decision",
         ins=score_ins | ref_ins,
         kinds={"numpy", "json"},
-        code_version=lineage.code_version("thresholds"),
         checks=lambda _, decision, **__: decision_checks(decision),
         check_names=DECISION_CHECKS,
     )
@@ -74,22 +71,12 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         context.add_output_metadata(metadata)
         return decision
 
-    def check_predictions(
-        context: StepContext,  # noqa: ARG001
-        predictions: pd.DataFrame,
-        raw_posts: pd.DataFrame,
-        thresholds: Decision,
-        **scores: pd.DataFrame,  # noqa: ARG001
-    ) -> Iterator[Check]:
-        yield from prediction_checks(predictions, raw_posts, thresholds)
-
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="decision",
         ins=score_ins,
         kinds={"pandas", "csv"},
-        code_version=lineage.code_version("ensemble_predictions"),
-        checks=check_predictions,
+        checks=lambda _, found, raw_posts, thresholds, **__: prediction_checks(found, raw_posts, thresholds),
         check_names=PREDICTION_CHECKS,
     )
     def ensemble_predictions(

@@ -9,11 +9,12 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
-from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage, current_languages, load_results
+from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage
 from polar_pipeline.defs.metadata import metric_values, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
-from polar_pipeline.report.evidence import language_evidence, read_test_labels
+from polar_pipeline.errors import InputError
+from polar_pipeline.report.evidence import LanguageResults, Results, language_evidence, read_test_labels
 from polar_pipeline.report.page import render_report
 from polar_pipeline.report.submission import submission_problems, write_submission
 from polar_pipeline.report.summary import summary_row
@@ -28,11 +29,10 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     shared: dict[str, Any] = {"group_name": "evidence", "automation_condition": FOLLOWS_LANGUAGES}
 
     @tracked_asset(
-        profile.name,
+        lineage,
         **shared,
         deps=SHOWN,
         kinds={"html"},
-        code_version=lineage.code_version("benchmark_report"),
         freshness_policy=REPORT_FRESHNESS,
     )
     def benchmark_report(context: StepContext, run: TrackedRun) -> str:
@@ -56,20 +56,17 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
 
     def check_submission(context: StepContext, path: str) -> Iterator[Check]:  # noqa: ARG001
         present, absent = current_languages(project)
-        problems = submission_problems(
-            project.home.root / path, {code: _predictions(project, code) for code in present}, card
-        )
+        problems = submission_problems(project.home.root / path, _predictions(project, present), card)
         yield Check(name="valid", complaint="; ".join(problems))
         yield Check(
             name="all_languages", complaint=f"{', '.join(sorted(absent))} are missing" if absent else "", warning=True
         )
 
     @tracked_asset(
-        profile.name,
+        lineage,
         **shared,
         deps=SUBMITTED,
         kinds={"csv"},
-        code_version=lineage.code_version("submission"),
         checks=check_submission,
         check_names={
             "valid": "The zip holds a file per language with the id and label of every test post, and nothing else.",
@@ -79,8 +76,7 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     def submission(context: StepContext, run: TrackedRun) -> str:
         """The zip for the task's scorer: one file of labels per language."""
         present, absent = current_languages(project)
-        predictions = {code: _predictions(project, code) for code in present}
-        path = write_submission(project.results.submission, predictions, card)
+        path = write_submission(project.results.submission, _predictions(project, present), card)
         context.files.append(path)
         run.log(metrics={"languages": len(present)})
         context.add_output_metadata(
@@ -91,6 +87,38 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
     return [benchmark_report, submission]
 
 
-def _predictions(project: Project, code: str) -> pd.DataFrame:
-    found: pd.DataFrame = Lineage(project).read("ensemble_predictions", code)
-    return found
+def load_results(project: Project) -> Results:
+    """What the report shows: the results of all languages that are current, by code, and the reason for each other one.
+
+    Raises InputError when no language is current.
+    """
+    present, absent = current_languages(project)
+    lineage = Lineage(project)
+    found = {}
+    for code in present:
+        posts, audit, curated, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
+        found[code] = LanguageResults(posts, predictions, decision, audit, curated)
+    return Results(found, absent)
+
+
+def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
+    """Codes of the languages whose results are current, sorted, and for each of the others the reason.
+
+    Raises InputError when there is none.
+    """
+    lineage = Lineage(project)
+    reasons = {code: list[str]() for code in sorted(project.codes)}
+    for code, found in reasons.items():
+        for asset in SHOWN:
+            found += [reason for reason in lineage.root_reasons(asset, code) if reason not in found]
+    absent = {code: "; ".join(found) for code, found in reasons.items() if found}
+    present = [code for code in reasons if code not in absent]
+    if not present:
+        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
+        raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
+    return present, absent
+
+
+def _predictions(project: Project, codes: list[str]) -> dict[str, pd.DataFrame]:
+    lineage = Lineage(project)
+    return {code: lineage.read("ensemble_predictions", code) for code in codes}

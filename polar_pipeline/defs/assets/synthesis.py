@@ -12,7 +12,6 @@ from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
 from polar_pipeline.curation.fold_leakage import fold_leaks
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
-from polar_pipeline.defs.partitions import language_partitions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.storage.outputs import Check
@@ -30,13 +29,11 @@ SYNTHESIS_OPTIONS = {
 def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinition]:
     """`synthetic_posts` and `deduped_posts`."""
     profile, card, home = project.profile, project.card, project.home
-    shared: dict[str, Any] = {"partitions_def": language_partitions(project), "group_name": "synthesis"}
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="synthesis",
         kinds={"openai", "parquet"},
-        code_version=lineage.code_version("synthetic_posts"),
         config_schema=SYNTHESIS_OPTIONS,
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
@@ -58,10 +55,9 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         yield Check(name="folds_of_parents", complaint=fold_leaks(posts))
 
     @tracked_asset(
-        profile.name,
-        **shared,
+        lineage,
+        group_name="synthesis",
         kinds={"numpy", "parquet"},
-        code_version=lineage.code_version("deduped_posts"),
         checks=check_folds,
         check_names={
             "folds_of_parents": "A synthetic post is of train, and so are the real posts that it was made from or was "
@@ -77,17 +73,17 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         share, results = _share(context, reviewed.table)
         curated = cap_share(reviewed.table, share)
         survival = funnel(curated)
-        run.log(
-            metrics=_survival_metrics(curated, survival, share)
-            | _verification_metrics(reviewed)
-            | _gate_metrics(results)
-        )
+        agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
+        run.log(metrics=_survival_metrics(curated, survival, share) | agreement)
+        run.log(metrics=_call_metrics(reviewed.calls) if reviewed.calls.ended else {})
+        run.log(metrics={f"share_{100 * result.asked:.0f}/macro_f1": result.macro_f1 for result in results})
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
                 "synthetic_kept": int((curated["keep"] & (curated["source"] != REAL)).sum()),
                 "share_allowed": share,
                 **_verification_metadata(reviewed),
+                **agreement,
                 **({"funnel": table(survival)} if survival else {}),
                 **({"shares": table(_share_rows(results))} if results else {}),
             }
@@ -131,10 +127,6 @@ def _survival_metrics(curated: pd.DataFrame, survival: list[dict[str, Any]], sha
     return found
 
 
-def _gate_metrics(results: list[ShareResult]) -> dict[str, float]:
-    return {f"share_{result.asked:.0%}".replace("%", "") + "/macro_f1": result.macro_f1 for result in results}
-
-
 def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
     """What each share did to the cheapest backbone, out of fold."""
     return [
@@ -149,19 +141,12 @@ def _share_rows(results: list[ShareResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _verification_metrics(reviewed: Curated) -> dict[str, float]:
-    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
-    return (_call_metrics(reviewed.calls) if reviewed.calls.ended else {}) | agreement
-
-
 def _verification_metadata(reviewed: Curated) -> dict[str, Any]:
     """What translation and judge cost and found; nothing where nobody was asked."""
-    agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
     if not reviewed.calls.ended and not reviewed.stopped:
-        return dict(agreement)
+        return {}
     return {
         "verification_dollars": reviewed.calls.dollars,
         "verification_calls": dg.MetadataValue.json(dict(reviewed.calls.ended)),
         "verification_stopped": reviewed.stopped or "no",
-        **agreement,
     }

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from polar_pipeline.errors import InputError
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # processes share cores
 _GRACE = 15.0  # seconds that workers have to end when they are asked to
 
 
@@ -31,23 +32,20 @@ class Execute(Protocol):
         """Called when the worker ends."""
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """A worker took a task."""
 
     task: Any
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """What a task sent while it was executed."""
 
     task: Any
     message: Any
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A task's result, and the seconds that it took."""
 
     task: Any
@@ -55,16 +53,14 @@ class Finished:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Killed:
+class Killed(NamedTuple):
     """A task without a result, because its process was killed or `execute` raised: `reason` in words."""
 
     task: Any
     reason: str
 
 
-@dataclass(frozen=True)
-class _Raised:
+class _Raised(NamedTuple):
     """The last thing that a worker sends."""
 
     reason: str
@@ -93,7 +89,7 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._end(patient=kind is None)
+        self._end(stop=kind is not None)
 
     def run(self, tasks: list[Any]) -> Iterator[Event]:
         """Events of all tasks as they come; every task ends in one `Finished` or `Killed`."""
@@ -103,7 +99,7 @@ class Workers:
                 try:
                     worker.connection.send(waiting[0])
                 except ConnectionError:  # it was killed while it had nothing to do: another takes the task
-                    self._bury(worker)
+                    self._remove(worker)
                     continue
                 worker.task, worker.started = waiting.pop(0), time.monotonic()
                 busy += 1
@@ -142,10 +138,10 @@ class Workers:
             try:
                 done, message = worker.connection.recv()
             except (EOFError, ConnectionError):
-                yield Killed(worker.task, self._bury(worker))
+                yield Killed(worker.task, self._remove(worker))
                 continue
             if isinstance(message, _Raised):
-                self._bury(worker)
+                self._remove(worker)
                 yield Killed(worker.task, message.reason)
             elif done:
                 task, worker.task = worker.task, None
@@ -153,7 +149,7 @@ class Workers:
             else:
                 yield Sent(worker.task, message)
 
-    def _bury(self, worker: _Worker) -> str:
+    def _remove(self, worker: _Worker) -> str:
         """Forget a worker that has ended; returns how it did."""
         worker.process.join(_GRACE)
         self._workers.remove(worker)
@@ -168,12 +164,12 @@ class Workers:
             return f"its process was killed ({name}{why})"
         return f"its process ended by itself (exit code {code})"
 
-    def _end(self, patient: bool) -> None:
-        """Close idle workers; those that work are asked to end, so that Dagster and MLflow note it, and then killed."""
+    def _end(self, stop: bool) -> None:
+        """Close idle workers; with `stop`, terminate all, so that Dagster and MLflow note it, and then kill them."""
         try:
             for worker in self._workers:
                 worker.connection.close()
-                if not patient:
+                if stop:
                     worker.process.terminate()
             end = time.monotonic() + _GRACE
             for worker in self._workers:

@@ -6,34 +6,31 @@ UI shows like any other. What does not belong here: printing, and anything that 
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.io_managers import OutputsIOManager
 from polar_pipeline.defs.jobs import ADAPTERS_JOB, LANGUAGE_JOB, POOLED_JOB, PREPARE_JOB, REPORT_JOB
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.orphans import close_orphans, owner_tags
-from polar_pipeline.defs.progress import StepProgress, nobody
+from polar_pipeline.defs.processes.workers import ONE_THREAD, Event, Finished, Killed, Sent, Started, Workers
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.resources import make_tracker
-from polar_pipeline.defs.tracked_asset import REUSE_TAG
-from polar_pipeline.defs.workers import Event, Finished, Killed, Sent, Started, Workers
+from polar_pipeline.defs.tracked_asset import REUSE_TAG, StepProgress, nobody
 from polar_pipeline.errors import EnvironmentProblem, ExitCode, InputError
 from polar_pipeline.storage.files import known_problem
 
 # Steps say what they do in the UI; the terminal shows one line per language.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """One run: a job for one language, for the range between `ends`, or for none; `assets` of it, or all."""
 
     profile: str
@@ -44,8 +41,7 @@ class Task:
     force: bool = False
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one run ended. `exit_code` tells a mistake in data or settings, or a broken machine, from other failures."""
 
     job: str
@@ -84,17 +80,14 @@ def run_languages(
 def run_report(project: Project, force: bool = False) -> Outcome:
     """Execute the report job in this process."""
     prepare_environment(project)
-    runner = TaskRunner()
-    try:
+    with closing(TaskRunner()) as runner:
         return runner(Task(project.source, REPORT_JOB, force=force), nobody)
-    finally:
-        runner.close()
 
 
 def prepare_environment(project: Project) -> None:
     """Make the home, and set the variables that this process and its workers need."""
     os.environ.update(prepare_home(project.home))
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    os.environ.update(ONE_THREAD)
 
 
 def _close_orphans(project: Project) -> None:
@@ -103,31 +96,23 @@ def _close_orphans(project: Project) -> None:
         close_orphans(instance, project.home, make_tracker(project))
 
 
-def observe_release(project: Project, codes: list[str]) -> None:
-    """Tell Dagster which files there are, so that its "stale" is that of the files on disk."""
-    outputs = OutputsIOManager(project)
-    with open_instance(project.home.dagster) as instance:
-        for code in codes:
-            outputs.observe(instance, code, project.release_sha256(code))
-
-
 def _passed_on(project: Project, event: Event) -> Iterator[StepProgress | Started | Outcome]:
     """What the caller hears of an event; a run that lost its process is closed first.
 
     How the jobs before those of the languages ended is not passed on: the language's own job does what they did not.
     """
-    told = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
+    reported = event.task.job in (LANGUAGE_JOB, POOLED_JOB)
     if isinstance(event, Sent):
         yield event.message
     elif isinstance(event, Started):
         yield event
     elif isinstance(event, Killed):
         _close_orphans(project)
-        if told:
+        if reported:
             reason, exit_code = event.reason, ExitCode.SOME_FAILED
             yield Outcome(event.task.job, event.task.language, error=reason, exit_code=exit_code)
-    elif told:
-        yield replace(event.result, seconds=event.seconds)
+    elif reported:
+        yield event.result._replace(seconds=event.seconds)
 
 
 def _before_languages(project: Project, stale: dict[str, list[str]], workers: Workers, force: bool) -> Iterator[Event]:
@@ -149,10 +134,9 @@ def _before_languages(project: Project, stale: dict[str, list[str]], workers: Wo
 def _ranges(order: list[str], codes: list[str]) -> Iterator[tuple[str, str]]:
     """The ends of each unbroken run of languages: Dagster knows ranges of partitions."""
     places = sorted(order.index(code) for code in codes)
-    breaks = [place for place in range(1, len(places)) if places[place] != places[place - 1] + 1]
-    for first, after in zip([0, *breaks], [*breaks, len(places)], strict=True):
-        if places:
-            yield order[places[first]], order[places[after - 1]]
+    for _, pairs in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):  # the same as long as places follow
+        unbroken = [order[place] for _, place in pairs]
+        yield unbroken[0], unbroken[-1]
 
 
 class TaskRunner:
@@ -177,14 +161,16 @@ class TaskRunner:
         self._instance = self._instance or open_instance(Path(os.environ["DAGSTER_HOME"]))
         project = Project.load(task.profile)
         job = self._definitions(project).resolve_job_def(task.job)
-        many = dict(zip(_RANGE, task.ends, strict=True)) if task.ends else {}
+        tags = owner_tags() | ({} if task.force else {REUSE_TAG: "true"})
+        tags |= dict(zip(_RANGE, task.ends, strict=True)) if task.ends else {}
+        tags |= {"polar/language": task.language} if task.language else {}
         result = job.execute_in_process(
             run_config=_QUIET | ({"ops": _forced(job)} if task.force else {}),
             instance=self._instance,
             partition_key=task.language,
             asset_selection=[dg.AssetKey([project.profile.name, name]) for name in task.assets] or None,
             raise_on_error=False,
-            tags=owner_tags() | many | _tags(task) | ({} if task.force else {REUSE_TAG: "true"}),
+            tags=tags,
         )
         error, exit_code = ("", ExitCode.DONE) if result.success else _error(result)
         return Outcome(task.job, task.language, result.run_id, error, exit_code)
@@ -201,10 +187,6 @@ class TaskRunner:
         return self._defs[project.source]
 
 
-def _tags(task: Task) -> dict[str, str]:
-    return {"polar/language": task.language} if task.language else {}
-
-
 def _forced(job: dg.JobDefinition) -> dict[str, Any]:
     """Run config that has every step train again that could find something finished."""
     schemas = {name: node.definition.config_schema for name, node in job.graph.node_dict.items()}
@@ -216,6 +198,7 @@ def _forced(job: dg.JobDefinition) -> dict[str, Any]:
 
 
 def _error(result: dg.ExecuteInProcessResult) -> tuple[str, ExitCode]:
+    """Why a run failed, in words, and the exit code for it."""
     refused = [
         f"{check.asset_key.path[-1]} fails the check {check.check_name}: {check.description}"
         for check in result.get_asset_check_evaluations()
@@ -223,16 +206,16 @@ def _error(result: dg.ExecuteInProcessResult) -> tuple[str, ExitCode]:
     ]
     if refused:
         return "; ".join(refused), ExitCode.WRONG_INPUT
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            message = data.error.message.strip() if data.error else "no message"
-            cause = data.error.cause if data.error else None
-            kinds = {kind.__name__: kind.exit_code for kind in (InputError, EnvironmentProblem)}
-            exit_code = kinds.get(str(cause.cls_name)) if cause else None
-            if data.user_failure_data and data.user_failure_data.description:
-                return data.user_failure_data.description, exit_code or ExitCode.WRONG_INPUT
-            if cause and exit_code:  # raised while an input was loaded
-                return cause.message.strip().partition(": ")[2], exit_code
-            return f"{event.step_key} failed: {cause.message.strip() if cause else message}", ExitCode.SOME_FAILED
-    return "the run failed before its first step; the Dagster UI has its log", ExitCode.SOME_FAILED
+    failure = next((event for event in result.all_events if event.is_step_failure), None)
+    if failure is None:
+        return "the run failed before its first step; the Dagster UI has its log", ExitCode.SOME_FAILED
+    data = failure.step_failure_data
+    cause = data.error.cause if data.error else None
+    kinds = {kind.__name__: kind.exit_code for kind in (InputError, EnvironmentProblem)}
+    exit_code = kinds.get(str(cause.cls_name)) if cause else None
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description, exit_code or ExitCode.WRONG_INPUT
+    if cause and exit_code:  # raised while an input was loaded
+        return cause.message.strip().partition(": ")[2], exit_code
+    said = cause or data.error
+    return f"{failure.step_key} failed: {said.message.strip() if said else 'no message'}", ExitCode.SOME_FAILED

@@ -1,4 +1,4 @@
-"""The servers of `polar ui`, each started as `python -m polar_pipeline.defs.servers NAME ...` in a process of its own.
+"""The servers of `polar ui`: `python -m polar_pipeline.defs.processes.servers NAME ...`, each in a process of its own.
 
 They listen on this machine only. Beside what Dagster and MLflow serve, there are the reports, and links between the two
 that hold whatever the ports are. Each server ends with the process that started it, even if that one is killed.
@@ -11,13 +11,13 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from polar_pipeline.defs.processes.workers import ONE_THREAD
 from polar_pipeline.storage.home import Home
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"  # there is no login, so nobody but this machine may reach them
 PARENT = "POLAR_UI_PIPE"  # the descriptor of a pipe that the starting process holds open
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What a run imports. Not torch: a process that has used CUDA must not be forked.
 PRELOADED = [
     "polar_pipeline.definitions",
@@ -51,14 +50,6 @@ _REPORT_HEADERS = {
 }
 
 
-def report_file(home: Home, profile: str) -> Path | None:
-    """The report of a profile in a home, or None if there is none."""
-    if not re.fullmatch(r"\w[\w .-]*", profile):
-        return None
-    file = home.results(profile).report
-    return file if file.is_file() else None
-
-
 def code_server(socket_path: str, profile: str) -> None:
     """Serve a profile's definitions, and start the runs that the daemon launches, over a socket.
 
@@ -74,7 +65,7 @@ def code_server(socket_path: str, profile: str) -> None:
             if hasattr(self, "_mp_ctx"):
                 self._mp_ctx = run_processes()
 
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # as for `polar run`: runs share the cores
+    os.environ.update(ONE_THREAD)  # as for `polar run`: runs share the cores
     server.DagsterApiServer = CodeServer  # type: ignore[misc] # what `grpc_command` makes
     arguments = ["--socket", socket_path, "--module-name", "polar_pipeline.definitions", "--location-name", profile]
     grpc_command([*arguments, "--log-level", "warning"], standalone_mode=False)
@@ -96,7 +87,7 @@ def daemon(workspace: str) -> None:
 
     from polar_pipeline.defs.instance import open_instance
 
-    _attend_to_backfills()
+    _look_at_backfills_often()
     with open_instance(Home.from_environment().dagster) as instance:
         reference = serialize_value(
             instance.get_ref()
@@ -105,7 +96,7 @@ def daemon(workspace: str) -> None:
     run_command(arguments, standalone_mode=False)
 
 
-def _attend_to_backfills() -> None:
+def _look_at_backfills_often() -> None:
     """Look at backfills every five seconds, not thirty, and let them wait for a code server.
 
     Dagster has no settings for it, and fails a backfill of assets at once if it looks while a code server is starting.
@@ -195,8 +186,9 @@ def mlflow_routes(home: Home, dagster: str) -> list[Route]:
 
 def _report_routes(home: Home) -> list[Route]:
     async def report(request: Request) -> Response:
-        file = report_file(home, request.path_params["profile"])
-        if file is None:
+        profile = request.path_params["profile"]
+        file = home.results(profile).report
+        if not re.fullmatch(r"\w[\w .-]*", profile) or not file.is_file():  # a name of a folder, not a path
             return _not_found("report of this profile; `polar run` makes it")
         return FileResponse(file, media_type="text/html", headers=_REPORT_HEADERS)
 

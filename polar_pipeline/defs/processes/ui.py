@@ -5,7 +5,6 @@ server that dies is started again. What the servers print goes to files in the h
 and what failed.
 """
 
-import json
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import psutil
@@ -26,15 +26,14 @@ import yaml
 
 from polar_pipeline.defs.instance import open_instance, prepare_home, runtime_folder
 from polar_pipeline.defs.orphans import close_orphans, executing_pids
+from polar_pipeline.defs.processes.servers import HOST, PARENT
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.defs.resources import make_tracker
-from polar_pipeline.defs.servers import HOST, PARENT
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import serving
 from polar_pipeline.tracking.store import sqlite_url
 
-_BROKEN = 3  # the exit code when a server cannot be kept running
 _QUICK = 30.0  # seconds; a server that dies sooner has not worked
 _MOST_QUICK = 5  # deaths of that kind, one after the other, until we give up
 _LONGEST_DELAY = 15.0  # seconds between a death and the next start
@@ -42,8 +41,7 @@ _GRACE = 10.0  # seconds that servers have to end when they are asked to
 _LOG_BYTES, _OLD_LOGS = 5_000_000, 3
 
 
-@dataclass(frozen=True)
-class Ports:
+class Ports(NamedTuple):
     """Where the two user interfaces listen."""
 
     dagster: int
@@ -76,7 +74,7 @@ class Server:
 
     def start(self, environment: dict[str, str], pipe: int) -> None:
         """Start the process as the leader of a group of its own."""
-        command = [sys.executable, "-m", "polar_pipeline.defs.servers", *self.command]
+        command = [sys.executable, "-m", "polar_pipeline.defs.processes.servers", *self.command]
         self.process = subprocess.Popen(
             command,
             env={**environment, **self.variables, PARENT: str(pipe)},
@@ -123,7 +121,7 @@ class Server:
                 self._handler.handle(logging.makeLogRecord({"msg": text}))
 
 
-def serve(project: Project, profile: str, ports: Ports) -> int:
+def serve(project: Project, ports: Ports) -> int:
     """Run the servers until a signal ends them; returns the exit code.
 
     Raises InputError for a port or a home that is in use.
@@ -137,7 +135,7 @@ def serve(project: Project, profile: str, ports: Ports) -> int:
     with serving(home, project.profile.name), _signals(asked), ExitStack() as stack:
         claim_results(project)
         click.echo(f"home     {home.root}\nprofile  {project.profile.name}")
-        sources = {project.profile.name: profile, **dict(_other_profiles(project))}
+        sources = {project.profile.name: project.source, **dict(_other_profiles(project))}
         environment = {**os.environ, **prepare_home(home)}
         environment |= {"POLAR_MLFLOW_URL": _mlflow_url(ports), "POLAR_DAGSTER_URL": f"http://{HOST}:{ports.dagster}"}
         # a backfill, too, waits for the code server; otherwise Dagster fails it and cancels its queued runs
@@ -162,26 +160,11 @@ def _other_profiles(project: Project) -> Iterator[tuple[str, str]]:
     One whose file is gone, wrong, or of another profile by now is left out with a sentence.
     """
     for name in project.home.profiles:
-        if name == project.profile.name:
-            continue
-        try:
-            source = _source(project.home.results(name).settings, name)
-            if (found := Project.load(source).profile.name) != name:
-                raise InputError(f"{source} is now profile {found!r}.")
-            yield name, source
-        except InputError as error:
-            click.echo(f"profile {name} has results here and is not shown: {error}", err=True)
-
-
-def _source(settings: Path, name: str) -> str:
-    """Where a profile's settings come from, as its results say. Raises InputError if the file is damaged."""
-    if not settings.exists():
-        return name
-    try:
-        source = str(json.loads(settings.read_bytes())["source"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{settings} is damaged; `polar run` with this profile writes it again.") from error
-    return name if source == "bundled" else source
+        if name != project.profile.name:
+            try:
+                yield name, Project.of_results(project.home, name).source
+            except InputError as error:
+                click.echo(f"profile {name} has results here and is not shown: {error}", err=True)
 
 
 def _watch(
@@ -204,7 +187,7 @@ def _watch(
                 if server.quick_deaths >= _MOST_QUICK:
                     click.echo(f"polar: the {server.title} cannot be kept running: see {server.log}.", err=True)
                     if not server.optional:
-                        return _BROKEN
+                        return ExitCode.BROKEN_ENVIRONMENT
                     servers.remove(server)
         if not announced and all(server.process for server in servers if server.needs_code) and _answer(servers):
             announced = True
