@@ -1,28 +1,31 @@
-"""The protocol of all backbones, and the scores table that they all make.
+"""What all backbones have in common, and the scores table that they all make.
 
 A backbone trains on the kept posts of one language and saves an adapter; from the adapter alone it gives every post a
 logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, check_provenance, save_adapter
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LoraSettings
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, Languages, LinearSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.storage.fingerprint import frame_fingerprint
+from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
 if TYPE_CHECKING:
     from polar_pipeline.backbones.lora.loading import ModelCache
+
+Parameters = dict[str, Any]  # text, numbers and truth values, as JSON
 
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
@@ -78,56 +81,59 @@ class Progress:
         self.figures |= values
 
 
-class Backbone(Protocol):
+class Backbone(ABC):
     """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""
 
-    name: str
-    config: str  # fingerprint of what scores depend on; an adapter of another one is refused
-    parameters: dict[str, str | int | float | bool]  # what the tracked run notes
+    def __init__(
+        self, name: str, parameters: Parameters, card: TaskCard, root: Path, languages: Languages = "all"
+    ) -> None:
+        self.name = name
+        self.parameters = parameters  # what the tracked run notes
+        self.config = fingerprint(parameters)  # what scores depend on; an adapter of another one is refused
+        self._card, self._root, self._languages = card, root, languages
 
     def speaks(self, language: str) -> bool:
         """Whether there are scores of this language; if not, the adapter and the scores table are empty."""
+        return self._languages == "all" or language in self._languages
 
-    def train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress,
-        force: bool = False,
-    ) -> AdapterRef:
-        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`.
+    @abstractmethod
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:
+        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter below the root.
 
         A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains
         again.
         """
 
+    @abstractmethod
     def score(
-        self,
-        language: str,
-        ref: AdapterRef,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress | None = None,
+        self, language: str, ref: AdapterRef, posts: pd.DataFrame, progress: Progress | None = None
     ) -> pd.DataFrame:
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         """A scores table of rows that the final models were probed with after training; empty if there are none."""
-        del root
         return no_scores(posts, self.name, ref.language)
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
+    @abstractmethod
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts by the final models of `seeds`.
 
         Raises InputError if the backbone cannot score new texts.
         """
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 - most hold none
         """Give back the memory that is held between languages, if any is."""
-        return
+
+    def _check(self, language: str, ref: AdapterRef, posts: str | None = None) -> None:
+        """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
+        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=posts)
+
+    def _save(
+        self, language: str, posts: str, tensors: Tensors, meta: dict[str, Any], parts: dict[str, bytes] | None = None
+    ) -> AdapterRef:
+        """Save an adapter of this backbone; `posts` is the fingerprint of those that it was trained on."""
+        kept = {"backbone": self.name, "language": language, "config": self.config, "posts": posts}
+        return save_adapter(self._root, tensors, meta, **kept, parts=parts)
 
 
 def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame:
@@ -169,8 +175,10 @@ def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: in
     return table[SCORE_COLUMNS]
 
 
-def make_backbone(settings: BackboneSettings, profile: Profile, models: "ModelCache | None" = None) -> Backbone:
-    """The backbone that an entry of a profile names; `models` is shared between backbones.
+def make_backbone(
+    settings: BackboneSettings, profile: Profile, card: TaskCard, root: Path, models: "ModelCache | None" = None
+) -> Backbone:
+    """The backbone that an entry of a profile names; `root` is the folder of adapters, `models` are shared.
 
     Making it trains nothing and imports nothing heavy.
     """
@@ -182,8 +190,8 @@ def make_backbone(settings: BackboneSettings, profile: Profile, models: "ModelCa
     from polar_pipeline.backbones.lora.pooled import PooledBackbone
 
     if isinstance(settings, ImportedSettings):
-        return ImportedBackbone(settings)
-    if isinstance(settings, LoraSettings):
-        make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
-        return make(settings, profile.seed, profile.folds.count, models or ModelCache())
-    return LinearBackbone(settings, profile.seed, profile.folds.count)
+        return ImportedBackbone(settings, card, root)
+    if isinstance(settings, LinearSettings):
+        return LinearBackbone(settings, profile.seed, profile.folds.count, card, root)
+    make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+    return make(settings, profile.seed, profile.folds.count, card, root, models or ModelCache())

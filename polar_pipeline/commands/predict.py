@@ -193,18 +193,17 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     asked = [
         (
             member,
-            make_backbone(settings[member.backbone], project.profile, models),
+            make_backbone(settings[member.backbone], project.profile, project.card, project.home.adapters, models),
             _adapter(project, decision, member.backbone),
         )
         for member in decision.members
         if member.weight != 0
     ]
-    root = project.home.adapters
 
     def score(texts: list[str]) -> dict[str, Floats]:
         logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
         for member, backbone, ref in asked:
-            logits[member.backbone] = backbone.logits(decision.language, ref, texts, root, member.seeds)
+            logits[member.backbone] = backbone.logits(decision.language, ref, texts, member.seeds)
         return logits
 
     return score

@@ -51,9 +51,9 @@ def backbone_assets(
 
     `models` is shared by all backbones; `keep` says whether a base model stays loaded between steps.
     """
-    backbone = make_backbone(settings, project.profile, models)
+    backbone = make_backbone(settings, project.profile, project.card, project.home.adapters, models)
     variants = _Variants(project, settings, models, backbone)
-    card, name, root, profile = project.card, backbone.name, project.home.adapters, project.profile
+    name, root, profile = backbone.name, project.home.adapters, project.profile
     shared: dict[str, Any] = {"group_name": "backbones"}
     languages = language_partitions(project)
 
@@ -75,9 +75,9 @@ def backbone_assets(
         used = variants.as_trained(f"{name}_pooled_adapter", None) if pooled else variants.asked_for(context)
         try:
             if isinstance(used, PooledBackbone):
-                ref = used.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
+                ref = used.share(context.partition_key, posts, pooled["pooled"], progress)
             else:
-                ref = used.train(context.partition_key, posts, card, root, progress, force=force)
+                ref = used.train(context.partition_key, posts, progress, force=force)
         finally:
             if not keep and context.last:
                 used.release()
@@ -110,7 +110,7 @@ def backbone_assets(
         started, progress = time.perf_counter(), reporting(context, name, None)
         trained = variants.as_trained(f"{name}_adapter", context.partition_key)
         try:
-            scores = trained.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
+            scores = trained.score(context.partition_key, ref, for_backbones(deduped_posts), progress)
         finally:
             if not keep:
                 trained.release()
@@ -150,7 +150,8 @@ class _Variants:
         if not isinstance(self.settings, LoraSettings) or epochs in (None, self.settings.epochs):
             return self.backbone
         settings = validated(self.settings.model_dump() | {"epochs": epochs}, LoraSettings, "run config")
-        return make_backbone(settings, self.project.profile, self.models)
+        project = self.project
+        return make_backbone(settings, project.profile, project.card, project.home.adapters, self.models)
 
 
 def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep: bool) -> dg.AssetsDefinition:
@@ -176,7 +177,7 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
         used = variants.asked_for(context)
         assert isinstance(used, PooledBackbone)
         try:
-            ref = used.train_all(posts, project.card, root, progress, bool(context.options.get("force")))
+            ref = used.train_all(posts, progress, bool(context.options.get("force")))
         finally:
             if not keep:
                 backbone.release()
@@ -226,7 +227,7 @@ def scores_checks(
     # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
     broken: list[str] = []
     if whole and seeds:
-        probes = backbone.probes(ref, trained_on, project.home.adapters)
+        probes = backbone.probes(ref, trained_on)
         broken = unsound(posts, scores, language, project.profile.decision.transductive, probes)
     yield Check(name="sound", complaint="; ".join(broken), warning=not isinstance(settings, LoraSettings))
 
