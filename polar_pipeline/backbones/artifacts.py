@@ -20,6 +20,7 @@ from polar_pipeline.storage.fingerprint import canonical_json, fingerprint, fold
 from polar_pipeline.storage.record import Record
 
 WEIGHTS, META = "adapter.safetensors", "meta.json"
+NAME_DIGITS = 16  # of the sha256 that are an adapter folder's name
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -60,7 +61,7 @@ def save_adapter(
         **(parts or {}),
     }
     name = fingerprint([[file, hashlib.sha256(content).hexdigest()] for file, content in sorted(files.items())])
-    path = f"{backbone}/{language}/{name[:16]}"
+    path = f"{backbone}/{language}/{name[:NAME_DIGITS]}"
 
     def fill(folder: Path) -> None:
         for file, content in files.items():
@@ -85,6 +86,16 @@ def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], 
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     _check(ref, meta.get("provenance", {}), f"adapter {ref.path} is not what its reference says")
     return load_file(folder / WEIGHTS), meta
+
+
+def adapter_folders(root: Path) -> list[Path]:
+    """All adapters below `root`, the folder of adapters."""
+    return sorted(meta.parent for meta in root.glob(f"*/*/*/{META}"))
+
+
+def damaged_adapters(root: Path) -> list[Path]:
+    """Adapters whose bytes are not those that they are named after. Reads all of them."""
+    return [folder for folder in adapter_folders(root) if folder_sha256(folder)[:NAME_DIGITS] != folder.name]
 
 
 def verify_adapter(root: Path, ref: AdapterRef) -> Path:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +25,6 @@ from polar_pipeline.settings.yaml_files import Settings, read_mapping, validated
 
 DEFAULT_PROFILE = "cpu"
 _BUNDLED = Path(str(resources.files("polar_pipeline") / "profiles"))
-_NAMES = ("name", "description")  # they change no number
 
 
 class Profile(Settings):
@@ -68,57 +68,6 @@ class Profile(Settings):
             raise ValueError("name at least one language, each once, or `all`")
         return value
 
-    @model_validator(mode="after")
-    def _known_strategy(self) -> "Profile":
-        known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
-        if self.decision.strategy not in known:
-            raise ValueError(f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}")
-        return self
-
-    @model_validator(mode="after")
-    def _second_look_needs_an_endpoint(self) -> "Profile":
-        if (self.curation.round_trip or self.curation.judge) and self.synthesis.source != "endpoint":
-            raise ValueError(
-                "curation.round_trip and curation.judge ask the endpoint: set synthesis.source to endpoint"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _round_trip_compares_meaning(self) -> "Profile":
-        if self.curation.round_trip is not None and self.curation.embedder == "ngrams":
-            raise ValueError(
-                "curation.round_trip compares meaning, which embedder: ngrams does not see: "
-                "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _folds_for_all(self) -> "Profile":
-        needy = [entry.name for entry in self.backbones if _needs_folds(entry)]
-        if self.folds.count == 0 and needy:
-            raise ValueError(
-                f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _synthetic_posts_need_folds(self) -> "Profile":
-        if self.folds.count == 0 and self.synthesis.source != "none":
-            raise ValueError(
-                f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
-                "set synthesis.source to none, or folds.count to at least 2"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _stopping_is_not_judging(self) -> "Profile":
-        early = [entry.name for entry in self.backbones if isinstance(entry, LoraSettings) and entry.patience]
-        if early and self.folds.fit_on != "train" and self.folds.count:
-            raise ValueError(
-                f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
-            )
-        return self
-
     @field_validator("backbones")
     @classmethod
     def _names_once(cls, value: tuple[BackboneSettings, ...]) -> tuple[BackboneSettings, ...]:
@@ -128,6 +77,38 @@ class Profile(Settings):
         if len(set(names)) != len(names):
             raise ValueError(f"backbone names should differ, these do not: {', '.join(names)}")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Profile":
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """Settings that do not go together."""
+        known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
+        if self.decision.strategy not in known:
+            yield f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}"
+        if (self.curation.round_trip or self.curation.judge) and self.synthesis.source != "endpoint":
+            yield "curation.round_trip and curation.judge ask the endpoint: set synthesis.source to endpoint"
+        if self.curation.round_trip is not None and self.curation.embedder == "ngrams":
+            yield (
+                "curation.round_trip compares meaning, which embedder: ngrams does not see: "
+                "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
+            )
+        loras = [entry for entry in self.backbones if isinstance(entry, LoraSettings)]
+        needy = [entry.name for entry in self.backbones if isinstance(entry, LinearSettings)]
+        needy += [entry.name for entry in loras if entry.final == "fold_average"]
+        if self.folds.count == 0 and needy:
+            yield f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
+        if self.folds.count == 0 and self.synthesis.source != "none":
+            yield (
+                f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
+                "set synthesis.source to none, or folds.count to at least 2"
+            )
+        early = [entry.name for entry in loras if entry.patience]
+        if early and self.folds.fit_on != "train" and self.folds.count:
+            yield f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
 
     @property
     def pooled_backbones(self) -> frozenset[str]:
@@ -164,13 +145,7 @@ class Profile(Settings):
         return {name: (mine.get(name), theirs.get(name)) for name in names if mine.get(name) != theirs.get(name)}
 
     def _settings(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude=set(_NAMES))
-
-
-def _needs_folds(settings: BackboneSettings) -> bool:
-    return isinstance(settings, LinearSettings) or (
-        isinstance(settings, LoraSettings) and settings.final == "fold_average"
-    )
+        return self.model_dump(mode="json", exclude={"name", "description"})  # they change no number
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:

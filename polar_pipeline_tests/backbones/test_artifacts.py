@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polar_pipeline.backbones.artifacts import META, WEIGHTS, AdapterRef, check_provenance, load_adapter, save_adapter
+from polar_pipeline.backbones.artifacts import (
+    META,
+    WEIGHTS,
+    AdapterRef,
+    check_provenance,
+    damaged_adapters,
+    load_adapter,
+    save_adapter,
+)
 from polar_pipeline.errors import InputError
 
 TENSORS = {"weights": np.arange(6, dtype="float32").reshape(2, 3), "keys": np.array([1, 2**63], dtype="uint64")}
@@ -67,3 +75,10 @@ def test_every_mismatch_of_provenance_is_named(tmp_path: Path) -> None:
         InputError, match=r"language is 'deu', not 'swa'; posts_fingerprint is 'pppppppppppp', not 'qqqqqqqqqqqq'"
     ):
         check_provenance(ref, backbone="linear", language="swa", config="c" * 64, posts="q" * 64)
+
+
+def test_a_changed_adapter_is_found(tmp_path: Path) -> None:
+    ref = save(tmp_path)
+    assert not damaged_adapters(tmp_path)
+    (tmp_path / ref.path / "meta.json").write_text("{}")
+    assert damaged_adapters(tmp_path) == [tmp_path / ref.path]

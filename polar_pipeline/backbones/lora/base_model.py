@@ -1,4 +1,4 @@
-"""A loaded base model: token ids in, one logit per post out; and the logits of many posts, in large batches.
+"""A loaded base model: token ids in, one logit per post out; the logits of many posts; layers in fewer kernels.
 
 Whatever adapter or weights are in the model at that time compute the logits.
 """
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polar_pipeline.backbones.lora.batching import by_length
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
@@ -54,11 +53,9 @@ class BaseModel:
         """Token ids, at most `max_length` per post. A text that spells a special token is text like any other."""
         if not texts:
             return []
-        found = self.tokenizer(texts, truncation=True, max_length=self.max_length, split_special_tokens=True)[
-            "input_ids"
-        ]
+        found = self.tokenizer(texts, truncation=True, max_length=self.max_length, split_special_tokens=True)
         # a tokenizer that adds nothing gives an empty text no token
-        return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found]
+        return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found["input_ids"]]
 
     def to_device(self, values: "np.typing.NDArray[Any]") -> "Tensor":
         """`values` on the device. The copy to a GPU is asynchronous, so that the host goes on meanwhile."""
@@ -109,6 +106,24 @@ def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
     return dict.fromkeys(config.layer_types)
 
 
+def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> list[Ints]:
+    """Row numbers in batches, shortest rows first, of at most `token_budget` tokens with padding.
+
+    `lengths` are tokens per row, int (n,). Rows of one length come in `order`, by default as they are. A row longer
+    than the budget is a batch of its own.
+    """
+    order = np.arange(len(lengths)) if order is None else order
+    ranked = order[np.argsort(lengths[order], kind="stable")]
+    batches: list[Ints] = []
+    start = 0
+    for end in range(1, len(ranked) + 1):
+        # the next row is the longest of the batch that it would join
+        if end == len(ranked) or (end + 1 - start) * lengths[ranked[end]] > token_budget:
+            batches.append(ranked[start:end])
+            start = end
+    return batches
+
+
 def score_tokens(
     base: BaseModel, rows: Tokens, token_budget: int, advance: Callable[[float], None] | None = None
 ) -> Floats:
@@ -147,3 +162,64 @@ def _score(base: BaseModel, rows: Tokens, budget: int, advance: Callable[[float]
         if batches:  # read once at the end, so that a GPU does not wait between batches
             found[np.concatenate(batches)] = torch.cat(logits).double().cpu().numpy()
     return found
+
+
+def fuse_norms(model: Any) -> int:
+    """Compute the RMS norms of a frozen Gemma 3 or Qwen3 `model` in one call each, in float32. Returns their number.
+
+    transformers computes square, mean, root and product one by one, in about nine calls that each read and write all
+    activations, which beside short batches costs as much as the matrix products (`benchmarks/lora_traffic.py`).
+    Raises ValueError if a norm is trained, because its prepared weights would go stale.
+    """
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+    count = 0
+    for module in model.modules():
+        if isinstance(module, Gemma3RMSNorm):
+            scale, epsilon = 1 + module.weight.detach().float(), module.eps  # stored as the distance from 1
+        elif isinstance(module, Qwen3RMSNorm):
+            scale, epsilon = module.weight.detach().float(), module.variance_epsilon
+        else:
+            continue
+        if module.weight.requires_grad:
+            raise ValueError("norms that are trained cannot be prepared once")
+        module.forward = partial(_norm, scale, float(epsilon))
+        count += 1
+    return count
+
+
+def _norm(scale: "Tensor", epsilon: float, inputs: "Tensor") -> "Tensor":
+    from torch.nn.functional import rms_norm
+
+    return rms_norm(inputs.float(), scale.shape, scale, epsilon).to(inputs.dtype)
+
+
+def fuse_adapter(model: Any, name: str) -> int:
+    """Let the layers of `model` that have the adapter `name` add its product in place. Returns how many do.
+
+    PEFT writes `B(A(x))`, scales it and adds it: three passes over a tensor as wide as the layer. In bfloat16 one
+    rounding replaces three. 4-bit layers and layers with dropout are left to PEFT.
+    """
+    import torch
+    from peft.tuners.lora.layer import Linear
+
+    count = 0
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
+    for layer in layers:
+        layer.__dict__.pop("forward", None)  # of the adapter before
+        plain = type(layer.base_layer) is torch.nn.Linear
+        if plain and name in layer.lora_A and isinstance(layer.lora_dropout[name], torch.nn.Identity):
+            layer.forward = partial(
+                _adapted, layer.base_layer, layer.lora_A[name], layer.lora_B[name], layer.scaling[name]
+            )
+            count += 1
+    return count
+
+
+def _adapted(base: Any, a: Any, b: Any, scale: float, inputs: "Tensor") -> "Tensor":
+    # as a matrix, so that the frozen layer's result is no view: in place on a view costs copies in the backward pass
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    results = base(rows)
+    results.addmm_(a(rows), b.weight.t(), alpha=scale)
+    return results.view(*inputs.shape[:-1], results.shape[-1])  # type: ignore[no-any-return]

@@ -7,12 +7,11 @@ kept by adapter and texts: training has the base at hand, and scoring need not l
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table
 from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import (
@@ -31,8 +30,6 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-
-Tensors = dict[str, np.typing.NDArray[Any]]
 
 _EXACT = 1e-4  # in float32, the largest difference
 # In bfloat16 another shape of batch or another GPU rounds otherwise. Measured on tiny models: rounding moves logits
@@ -71,7 +68,8 @@ class FinalModels:
         """
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
-        path, progress = self._kept_path(texts), progress or Progress()
+        path = kept_logits(self._root, self._ref, fingerprint([self._ref.sha256, texts])[:16])
+        progress = progress or Progress()
         found = None if again else self._read_kept(path, len(texts), progress)
         if found is None:
             tunable = self.model()
@@ -110,18 +108,17 @@ class FinalModels:
         A seed without a final model is the mean of its folds' models.
         """
         rows = tunable.base.tokens(texts)
-        keys = {seed: self.meta["final"][str(seed)] for seed in self.seeds}
-        done, total = 0, len(texts) * sum(map(len, keys.values()))
+        keys = [self.meta["final"][str(seed)] for seed in self.seeds]
+        done, total = 0, len(texts) * sum(map(len, keys))
         started = time.perf_counter()
-        means: list[Floats] = []
-        for seed in self.seeds:
-            found = []
-            for key in keys[seed]:
-                found.append(self._score_one(tunable, key, rows, progress.advancing(done, total, "posts")))
+        logits: Floats = np.zeros((len(keys), len(texts)))
+        for place, models in enumerate(keys):
+            for key in models:
+                found = self._score_one(tunable, key, rows, progress.advancing(done, total, "posts"))
+                logits[place] += found
                 done += len(texts)
-            means.append(np.mean(found, axis=0))
+            logits[place] /= len(models)
         seconds, tokens = time.perf_counter() - started, sum(map(len, rows)) * len(self.seeds)
-        logits: Floats = np.stack(means)
         rates = {"score_tokens_per_second": tokens / seconds, "posts_per_second": logits.size / seconds}
         return logits, {"score_seconds": seconds, **rates}
 
@@ -148,10 +145,6 @@ class FinalModels:
                     f"remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."
                 )
 
-    def _kept_path(self, texts: list[str]) -> Path:
-        key = fingerprint([self._ref.sha256, texts])
-        return kept_logits(self._root, self._ref, key[:16])
-
     def _read_kept(self, path: Path, texts: int, progress: Progress) -> Floats | None:
         """Logits that were kept, or None where none are, or where the file is damaged."""
         if not path.exists():
@@ -170,6 +163,8 @@ def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     In bfloat16 another adapter of the same posts can come near in value if it separates the labels well, but it puts
     posts of one label into another order. NaN is never the same.
     """
+    from scipy.stats import spearmanr
+
     gaps = np.abs(now - then)
     if dtype == "torch.float32":
         return bool(gaps.max() <= _EXACT)
@@ -177,12 +172,7 @@ def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     if not float(np.sqrt(np.mean(gaps**2))) <= max(_SHARE * spread, _FLOOR):
         return False
     ordered = len(then) >= _ENOUGH and spread > 5 * _FLOOR
-    return not ordered or float(np.corrcoef(_ranks(now), _ranks(then))[0, 1]) >= _ORDER
-
-
-def _ranks(values: Floats) -> Floats:
-    ranks: Floats = np.argsort(np.argsort(values)).astype(np.float64)
-    return ranks
+    return not ordered or float(spearmanr(now, then).statistic) >= _ORDER
 
 
 def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.fused import fuse_norms
+from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_norms
 from polar_pipeline.backbones.lora.memory import (
     TooLarge,
+    free_unused,
     none_if_out_of_memory,
     refuse_too_large,
     smaller_model_advice,
@@ -257,14 +257,9 @@ class ModelCache:
 
     def release(self) -> None:
         """Give the memory back."""
-        import gc
-        import sys
-
-        self._models.clear()
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if self._models:
+            self._models.clear()
+            free_unused()
 
     def _load(self, settings: LoraSettings, root: Path) -> TunableModel:
         kind = AdaptedModel if settings.tuning == "lora" else FineTunedModel

@@ -4,8 +4,7 @@ When memory runs out, the failed attempt is let go of before anything else is tr
 handler would free nothing: the traceback holds the frames of the failed call, and they hold its tensors.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -116,25 +115,8 @@ def none_if_out_of_memory(work: Callable[[], Result]) -> Result | None:
         return work()
     except torch.OutOfMemoryError:
         pass
-    _free_unused()
+    free_unused()
     return None
-
-
-@contextmanager
-def refusing_out_of_memory(settings: LoraSettings) -> Iterator[None]:
-    """Raises InputError if memory runs out where no batch can be split, as in the first optimizer step."""
-    import torch
-
-    try:
-        yield
-        return
-    except torch.OutOfMemoryError:
-        pass
-    _free_unused()
-    raise InputError(
-        f"backbone {settings.name!r} has not enough memory to train beside its base: lower token_budget or rank, "
-        f"set four_bit to true, or recompute to always."
-    ) from None
 
 
 class BatchSplitter:
@@ -159,7 +141,8 @@ class BatchSplitter:
         )
 
 
-def _free_unused() -> None:
+def free_unused() -> None:
+    """Give memory that no tensor holds back to the device."""
     import gc
 
     import torch

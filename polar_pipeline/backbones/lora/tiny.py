@@ -4,7 +4,6 @@ They have the layouts of real checkpoints: a Gemma 3 text model (six layers, or 
 multimodal one that Gemma 3 4B and larger are published as, Qwen3, and XLM-RoBERTa. The tokenizer knows the 256 bytes.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,17 @@ _SHAPE: dict[str, Any] = {
     "eos_token_id": 1,
     "bos_token_id": 2,
 }
+_WINDOW = {"sliding_window": 32}
+_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+_VISION |= {"image_size": 28, "patch_size": 14}
+_MULTIMODAL = {"text_config": _SHAPE | _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}
+_ENCODER = {key: value for key, value in _SHAPE.items() if key not in {"num_key_value_heads", "head_dim"}}
+_MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", _SHAPE | _WINDOW),
+    "gemma3_multimodal": ("Gemma3Config", "Gemma3ForConditionalGeneration", _MULTIMODAL),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", _SHAPE),
+    "xlm_roberta": ("XLMRobertaConfig", "XLMRobertaForMaskedLM", _ENCODER | {"type_vocab_size": 1}),
+}
 
 
 def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
@@ -38,14 +48,16 @@ def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
     """
     check_tiny(name)
     shape = name.removeprefix(TINY)
+    name_of_config, name_of_class, sizes = _MODELS[shape]
 
     def fill(folder: Path) -> None:
         import torch
+        import transformers
 
         # no state of the caller's random numbers goes in, none is changed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = _MODELS[shape]()
+            model = getattr(transformers, name_of_class)(getattr(transformers, name_of_config)(**sizes))
         model.save_pretrained(folder)
         tokenizer().save_pretrained(folder)
 
@@ -74,39 +86,3 @@ def tokenizer() -> Any:
     bos = _SPECIAL["bos_token"]
     fast.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
     return PreTrainedTokenizerFast(tokenizer_object=fast, **_SPECIAL)
-
-
-def _gemma3() -> Any:
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-
-    return Gemma3ForCausalLM(Gemma3TextConfig(**_SHAPE, sliding_window=32))
-
-
-def _gemma3_multimodal() -> Any:
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
-    vision |= {"image_size": 28, "patch_size": 14}
-    text = _SHAPE | {"sliding_window": 32}
-    return Gemma3ForConditionalGeneration(Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4))
-
-
-def _qwen3() -> Any:
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    return Qwen3ForCausalLM(Qwen3Config(**_SHAPE))
-
-
-def _xlm_roberta() -> Any:
-    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
-
-    shape = {key: value for key, value in _SHAPE.items() if key not in {"num_key_value_heads", "head_dim"}}
-    return XLMRobertaForMaskedLM(XLMRobertaConfig(**shape, type_vocab_size=1))
-
-
-_MODELS: dict[str, Callable[[], Any]] = {
-    "gemma3": _gemma3,
-    "gemma3_multimodal": _gemma3_multimodal,
-    "qwen3": _qwen3,
-    "xlm_roberta": _xlm_roberta,
-}

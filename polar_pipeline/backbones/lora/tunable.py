@@ -5,15 +5,12 @@ which is bit for bit what a fresh process does; unloading and wrapping again wou
 language. Its files have PEFT's format. `FineTunedModel` has the same methods for full fine-tuning.
 """
 
-import copy
-import json
 import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.fused import fuse_adapter
+from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_adapter
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import canonical_json
@@ -35,7 +32,8 @@ class AdaptedModel:
         self.base, self._settings = base, settings
         self._peft: Any = None
         self._name, self._count = "", 0
-        self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
+        head = getattr(base.model, base.head).state_dict()
+        self._head = {f"{_PEFT_PREFIX}{base.head}.{name}": tuple(value.shape) for name, value in head.items()}
         self._linear = _linear_layers(base)
 
     def configure(self, settings: LoraSettings) -> None:
@@ -55,6 +53,9 @@ class AdaptedModel:
             torch.manual_seed(seed)
             self._add(self._config())
         _draw_head(self._head_parameters(), seed)
+        for module in self.base.model.modules():  # of an encoder too, which has its own
+            if isinstance(module, torch.nn.Dropout):
+                module.p = self._settings.dropout
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
@@ -84,13 +85,12 @@ class AdaptedModel:
         from safetensors.torch import load_file
 
         try:
-            saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-            config, state = LoraConfig(**_known_fields(saved, LoraConfig)), load_file(folder / ADAPTER_WEIGHTS)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            config, state = LoraConfig.from_pretrained(str(folder)), load_file(folder / ADAPTER_WEIGHTS)
+        except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
-        if not isinstance(config.target_modules, str):
+        if not isinstance(config, LoraConfig) or not isinstance(config.target_modules, str):
             raise InputError(
                 f"the adapter in {folder} was not trained here: its target_modules are no pattern; train it again."
             )
@@ -106,13 +106,6 @@ class AdaptedModel:
         for parameter in self._head_parameters().values():
             parameter.data = parameter.data.float()
         set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
-
-    def reset(self) -> None:
-        """Take the adapter out, so that the base is what it was."""
-        if self._peft is not None:
-            self.base.model = self._peft.unload()
-            getattr(self.base.model, self.base.head).load_state_dict(self._head)
-            self._peft = None
 
     def _add(self, config: Any) -> None:
         from peft import get_peft_model
@@ -173,7 +166,7 @@ class AdaptedModel:
 
         Its target modules are a pattern.
         """
-        found = {f"{_PEFT_PREFIX}{self.base.head}.{name}": tuple(value.shape) for name, value in self._head.items()}
+        found = dict(self._head)
         for name, (inputs, outputs) in self._linear.items():
             if re.fullmatch(config.target_modules, name):
                 found[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = (config.r, inputs)
@@ -226,10 +219,6 @@ class FineTunedModel:
             )
         self._put(found)
 
-    def reset(self) -> None:
-        """Put the pretrained weights back."""
-        self._put(self._pretrained)
-
     def _head(self) -> dict[str, Any]:
         named = self.base.model.named_parameters()
         return {name: value for name, value in named if name.startswith(f"{self.base.head}.")}
@@ -270,14 +259,3 @@ def _linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
         for name, module in base.trunk.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
-
-
-def _known_fields(saved: dict[str, Any], config: Any) -> dict[str, Any]:
-    """The fields that this version of PEFT knows. Raises ValueError for another type of adapter than LoRA."""
-    kind = saved.get("peft_type") if isinstance(saved, dict) else None
-    if kind != "LORA":
-        raise ValueError(f"peft_type is {kind!r}, not 'LORA'")
-    import dataclasses
-
-    names = {field.name for field in dataclasses.fields(config) if field.init}
-    return {key: value for key, value in saved.items() if key in names and value is not None}
