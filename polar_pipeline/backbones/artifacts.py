@@ -1,7 +1,6 @@
 """Adapters on disk: content-addressed folders of safetensors and JSON, and the `AdapterRef` that points to one.
 
-A folder's name is the hash of its files, which is checked whenever an adapter is read. No pickles. Weights never travel
-between assets, only references do.
+A folder's name is the hash of its files, which is checked at every reading. Weights never travel between assets.
 """
 
 import hashlib
@@ -49,8 +48,7 @@ def save_adapter(
 ) -> AdapterRef:
     """Write an adapter under `root`, atomically. The same content is stored once; a damaged copy is replaced.
 
-    `meta` must be JSON. `parts` are further files by their path in the adapter's folder, such as
-    `final-seed-0/adapter_config.json`.
+    `meta` is JSON; `parts` are further files by their path in the folder, such as `final-seed-0/adapter_config.json`.
     """
     from safetensors.numpy import save
 
@@ -112,10 +110,7 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
 
 
 def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
-    """Refuse a stale or foreign adapter; without `posts`, these are not compared.
-
-    Raises InputError that names every mismatch.
-    """
+    """Raises InputError that names every mismatch of an adapter; without `posts`, these are not compared."""
     expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
     expected |= {"posts_fingerprint": posts} if posts is not None else {}
     _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)

@@ -1,12 +1,11 @@
 """What all backbones have in common, and the scores table that they all make.
 
-A backbone trains on the kept posts of one language and saves an adapter; from the adapter alone it gives every post a
-logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
+A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
 """
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,7 @@ class Progress:
             self._measure(step, values)
 
     def advance(self, done: float, total: float, unit: str) -> None:
-        """`done` of `total` units are done, such as tokens or folds of a whole training; another unit is another phase.
+        """`done` of `total` units of a phase are done, such as tokens of a training; another unit is another phase.
 
         May be called often: the first and the last call of a phase and about one per second are passed on.
         """
@@ -98,10 +97,9 @@ class Backbone(ABC):
 
     @abstractmethod
     def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:
-        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter below the root.
+        """Fit a model per fold and a final one on the rows with fold >= 0, and save the adapter below the root.
 
-        A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains
-        again.
+        An intact adapter of the same settings and posts may be returned as it is; `force` trains again.
         """
 
     @abstractmethod
@@ -112,14 +110,11 @@ class Backbone(ABC):
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         """A scores table of rows that the final models were probed with after training; empty if there are none."""
-        return no_scores(posts, self.name, ref.language)
+        return self._scores(ref.language, posts, {})
 
     @abstractmethod
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts by the final models of `seeds`.
-
-        Raises InputError if the backbone cannot score new texts.
-        """
+        """Mean logits (texts,) by the final models of `seeds`. Raises InputError if it cannot score new texts."""
 
     def release(self) -> None:  # noqa: B027 - most hold none
         """Give back the memory that is held between languages, if any is."""
@@ -128,17 +123,30 @@ class Backbone(ABC):
         """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
         check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=posts)
 
+    def _scores(self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats]) -> pd.DataFrame:
+        """One row per seed and post, with `SCORE_COLUMNS`, from the logits (posts,) of each seed; empty without seeds.
+
+        Raises InputError if a logit is not finite.
+        """
+        bad = sum(int((~np.isfinite(values)).sum()) for values in logits.values())
+        if bad:
+            raise InputError(
+                f"backbone {self.name!r} gave {bad} posts of {language} no finite logit: "
+                f"lower its learning rate or regularise it more."
+            )
+        table = posts[["split", "fold", "id"]].assign(backbone=self.name, language=language)
+        by_seed = [
+            table.assign(seed=seed, logit=np.asarray(values, dtype="float64")) for seed, values in logits.items()
+        ]
+        empty = table.iloc[:0].assign(seed=0, logit=0.0)
+        return pd.concat(by_seed or [empty], ignore_index=True)[SCORE_COLUMNS]
+
     def _save(
         self, language: str, posts: str, tensors: Tensors, meta: dict[str, Any], parts: dict[str, bytes] | None = None
     ) -> AdapterRef:
         """Save an adapter of this backbone; `posts` is the fingerprint of those that it was trained on."""
         kept = {"backbone": self.name, "language": language, "config": self.config, "posts": posts}
         return save_adapter(self._root, tensors, meta, **kept, parts=parts)
-
-
-def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame:
-    """A scores table without rows."""
-    return scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)
 
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
@@ -162,26 +170,10 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.auxiliary.columns])
 
 
-def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: int, language: str) -> pd.DataFrame:
-    """One row per post: `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
-    bad = ~np.isfinite(logits)
-    if bad.any():
-        raise InputError(
-            f"backbone {backbone!r} gave {int(bad.sum())} posts of {language} no finite logit: "
-            f"lower its learning rate or regularise it more."
-        )
-    table = posts[["split", "fold", "id"]].reset_index(drop=True)
-    table = table.assign(backbone=backbone, seed=seed, language=language, logit=np.asarray(logits, dtype="float64"))
-    return table[SCORE_COLUMNS]
-
-
 def make_backbone(
     settings: BackboneSettings, profile: Profile, card: TaskCard, root: Path, models: "ModelCache | None" = None
 ) -> Backbone:
-    """The backbone that an entry of a profile names; `root` is the folder of adapters, `models` are shared.
-
-    Making it trains nothing and imports nothing heavy.
-    """
+    """The backbone of an entry of a profile; `root` is the folder of adapters. Imports nothing heavy."""
     # each of these imports this module
     from polar_pipeline.backbones.imported import ImportedBackbone
     from polar_pipeline.backbones.linear.backbone import LinearBackbone

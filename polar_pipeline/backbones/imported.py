@@ -1,7 +1,6 @@
 """Scores that were made elsewhere: read from a file and compared with the posts, then a backbone like any other.
 
-"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when
-the file has changed or gone. Broken models are not found here but by the decision.
+A language's logits are copied, so that a decision can be explained when the file has changed or gone.
 """
 
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
-from polar_pipeline.backbones.base import Backbone, Progress, no_scores, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.base import Backbone, Progress, real_posts, training_fingerprint
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
@@ -34,10 +33,7 @@ class ImportedBackbone(Backbone):
         self.config = fingerprint({name: value for name, value in self.parameters.items() if name != "path"})
 
     def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002
-        """Copy the language's logits.
-
-        Raises InputError for a file that does not fit the posts: which rows, and what to do.
-        """
+        """Copy the language's logits. Raises InputError for a file that does not fit the posts, and names the rows."""
         path, whole = Path(self._settings.path), training_fingerprint(posts, self._card)
         posts = scored_posts(real_posts(posts))
         seeds: list[int] = []
@@ -65,11 +61,7 @@ class ImportedBackbone(Backbone):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
-        tables = [
-            scores_table(posts, logits, backbone=self.name, seed=seed, language=language)
-            for seed, logits in zip(meta["seeds"], tensors["logits"], strict=True)
-        ]
-        return pd.concat(tables) if tables else no_scores(posts, self.name, language)
+        return self._scores(language, posts, dict(zip(meta["seeds"], tensors["logits"], strict=True)))
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
@@ -119,9 +111,7 @@ def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
-    """A column as finite float64: logits, probabilities, or whole numbers. Raises InputError that names the first
-    value that is none.
-    """
+    """A column as finite float64. Raises InputError that names the first value that cannot be used."""
     numbers: Floats = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     usable = np.isfinite(numbers)
     if column == "probability":

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
+from polar_pipeline.augmentation import Gate, ShareResult, gate
 from polar_pipeline.curation.curate import Curated, curate_by_profile
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError

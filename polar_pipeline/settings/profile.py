@@ -1,8 +1,6 @@
 """The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
 
-Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. The reason
-for a default stands below it, and `polar profile show` prints it. What does not belong here: keys (environment), and
-paths (POLAR_HOME, POLAR_DATA_DIR).
+Keys (environment) and paths (POLAR_HOME, POLAR_DATA_DIR) do not belong here.
 """
 
 import hashlib

@@ -14,10 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading.
-
-    The text below a setting is its description.
-    """
+    """What all parts of a profile share: unknown keys are errors. The text below a setting is its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 

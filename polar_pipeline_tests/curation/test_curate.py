@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.augmentation.gate import cap_share
+from polar_pipeline.augmentation import cap_share
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.corpus.release import bundled_folder

@@ -14,7 +14,6 @@ from polar_pipeline.backbones.base import (
     Progress,
     fitted_rows,
     real_posts,
-    scores_table,
     training_fingerprint,
 )
 from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
@@ -85,7 +84,7 @@ class LinearBackbone(Backbone):
         scores[~others] = tensors["out_of_fold"]
         if others.any():
             scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
-        return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=language)
+        return self._scores(language, posts, {self._seed: scores})
 
     def release(self) -> None:
         """Forget the adapter that `logits` used last."""

@@ -12,20 +12,20 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
-from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.base import Backbone, Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint, probe_rows
 from polar_pipeline.backbones.lora.final_models import (
     AdapterMismatch,
     FinalModels,
-    probe_tables,
-    score_tables,
+    probe_key,
     texts_outside_folds,
 )
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
+from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
@@ -74,11 +74,19 @@ class LoraBackbone(Backbone):
         models = self._scoring_models(own)
         prepare = (lambda base: self._dataset(base, posts, language)) if models is own else None
         rest = models.logits(self._inputs(language, texts_outside_folds(posts)), prepare, progress)
-        return score_tables(posts, own.tensors, rest, self.name, language)
+        posts = scored_posts(real_posts(posts))
+        inside = (posts["fold"] >= 0).to_numpy()
+        logits: dict[int, Floats] = {}
+        for place, seed in enumerate(own.seeds):
+            logits[seed] = np.zeros(len(posts))
+            logits[seed][inside], logits[seed][~inside] = own.tensors["out_of_fold"][place], rest[place]
+        return self._scores(language, posts, logits)
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         """What the final models gave the probed rows; they were trained on those if dev is in folds."""
-        return probe_tables(posts, load_adapter(self._root, ref)[0], self.name, ref.language)
+        tensors, _ = load_adapter(self._root, ref)
+        found = {seed: tensors[key] for seed in tensors["seeds"].tolist() if (key := probe_key(seed)) in tensors}
+        return self._scores(ref.language, posts.iloc[probe_rows(posts)], found)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""

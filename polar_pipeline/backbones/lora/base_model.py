@@ -1,7 +1,4 @@
-"""A loaded base model: token ids in, one logit per post out; the logits of many posts; layers in fewer kernels.
-
-Whatever adapter or weights are in the model at that time compute the logits.
-"""
+"""A loaded base model: token ids in, one logit per post out; the logits of many posts; layers in fewer kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,10 +35,7 @@ class BaseModel:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it.
-
-        The last token then stands for the post; an encoder's first one does.
-        """
+        """Whether a token sees only those before it: the last one then stands for the post, else the first one."""
         return self.head == "score"
 
     @property
@@ -65,10 +59,9 @@ class BaseModel:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
 
     def logits(self, rows: Tokens) -> "Tensor":
-        """Logits (rows,), float32, of one batch.
+        """Logits (rows,), float32, of one batch, padded on the right.
 
-        Rows are padded on the right. The real tokens of a causal model cannot see what follows, so it needs no mask and
-        attention takes its fast path. Only the last token of each row goes through the head.
+        Tokens of a causal model cannot see the padding that follows, so without a mask attention takes its fast path.
         """
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         longest = int(lengths.max())
@@ -93,9 +86,8 @@ class BaseModel:
 def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
     """The `attention_mask` argument for rows of up to `longest` tokens that are padded on the right.
 
-    Given None, transformers finds out by itself whether a mask is needed and waits for the GPU meanwhile. Given a None
-    for every kind of layer, it does not look. A sliding window that is shorter than a row needs a mask, so None is
-    returned and transformers makes it.
+    Given None, transformers waits for the GPU to find out whether a mask is needed; given None for every kind of layer,
+    it does not. A sliding window shorter than a row needs a mask: then None is returned, and transformers makes it.
     """
     if config.model_type not in _MASK_BY_LAYER or config._attn_implementation != "sdpa":
         return None
@@ -109,8 +101,7 @@ def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
 def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> list[Ints]:
     """Row numbers in batches, shortest rows first, of at most `token_budget` tokens with padding.
 
-    `lengths` are tokens per row, int (n,). Rows of one length come in `order`, by default as they are. A row longer
-    than the budget is a batch of its own.
+    `lengths` are tokens per row, int (n,). Rows of one length come in `order`. A longer row is a batch of its own.
     """
     order = np.arange(len(lengths)) if order is None else order
     ranked = order[np.argsort(lengths[order], kind="stable")]
@@ -127,10 +118,9 @@ def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> li
 def score_tokens(
     base: BaseModel, rows: Tokens, token_budget: int, advance: Callable[[float], None] | None = None
 ) -> Floats:
-    """Logits float64 (rows,), in the order of `rows`, computed in float32 from the last layer on.
+    """Logits float64 (rows,), in the order of `rows`; `advance` is called with the number of rows done.
 
-    `advance` is called with the number of rows done. When memory runs out, batches are halved, down to a quarter of the
-    token budget; raises InputError if that does not fit either.
+    When memory runs out, batches are halved. Raises InputError if a quarter of the token budget does not fit either.
     """
     was_training = base.model.training
     base.model.eval()
@@ -167,9 +157,8 @@ def _score(base: BaseModel, rows: Tokens, budget: int, advance: Callable[[float]
 def fuse_norms(model: Any) -> int:
     """Compute the RMS norms of a frozen Gemma 3 or Qwen3 `model` in one call each, in float32. Returns their number.
 
-    transformers computes square, mean, root and product one by one, in about nine calls that each read and write all
-    activations, which beside short batches costs as much as the matrix products (`benchmarks/lora_traffic.py`).
-    Raises ValueError if a norm is trained, because its prepared weights would go stale.
+    transformers makes about nine calls, which beside short batches cost as much as the matrix products
+    (`benchmarks/lora_traffic.py`). Raises ValueError if a norm is trained, because its scale would go stale.
     """
     from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
     from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm

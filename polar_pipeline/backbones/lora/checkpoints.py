@@ -1,5 +1,4 @@
-"""What is kept beside adapters: the checkpoint of the model in work, finished models, references to finished adapters,
-figures and logits; and which of it nobody needs.
+"""What is kept beside adapters while they are trained and scored, and which of it nobody needs.
 
 Each file is whole or not there, and carries its own sha256. A damaged one is reported and made again.
 """
@@ -70,9 +69,9 @@ def read_checkpoint(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]] | N
 
 
 class ModelStore:
-    """The models of one language under `root`, for one configuration, posts and base, which `key` identifies.
+    """The models of one language for one configuration, posts and base, which `key` identifies.
 
-    `warn` is told of damaged files; the models in them count as not finished.
+    `warn` is called with a line for each damaged file; its model counts as not finished.
     """
 
     def __init__(
@@ -164,10 +163,7 @@ def kept_logits(root: Path, ref: AdapterRef, key: str) -> Path:
 
 
 def save_figures(root: Path, ref: AdapterRef, figures: Figures, what: str = "training") -> None:
-    """Keep measurements beside the adapter, whose bytes should not depend on how busy a machine was.
-
-    A later measurement of the same `what` replaces the earlier one.
-    """
+    """Keep measurements beside the adapter, whose bytes should not depend on them, in place of earlier ones."""
     write_atomic(_figures_path(root, ref, what), canonical_json(figures))
 
 

@@ -61,10 +61,7 @@ class TrainingTask(NamedTuple):
 
 
 class PlannedModel(NamedTuple):
-    """One model of a language.
-
-    It scores the rows `judged` right after training: those that its fold holds out, or the probe.
-    """
+    """One model of a language. Right after training it scores the rows `judged`: those held out, or the probe."""
 
     seed: int
     fold: int  # -1: the final one
@@ -98,10 +95,7 @@ class LanguageDataset:
         return inside
 
     def models(self) -> list[PlannedModel]:
-        """All of them, folds first.
-
-        A synthetic post has the fold of the posts that it was made from, so it leaves with them.
-        """
+        """All of them, folds first. A synthetic post leaves with the fold of the posts that it was made from."""
         folds = sorted(set(self.folds.tolist()))
         final = [] if folds and self._settings.final == "fold_average" else [-1]
         return [self._model(fold, seed, len(folds)) for seed in self._settings.seeds for fold in [*folds, *final]]
@@ -144,10 +138,7 @@ def _labelled_dev(posts: pd.DataFrame) -> Mask:
 
 
 def dataset_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
-    """sha256 of all posts that make an adapter: the fitted ones, and dev outside the folds.
-
-    Dev may stop the training, and is its probe.
-    """
+    """sha256 of all posts that make an adapter: the fitted ones, and dev outside folds (it may stop training)."""
     watched = (posts["split"] == "dev") & (posts["fold"] < 0) & posts["label"].notna() & (posts["source"] == REAL)
     fitted = training_fingerprint(posts, card)
     return fingerprint([fitted, frame_fingerprint(posts[watched], ["id", "text", "label"])])
@@ -162,7 +153,7 @@ class Step(NamedTuple):
 
 
 def plan_epochs(lengths: Ints, token_budget: int, accumulate: int, epochs: int, seed: int) -> list[Step]:
-    """The optimizer steps of `epochs`. Each epoch shuffles which rows share a batch, and the order of batches.
+    """The optimizer steps of `epochs`; each shuffles which rows share a batch.
 
     Batches are visited by bands of length, in an order that the seed alone gives; inside a band the order is random.
     """
@@ -180,7 +171,7 @@ def plan_epochs(lengths: Ints, token_budget: int, accumulate: int, epochs: int, 
 
 
 def training_steps(lengths: Ints, synthetic: Mask, settings: LoraSettings, seed: int) -> list[Step]:
-    """All steps of a training on rows of `lengths` tokens, of which some are `synthetic`.
+    """All steps of a training on rows of `lengths` tokens, of which some are `synthetic`, bool (n,).
 
     With `synthetic: warm_up`, one epoch over the synthetic rows comes before the epochs over the real ones.
     """
@@ -204,8 +195,7 @@ def step_weights(steps: list[Step], weights: Floats) -> Floats:
 def loss_divisors(steps: list[Step], weights: Floats) -> Floats:
     """What the summed loss of each step is divided by, float (steps,): the mean weight of its epoch's steps.
 
-    Every row of an epoch then counts the same. Divided by its own weight, a step of 8 long posts would move the adapter
-    as far as one of 139 short ones, so each long post would count 17 times as much as a short one.
+    Divided by its own weight, a step of 8 long posts would move the adapter as far as one of 139 short ones.
     """
     sums, ends = step_weights(steps, weights), [place + 1 for place, step in enumerate(steps) if step.ends_epoch]
     found: Floats = np.zeros(len(steps))

@@ -1,4 +1,4 @@
-"""The final models of a finished adapter, read from disk: the logits that they give any text, and the scores tables.
+"""The final models of a finished adapter, read from disk, and the logits that they give any text.
 
 Models are compared with what they gave in training before they are trusted. Logits of posts that were scored once are
 kept by adapter and texts: training has the base at hand, and scoring need not load it again.
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
-from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table
+from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.base import Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import (
     Figures,
@@ -22,7 +22,7 @@ from polar_pipeline.backbones.lora.checkpoints import (
     save_figures,
     write_checked,
 )
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, probe_rows
+from polar_pipeline.backbones.lora.dataset import LanguageDataset
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
@@ -62,15 +62,19 @@ class FinalModels:
     ) -> Floats:
         """Logits float64 (seeds, texts), kept for the next time; `again` computes them whatever is kept.
 
-        With `prepare`, the models are probed with the language's posts before they are trusted. Raises InputError if
-        the base has other weights than the one that was trained on, AdapterMismatch if a model is not what it was in
-        training.
+        With `prepare`, the models are probed before they are trusted. Raises InputError if the base has other weights
+        than in training, AdapterMismatch if a model is not what it was then.
         """
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
         path = kept_logits(self._root, self._ref, fingerprint([self._ref.sha256, texts])[:16])
         progress = progress or Progress()
-        found = None if again else self._read_kept(path, len(texts), progress)
+        found: Floats | None = None
+        if path.exists() and not again:
+            try:
+                found = np.frombuffer(read_checked(path), dtype=np.float64).reshape(len(self.seeds), len(texts))
+            except InputError:
+                progress(f"{self._ref.language}: the logits kept in {path} are damaged, so they are computed again")
         if found is None:
             tunable = self.model()
             if prepare is not None:
@@ -103,10 +107,7 @@ class FinalModels:
         return tunable
 
     def _score(self, tunable: TunableModel, texts: list[str], progress: Progress) -> tuple[Floats, Figures]:
-        """Logits (seeds, texts), and how fast they were computed.
-
-        A seed without a final model is the mean of its folds' models.
-        """
+        """Logits (seeds, texts), and how fast they were computed. A seed may have the mean of its folds' models."""
         rows = tunable.base.tokens(texts)
         keys = [self.meta["final"][str(seed)] for seed in self.seeds]
         done, total = 0, len(texts) * sum(map(len, keys))
@@ -145,17 +146,6 @@ class FinalModels:
                     f"remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."
                 )
 
-    def _read_kept(self, path: Path, texts: int, progress: Progress) -> Floats | None:
-        """Logits that were kept, or None where none are, or where the file is damaged."""
-        if not path.exists():
-            return None
-        try:
-            found: Floats = np.frombuffer(read_checked(path), dtype=np.float64).reshape(len(self.seeds), texts)
-        except InputError:
-            progress(f"{self._ref.language}: the logits kept in {path} are damaged, so they are computed again")
-            return None
-        return found
-
 
 def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     """Whether logits float (posts,) are the same up to rounding; `dtype` is the base's, such as `torch.bfloat16`.
@@ -173,29 +163,6 @@ def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
         return False
     ordered = len(then) >= _ENOUGH and spread > 5 * _FLOOR
     return not ordered or float(spearmanr(now, then).statistic) >= _ORDER
-
-
-def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:
-    """The scores table of all real posts: `tensors` has seeds and out_of_fold, `rest` (seeds, posts outside folds)."""
-    posts = scored_posts(real_posts(posts))
-    inside = (posts["fold"] >= 0).to_numpy()
-    tables = []
-    for place, seed in enumerate(tensors["seeds"].tolist()):
-        logits: Floats = np.zeros(len(posts))
-        logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
-        tables.append(scores_table(posts, logits, backbone=backbone, seed=seed, language=language))
-    return pd.concat(tables, ignore_index=True) if tables else no_scores(posts, backbone, language)
-
-
-def probe_tables(posts: pd.DataFrame, tensors: Tensors, backbone: str, language: str) -> pd.DataFrame:
-    """The scores table of the probed rows, of those seeds whose final model has a probe in `tensors`."""
-    rows = posts.iloc[probe_rows(posts)]
-    tables = [
-        scores_table(rows, tensors[key], backbone=backbone, seed=seed, language=language)
-        for seed in tensors["seeds"].tolist()
-        if (key := probe_key(seed)) in tensors
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else no_scores(posts, backbone, language)
 
 
 def probe_key(seed: int) -> str:

@@ -228,10 +228,7 @@ class ModelCache:
         self.loads = 0  # how often a base was loaded
 
     def get(self, settings: LoraSettings, root: Path) -> TunableModel:
-        """The base of `settings`, to be adapted or fine-tuned. Tiny ones are built under `root`.
-
-        Raises InputError as `load_base`.
-        """
+        """The base of `settings`, to be adapted or fine-tuned. Raises InputError as `load_base`."""
         key = settings.model_dump_json(include=_LOADED_BY)
         if key not in self._models:
             self._models[key] = self._load(settings, root / "bases")
@@ -240,10 +237,7 @@ class ModelCache:
         return self._models[key]
 
     def identity(self, settings: LoraSettings, root: Path) -> str:
-        """Which weights the base of `settings` has. One that is not loaded is not loaded for it.
-
-        Raises InputError as `load_base`.
-        """
+        """Which weights the base of `settings` has; it is not loaded for that. Raises InputError as `load_base`."""
         key = settings.model_dump_json(include=_LOADED_BY)
         if key in self._models:
             return self._models[key].base.identity

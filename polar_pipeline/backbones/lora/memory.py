@@ -52,10 +52,7 @@ def free_bytes(device: str) -> int:
 def refuse_too_large(
     model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, at_least: float = 1.0
 ) -> None:
-    """Raises TooLarge if free memory does not hold the weights and what training needs beside them.
-
-    `at_least` is the smallest share of the weights that has to be free.
-    """
+    """Raises TooLarge if free memory does not hold the weights `at_least` times, and what training needs."""
     weights, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
     needed = max(_NEEDED[settings.tuning], at_least)
     if weights * needed > free:
@@ -75,8 +72,7 @@ def smaller_model_advice(settings: LoraSettings) -> str:
 def activation_bytes(base: Any) -> float:
     """Bytes per token that the backward pass keeps, with the adapter in place.
 
-    Measured on two short rows, one twice as long as the other: weights that are kept for their inputs' gradients
-    cancel.
+    Measured on two short rows of different length: weights that are kept for their inputs' gradients cancel.
     """
     return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
 
@@ -98,10 +94,7 @@ def _kept_bytes(base: Any, tokens: int) -> int:
 
 
 def should_recompute(base: Any, settings: LoraSettings) -> bool:
-    """Whether to use activation checkpointing: only if the activations of a batch would not fit.
-
-    It costs half as much again, 6N FLOP per token instead of 4N.
-    """
+    """Whether activations are recomputed, at 6N FLOP per token instead of 4N: only if a batch would not fit."""
     if settings.recompute != "auto":
         return settings.recompute == "always"
     return activation_bytes(base) * settings.token_budget > 0.8 * free_bytes(base.device)

@@ -28,10 +28,7 @@ _MODEL_FILE = re.compile(
 
 
 def check_model_settings(settings: LoraSettings) -> None:
-    """Find what is wrong with a model's settings, without loading it or asking a hub.
-
-    Raises InputError for a tiny model or a folder that does not exist, a folder without a model, and missing layers.
-    """
+    """Raises InputError for what is wrong with a model's settings, without loading it or asking a hub."""
     if settings.untrained:
         check_tiny(settings.model)
         return
@@ -107,10 +104,7 @@ def base_identity(settings: LoraSettings, root: Path) -> str:
 
 
 def folder_identity(folder: Path, cache: Path) -> str:
-    """sha256 over the names and contents of a model's weights, configuration and tokenizer.
-
-    Raises InputError if a file cannot be read.
-    """
+    """sha256 of a model's weights, configuration and tokenizer. Raises InputError if one cannot be read."""
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file() and _MODEL_FILE.fullmatch(file.name))
         digests = cached_sha256(files, cache)
@@ -120,7 +114,7 @@ def folder_identity(folder: Path, cache: Path) -> str:
 
 
 def hub_commit(location: str, settings: LoraSettings) -> str:
-    """The commit of the revision at the hub, so that configuration, tokenizer and weights are of one commit.
+    """The commit of the revision at the hub, of which configuration, tokenizer and weights are then taken.
 
     A commit holds the sha256 of every large file; `check_downloaded` compares the downloaded ones with it.
     """

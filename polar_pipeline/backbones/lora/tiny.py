@@ -42,10 +42,7 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
-    """The folder under `root` with the checkpoint `name` (`tiny:gemma3` ...), built if it is not there.
-
-    Raises InputError for a name that is none.
-    """
+    """The folder under `root` with the checkpoint `name`, built if needed. Raises InputError as `check_tiny`."""
     check_tiny(name)
     shape = name.removeprefix(TINY)
     name_of_config, name_of_class, sizes = _MODELS[shape]

@@ -150,17 +150,11 @@ class _Training:
 
     @property
     def _stopped_early(self) -> bool:
-        """Whether dev did not improve for too long.
-
-        Asked before each step, so that a resumed training does not go on past it.
-        """
+        """Whether dev did not improve for too long; asked before each step, so that a resumed training ends too."""
         return self._settings.patience is not None and self._without >= self._settings.patience
 
     def _step(self) -> None:
-        """One step, and what follows it.
-
-        A loss is read from the device only to be logged: reading it waits for the step.
-        """
+        """One step, and what follows it. Its loss is read only to be logged, because reading waits for the GPU."""
         step, number = self._steps[self._position], self._position
         loss = self._splitter.compute(self._task.title, lambda: self._gradients(step, self._divisors[number]))
         self._optimizer.step(number)

@@ -1,8 +1,7 @@
-"""A base model whose adapter, or whose own weights, are trained: made fresh from a seed, saved, read back, taken out.
+"""A base model whose adapter, or whose own weights, are trained: made fresh from a seed, saved and read back.
 
-`AdaptedModel` holds one LoRA adapter at a time. Each is added under a new name and the one before it is deleted,
-which is bit for bit what a fresh process does; unloading and wrapping again would hand a trained head to the next
-language. Its files have PEFT's format. `FineTunedModel` has the same methods for full fine-tuning.
+An adapter is added under a new name and the one before it is deleted, which is bit for bit what a fresh process does;
+unloading and wrapping again would hand a trained head to the next language. Its files have PEFT's format.
 """
 
 import re
@@ -139,12 +138,9 @@ class AdaptedModel:
         )
 
     def _target_pattern(self) -> str:
-        """A pattern of the layers below the head that get an adapter.
+        """A pattern of the layers that get an adapter. Raises InputError for a name without a linear layer.
 
-        Raises InputError for a name without a linear layer.
-
-        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and keeps names in a set, whose order
-        changes from process to process.
+        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and its order changes between processes.
         """
         chosen, linear = self._settings.target_modules, sorted({name.rpartition(".")[2] for name in self._linear})
         names = linear if isinstance(chosen, str) else sorted(chosen)
@@ -162,10 +158,7 @@ class AdaptedModel:
         }
 
     def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
-        """Shapes of an adapter of this base with `config`, by the names in its file.
-
-        Its target modules are a pattern.
-        """
+        """Shapes of an adapter of this base with `config`, whose target modules are a pattern, by name in its file."""
         found = dict(self._head)
         for name, (inputs, outputs) in self._linear.items():
             if re.fullmatch(config.target_modules, name):
@@ -236,10 +229,7 @@ TunableModel = AdaptedModel | FineTunedModel
 
 
 def _draw_head(parameters: dict[str, Any], seed: int) -> None:
-    """Fill a head from `seed` alone, the same for all languages.
-
-    In float32: in bfloat16 its small updates round to nothing.
-    """
+    """Fill a head from `seed` alone, in float32: in bfloat16 its small updates would round to nothing."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.augmentation.gate import Gate, ShareResult, cap_share, gate
+from polar_pipeline.augmentation import Gate, ShareResult, cap_share, gate
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
 from polar_pipeline.curation.fold_leakage import fold_leaks

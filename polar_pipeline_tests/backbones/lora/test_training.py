@@ -131,7 +131,7 @@ def test_a_warm_up_is_never_the_best_and_uses_no_patience(
         seen.append({name: value.detach().clone() for name, value in slot.parameters().items()})
         return next(losses)
 
-    monkeypatch.setattr(training, "evaluate", watched)
+    monkeypatch.setattr(training._Training, "_evaluate", watched)
     task = fit(slot.base)
     synthetic = np.arange(len(task.rows.labels)) % 2 == 0
     chosen = settings(synthetic="warm_up", epochs=6, patience=2)

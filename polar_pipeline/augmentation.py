@@ -1,7 +1,6 @@
 """The gate: which share of synthetic posts a language trains with, by what they do for the cheapest backbone.
 
-It trains with several shares on the same folds and is judged on the same real posts. A synthetic post leaves with the
-fold that it was made from, so the difference is what the posts teach.
+Every share is judged on the same real posts and folds. A synthetic post leaves with the fold that it was made from.
 """
 
 import tempfile

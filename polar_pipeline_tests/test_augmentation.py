@@ -1,11 +1,13 @@
-"""Shares are compared on the same real posts, and only what helps beyond the error is taken."""
+"""Shares are compared on the same real posts; only what helps beyond the error, and the profile allows, is taken."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
+from polar_pipeline import augmentation
+from polar_pipeline.augmentation import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
@@ -14,7 +16,8 @@ from polar_pipeline.curation.curate import VERDICT
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.settings.profile import load_profile
+from polar_pipeline.settings.curation import CurationSettings
+from polar_pipeline.settings.profile import Profile, load_profile
 from polar_pipeline.synthesis.formats import posts_table
 from polar_pipeline.task.card import load_card
 
@@ -95,3 +98,18 @@ def test_useless_posts_seldom_help_any_share() -> None:
         ]
         taken += helpful_share(found) > 0
     assert taken <= 6
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(0.5, 0.5), (0.3, 0.2), (0.1, 0.0)])
+def test_a_share_above_the_profiles_is_measured_and_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, most: float, chosen: float
+) -> None:
+    gains = {0.0: 0.0, 0.1: -0.01, 0.2: 0.01, 0.3: 0.005, 0.5: 0.02}
+    results = [
+        ShareResult(share, share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001))
+        for share, gain in gains.items()
+    ]
+    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: results)
+    profile = Profile(name="x", description="", curation=CurationSettings(share=most))
+    found = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
+    assert found.share == chosen and found.results == results
