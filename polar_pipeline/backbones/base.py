@@ -75,10 +75,6 @@ class Progress:
         """A callback for one part of a phase, which has done what it is given after the `before` of earlier parts."""
         return lambda done: self.advance(before + done, total, unit)
 
-    def note(self, values: dict[str, float]) -> None:
-        """Figures of the whole, whenever they were measured."""
-        self.figures |= values
-
 
 class Backbone(ABC):
     """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""

@@ -92,7 +92,8 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
     # settings that do not go together; the sentence names them
     if isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value)):
         return f"{place}{entry}: " if place else "", text
-    return f"setting `{place}`{entry} is {_short(value)}: ", text
+    short = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    return f"setting `{place}`{entry} is {short}: ", text
 
 
 def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, str]:
@@ -110,12 +111,6 @@ def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, 
         if isinstance(part, int) and isinstance(value, dict) and isinstance(value.get("name"), str):
             entry = f" ({value['name']})"
     return ".".join(parts), entry
-
-
-def _short(value: Any) -> str:
-    """As a person wrote it, if that is not long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def commented(settings: Settings, why: Mapping[str, str] | None = None) -> str:

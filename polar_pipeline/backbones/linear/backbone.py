@@ -9,13 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
-from polar_pipeline.backbones.base import (
-    Backbone,
-    Progress,
-    fitted_rows,
-    real_posts,
-    training_fingerprint,
-)
+from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
 from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
 from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling, fit, logits
 from polar_pipeline.corpus.posts import REAL

@@ -173,15 +173,8 @@ def _kind(char: str) -> int:
 
 def _indicators(char: str) -> list[bool]:
     category = unicodedata.category(char)
-    classes = [
-        True,
-        category == "Lu",
-        category[0] == "P",
-        category[0] == "S",
-        category[0] == "N",
-        "a" <= char.lower() <= "z",
-    ]
-    return classes + [char in group for group in _COUNTED]
+    kinds = [category[0] == kind for kind in "PSN"]
+    return [True, category == "Lu", *kinds, "a" <= char.lower() <= "z", *(char in group for group in _COUNTED)]
 
 
 def _changes(*arrays: NDArray[Any]) -> NDArray[np.bool_]:

@@ -16,12 +16,7 @@ from polar_pipeline.backbones.base import Backbone, Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint, probe_rows
-from polar_pipeline.backbones.lora.final_models import (
-    AdapterMismatch,
-    FinalModels,
-    probe_key,
-    texts_outside_folds,
-)
+from polar_pipeline.backbones.lora.final_models import AdapterMismatch, FinalModels, probe_key, texts_outside_folds
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
@@ -118,7 +113,7 @@ class LoraBackbone(Backbone):
             progress(f"{language}: trained before, nothing to do")
         else:
             ref = self._train(language, posts, data, progress, force, notes)
-        progress.note(load_figures(self._root, ref))
+        progress.figures |= load_figures(self._root, ref)
         return ref
 
     def _finished(self, language: str, data: str, progress: Progress) -> AdapterRef | None:

@@ -84,7 +84,7 @@ class FinalModels:
             save_figures(self._root, self._ref, figures, path.stem)
             rate = figures["score_tokens_per_second"]
             progress(f"{self._ref.language}: {found.size} posts outside folds scored, {rate:,.0f} tokens/s")
-        progress.note(load_figures(self._root, self._ref, path.stem))
+        progress.figures |= load_figures(self._root, self._ref, path.stem)
         return found
 
     def mean(self, texts: list[str], seeds: tuple[int, ...]) -> Floats:

@@ -92,7 +92,10 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     if settings.tuning == "lora":
         fuse_norms(model)
     if settings.four_bit and device == "cpu":
-        _disable_repacking(model)
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                # weights that bitsandbytes repacks for inference are rounded otherwise than in training
+                module.support_avx512bf16_for_cpu = False
     return BaseModel(model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length)
 
 
@@ -160,6 +163,12 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
 
 
 def _weights(model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    # NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    four_bit |= {"bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": list(_HEADS)}
+
     def fetch() -> Any:
         return model_class.from_pretrained(
             location,
@@ -169,7 +178,7 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             output_loading_info=True,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=_four_bit(dtype) if settings.four_bit else None,
+            quantization_config=BitsAndBytesConfig(**four_bit) if settings.four_bit else None,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, with all else
             trust_remote_code=False,
@@ -189,26 +198,6 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             f"or name one whose architecture transformers knows."
         )
     return model
-
-
-def _disable_repacking(model: Any) -> None:
-    """On some CPUs bitsandbytes repacks weights for inference, which rounds otherwise than in training."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _four_bit(dtype: Any) -> Any:
-    """NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained."""
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=list(_HEADS),
-    )
 
 
 # what a loaded model depends on; backbones that differ elsewhere share it

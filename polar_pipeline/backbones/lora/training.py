@@ -13,14 +13,7 @@ import numpy as np
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import read_checkpoint, write_checkpoint
-from polar_pipeline.backbones.lora.dataset import (
-    Rows,
-    Step,
-    TrainingTask,
-    loss_divisors,
-    step_weights,
-    training_steps,
-)
+from polar_pipeline.backbones.lora.dataset import Rows, Step, TrainingTask, loss_divisors, step_weights, training_steps
 from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_memory, should_recompute
 from polar_pipeline.backbones.lora.optimizer import Optimizer, row_losses
 from polar_pipeline.backbones.lora.tunable import TunableModel
@@ -31,7 +24,7 @@ from polar_pipeline.settings.backbones import LoraSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOG_SECONDS = 5.0
+_LOG_SECONDS = 5.0  # between two lines
 
 
 def train_model(
@@ -53,48 +46,6 @@ def train_model(
             f"backbone {settings.name!r} has not enough memory to train beside its base: lower token_budget or rank, "
             f"set four_bit to true, or recompute to always."
         )
-
-
-class Throughput:
-    """Tokens per second, padding not counted, and the time left."""
-
-    def __init__(self, tokens: list[int]) -> None:
-        self._tokens, self._before, self.done = tokens, 0, 0
-        self._started = time.monotonic()
-
-    def skip(self, position: int) -> None:
-        """Count the steps before `position` as made by an earlier process."""
-        self._before = self.done = sum(self._tokens[:position])
-
-    def add(self, number: int) -> None:
-        """Count step `number`."""
-        self.done += self._tokens[number]
-
-    @property
-    def rate(self) -> float:
-        """Tokens per second of this process."""
-        return (self.done - self._before) / max(time.monotonic() - self._started, 1e-9)
-
-    def __str__(self) -> str:
-        """The rate, and the time left."""
-        ahead = sum(self._tokens) - self.done
-        left = f", about {ahead / self.rate:.0f} s left" if ahead and self.rate else ""
-        return f"{self.rate:,.0f} tokens/s{left}"
-
-
-class Timer:
-    """Says once in so many seconds that it is time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._last = seconds, time.monotonic()
-
-    def is_due(self) -> bool:
-        """Whether the seconds have passed since it was last due, or made."""
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True
 
 
 class _Training:
@@ -120,8 +71,10 @@ class _Training:
         # of the loss that is logged, which is the mean over a step's own rows
         self._shares = step_weights(self._steps, task.weights) / self._divisors
         self._best, self._best_loss, self._without = dict[str, Any](), float("inf"), 0
-        self._throughput = Throughput([int(lengths[np.concatenate(step.batches)].sum()) for step in self._steps])
-        self._log_timer, self._save_timer = Timer(_LOG_SECONDS), Timer(settings.checkpoint_seconds)
+        tokens = [int(lengths[np.concatenate(step.batches)].sum()) for step in self._steps]
+        self._tokens_before = np.cumsum([0, *tokens])  # each step, and the end
+        self._first = 0  # the step that this process began with
+        self._started = self._logged = self._saved = time.monotonic()
 
     def run(self) -> "_Training":
         """Make the steps that are left, and leave the best epoch's weights where there are such."""
@@ -159,21 +112,24 @@ class _Training:
         loss = self._splitter.compute(self._task.title, lambda: self._gradients(step, self._divisors[number]))
         self._optimizer.step(number)
         self._position += 1
-        self._throughput.add(number)
-        self._advance(self._throughput.done)
-        if self._log_timer.is_due() or step.ends_epoch:
+        self._advance(float(self._tokens_before[self._position]))
+        if step.ends_epoch or time.monotonic() - self._logged >= _LOG_SECONDS:
             self._optimizer.check()
             self._log(float(loss) / self._shares[number])
         if step.ends_epoch:
             self._end_epoch(step)
-        if self._save_timer.is_due():
+        if time.monotonic() - self._saved >= self._settings.checkpoint_seconds:
             self._save()
 
     def _log(self, loss: float) -> None:
-        key, rate = self._task.key, self._throughput.rate
+        self._logged, key = time.monotonic(), self._task.key
+        done, total = self._tokens_before[self._position], self._tokens_before[-1]
+        rate = float(done - self._tokens_before[self._first]) / max(self._logged - self._started, 1e-9)
+        left = f", about {(total - done) / rate:.0f} s left" if done < total and rate else ""
         self._progress.measure(self._position, {f"{key}/loss": loss, f"{key}/tokens_per_second": rate})
         self._progress(
-            f"{self._task.title}: step {self._position} of {len(self._steps)}, loss {loss:.3f}, {self._throughput}"
+            f"{self._task.title}: step {self._position} of {len(self._steps)}, loss {loss:.3f}, "
+            f"{rate:,.0f} tokens/s{left}"
         )
 
     def _gradients(self, step: Step, divisor: float) -> "Tensor":
@@ -225,6 +181,7 @@ class _Training:
     def _save(self) -> None:
         import torch
 
+        self._saved = time.monotonic()
         self._optimizer.check()
         tensors = self._optimizer.state() | {f"best.{name}": value for name, value in self._best.items()}
         tensors["random.cpu"] = torch.get_rng_state()
@@ -256,6 +213,6 @@ class _Training:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        self._throughput.skip(self._position)
-        self._advance(self._throughput.done)
+        self._first = self._position
+        self._advance(float(self._tokens_before[self._position]))
         self._progress(f"{self._task.title}: goes on after step {self._position} of {len(self._steps)}")
