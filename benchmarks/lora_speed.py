@@ -103,7 +103,7 @@ def make_fit(lengths: np.ndarray, title: str, seed: int) -> TrainingTask:
     rows = Rows(
         [random.integers(4, 260, length) for length in lengths], random.integers(0, 2, count), np.zeros(count, bool)
     )
-    return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, seed)
+    return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, rows, seed)
 
 
 def ours(slot: AdaptedModel, fit: TrainingTask, settings: LoraSettings) -> np.ndarray:

@@ -173,9 +173,8 @@ def make_backbone(
     # each of these imports this module
     from polar_pipeline.backbones.imported import ImportedBackbone
     from polar_pipeline.backbones.linear.backbone import LinearBackbone
-    from polar_pipeline.backbones.lora.backbone import LoraBackbone
+    from polar_pipeline.backbones.lora.backbone import LoraBackbone, PooledBackbone
     from polar_pipeline.backbones.lora.loading import ModelCache
-    from polar_pipeline.backbones.lora.pooled import PooledBackbone
 
     if isinstance(settings, ImportedSettings):
         return ImportedBackbone(settings, card, root)

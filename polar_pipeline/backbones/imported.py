@@ -84,20 +84,13 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
         raise InputError(
             f"scores {path} cannot be read ({' '.join(str(error).split())}): write the file again."
         ) from error
-    return _columns(_of_backbone(table, path, settings), path)
-
-
-def _of_backbone(table: pd.DataFrame, path: Path, settings: ImportedSettings) -> pd.DataFrame:
-    if "backbone" not in table:
-        return table
-    names = sorted(map(str, table["backbone"].unique()))
-    wanted = settings.backbone or (names[0] if len(names) == 1 else None)
-    if wanted not in names:
-        raise InputError(f"scores {path} are of {', '.join(names)}: name one of them as `backbone` of {settings.name}.")
-    return table[table["backbone"] == wanted]
-
-
-def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if "backbone" in table:
+        names = sorted(map(str, table["backbone"].unique()))
+        wanted = settings.backbone or (names[0] if len(names) == 1 else None)
+        if wanted not in names:
+            named = ", ".join(names)
+            raise InputError(f"scores {path} are of {named}: name one of them as `backbone` of {settings.name}.")
+        table = table[table["backbone"] == wanted]
     value = next((name for name in ("logit", "probability") if name in table), "logit (or probability)")
     missing = [name for name in ("language", "split", "fold", "id", value) if name not in table]
     if missing:

@@ -94,9 +94,8 @@ class Profile(Settings):
                 "curation.round_trip compares meaning, which embedder: ngrams does not see: "
                 "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
             )
-        loras = [entry for entry in self.backbones if isinstance(entry, LoraSettings)]
         needy = [entry.name for entry in self.backbones if isinstance(entry, LinearSettings)]
-        needy += [entry.name for entry in loras if entry.final == "fold_average"]
+        needy += [entry.name for entry in self._loras if entry.final == "fold_average"]
         if self.folds.count == 0 and needy:
             yield f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
         if self.folds.count == 0 and self.synthesis.source != "none":
@@ -104,32 +103,29 @@ class Profile(Settings):
                 f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
                 "set synthesis.source to none, or folds.count to at least 2"
             )
-        early = [entry.name for entry in loras if entry.patience]
+        early = [entry.name for entry in self._loras if entry.patience]
         if early and self.folds.fit_on != "train" and self.folds.count:
             yield f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
 
     @property
+    def _loras(self) -> list[LoraSettings]:
+        return [entry for entry in self.backbones if isinstance(entry, LoraSettings)]
+
+    @property
     def pooled_backbones(self) -> frozenset[str]:
         """Names of those backbones that were trained on all languages together."""
-        return frozenset(
-            entry.name
-            for entry in self.backbones
-            if (isinstance(entry, ImportedSettings) and entry.pooled)
-            or (isinstance(entry, LoraSettings) and entry.scope == "pooled")
-        )
+        imported = [entry.name for entry in self.backbones if isinstance(entry, ImportedSettings) and entry.pooled]
+        return frozenset([*imported, *(entry.name for entry in self._loras if entry.scope == "pooled")])
 
     @property
     def trains_pooled(self) -> bool:
         """Whether some backbone is trained here on all languages together."""
-        return any(isinstance(entry, LoraSettings) and entry.scope == "pooled" for entry in self.backbones)
+        return any(entry.scope == "pooled" for entry in self._loras)
 
     @property
     def trains_in_turn(self) -> bool:
         """Whether adapters of all languages, those on a GPU, are trained first, one base after the other."""
-        return any(
-            isinstance(entry, LoraSettings) and entry.scope == "language" and entry.device != "cpu"
-            for entry in self.backbones
-        )
+        return any(entry.scope == "language" and entry.device != "cpu" for entry in self._loras)
 
     @property
     def fingerprint(self) -> str:

@@ -1,5 +1,6 @@
 """Settings as YAML: read into a validated model, with a sentence for each mistake, and written with their reasons."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -142,16 +143,9 @@ def _lines(settings: Settings, place: str, indent: str, why: Mapping[str, str]) 
         if isinstance(value, Settings):
             yield from _lines(value, f"{path}.", f"{indent}  ", why)
         for number, entry in enumerate(entries):
-            yield from _entry(_lines(entry, f"{path}.{number}.", f"{indent}    ", why), indent)
-
-
-def _entry(lines: Iterator[str], indent: str) -> Iterator[str]:
-    """The lines of one entry of a list: the first setting gets the dash."""
-    started = False
-    for line in lines:
-        if not started and not line.lstrip().startswith("#"):
-            line, started = f"{indent}  - {line.lstrip()}", True
-        yield line
+            text = "\n".join(_lines(entry, f"{path}.{number}.", f"{indent}    ", why))
+            # the first setting gets the dash
+            yield re.sub(rf"^{indent}    (?!#)", f"{indent}  - ", text, count=1, flags=re.MULTILINE)
 
 
 def _comment(text: str, indent: str) -> list[str]:

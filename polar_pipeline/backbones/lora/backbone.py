@@ -1,4 +1,4 @@
-"""The LoRA backbone: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
+"""The LoRA backbones: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
 
 Finished models lie under `work`, so that a language that was interrupted goes on with the next one; the language's
 adapter is written when all are done.
@@ -15,18 +15,21 @@ from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint, probe_rows
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, TrainingTask, dataset_fingerprint, probe_rows
 from polar_pipeline.backbones.lora.final_models import AdapterMismatch, FinalModels, probe_key, texts_outside_folds
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language as registered
 
+ALL = "all"  # the language of a pooled adapter
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how and for which languages it is computed, which changes no number of a language: no reason to train again
 NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "languages"}
@@ -153,33 +156,32 @@ class LoraBackbone(Backbone):
         return ref
 
     def _train_models(
-        self, tunable: TunableModel, models: list[PlannedModel], store: ModelStore, progress: Progress
+        self, tunable: TunableModel, models: list[TrainingTask], store: ModelStore, progress: Progress
     ) -> None:
         """Train the models that are not finished, and keep each when it is done."""
-        tokens = {model.key: model.task.tokens(self.settings) for model in models}
+        tokens = {model.key: model.tokens(self.settings) for model in models}
         finished = {model.key for model in models if store.logits(model.key) is not None}
         total, done = sum(tokens.values()), sum(tokens[key] for key in finished)
         progress.advance(done, total, "tokens")
         for model in models:
             if model.key in finished:
-                progress(f"{model.task.title}: trained before")
+                progress(f"{model.title}: trained before")
                 continue
             started, advance = time.perf_counter(), progress.advancing(done, total, "tokens")
-            train_model(tunable, model.task, self.settings, store.checkpoint(model.key), progress, advance)
+            train_model(tunable, model, self.settings, store.checkpoint(model.key), progress, advance)
             self._keep(tunable, model, store, progress, started)
             done += tokens[model.key]
             progress.advance(done, total, "tokens")
 
     def _keep(
-        self, tunable: TunableModel, model: PlannedModel, store: ModelStore, progress: Progress, started: float
+        self, tunable: TunableModel, model: TrainingTask, store: ModelStore, progress: Progress, started: float
     ) -> None:
         """Score what a model judges, and keep it. Raises InputError if a logit is not finite."""
         files, seconds = tunable.files(), time.perf_counter() - started
         logits = score_tokens(tunable.base, model.judged.tokens, self.settings.token_budget)
         if not np.isfinite(logits).all():
             raise InputError(
-                f"{model.task.title} of backbone {self.name!r} gives logits that are no numbers: "
-                f"lower its learning_rate."
+                f"{model.title} of backbone {self.name!r} gives logits that are no numbers: lower its learning_rate."
             )
         mark = f"{model.key}/"
         latest = {name.removeprefix(mark): value for name, value in progress.latest.items() if name.startswith(mark)}
@@ -222,9 +224,81 @@ class LoraBackbone(Backbone):
         return tensors, meta, parts
 
 
-def _training_figures(models: list[PlannedModel], store: ModelStore) -> Figures:
+def _training_figures(models: list[TrainingTask], store: ModelStore) -> Figures:
     """What was measured of each model, and the seconds of all; of a training that was killed, those since."""
     by_model = {model.key: store.figures(model.key) for model in models}
     seconds = sum(figures.get("seconds", 0.0) for figures in by_model.values())
     named = {f"{key}/{name}": value for key, figures in by_model.items() for name, value in figures.items()}
     return {"train_seconds": seconds, **named}
+
+
+class PooledBackbone(LoraBackbone):
+    """One adapter for all languages: what one language's posts teach serves the others.
+
+    Each post begins with its language. A language's own adapter is a reference to the pooled one and its share of the
+    out-of-fold logits.
+    """
+
+    def train_all(self, posts: dict[str, pd.DataFrame], progress: Progress, force: bool = False) -> AdapterRef:
+        """Train one adapter on the posts of all languages that it should speak; `force` trains it again."""
+        spoken = {code: posts[code] for code in sorted(posts) if self.speaks(code)}
+        tagged = [table.assign(text=self._inputs(code, table["text"].tolist())) for code, table in spoken.items()]
+        notes = {
+            code: {"posts": dataset_fingerprint(table, self._card), "folded": _folded(table)}
+            for code, table in spoken.items()
+        }
+        return self._train_or_reuse(ALL, pd.concat(tagged, ignore_index=True), progress, force, notes)
+
+    def share(self, language: str, posts: pd.DataFrame, pooled: AdapterRef, progress: Progress) -> AdapterRef:
+        """A language's adapter: the pooled one, and its out-of-fold logits of this language.
+
+        Raises InputError if the pooled one was trained with other settings or on other posts of the language.
+        """
+        data = dataset_fingerprint(posts, self._card)
+        if not self.speaks(language):
+            return self._without_models(language, data)
+        models = self._final_models(pooled)
+        note = models.meta.get("notes", {}).get(language)
+        if (
+            (pooled.backbone, pooled.language, pooled.config_fingerprint) != (self.name, ALL, self.config)
+            or note is None
+            or note["posts"] != data
+        ):
+            raise InputError(
+                f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: "
+                f"materialize it again first."
+            )
+        before = sum(other["folded"] for code, other in models.meta["notes"].items() if code < language)
+        mine = models.tensors["out_of_fold"][:, before : before + note["folded"]]
+        models.logits(self._inputs(language, texts_outside_folds(posts)), progress=progress)
+        tensors = {"seeds": models.tensors["seeds"], "out_of_fold": mine}
+        if self.settings.final == "retrain":
+            # the pooled adapter was probed with posts of a few languages; each language is judged by its own
+            probed = models.logits(self._inputs(language, posts["text"].iloc[probe_rows(posts)].tolist()))
+            tensors |= {probe_key(seed): logits for seed, logits in zip(models.seeds, probed, strict=True)}
+        meta = {"settings": self.parameters, "pooled": pooled.model_dump(mode="json")}
+        return self._save(language, data, tensors, meta)
+
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002
+        """Not possible for one language alone. Raises InputError."""
+        raise InputError(
+            f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."
+        )
+
+    def _inputs(self, language: str, texts: list[str]) -> list[str]:
+        return [tag(language, text) for text in texts]
+
+    def _scoring_models(self, own: FinalModels) -> FinalModels:
+        """Those of the pooled adapter that a language's `own` refers to."""
+        pooled = own.meta.get("pooled")
+        return self._final_models(AdapterRef.model_validate(pooled)) if pooled else own
+
+
+def tag(language: str, text: str) -> str:
+    """The text after the English name of its language."""
+    return f"[{registered(language).name}] {text}"
+
+
+def _folded(posts: pd.DataFrame) -> int:
+    """How many out-of-fold logits a language has."""
+    return int(((posts["fold"] >= 0) & (posts["source"] == REAL)).sum())

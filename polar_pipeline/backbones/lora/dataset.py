@@ -44,34 +44,23 @@ class Rows(NamedTuple):
 
 
 class TrainingTask(NamedTuple):
-    """What one model is trained on."""
+    """What one model is trained on, and what it scores right after: the rows held out, or the probe."""
 
     title: str  # such as "deu fold 1 of 5"
-    key: str  # such as "fold-0-seed-0"
+    key: str  # such as "fold-0-seed-0", the name of its folder
     rows: Rows
     weights: Floats  # of `rows`
     watch: Rows | None  # never fitted on; early stopping may look at it
+    judged: Rows
     random_seed: int
+    seed: int = 0
+    fold: int = -1  # the final model
 
     def tokens(self, settings: LoraSettings) -> int:
         """Real tokens in all steps of the training: how long it takes, before it is planned."""
         once = self.rows.synthetic & (settings.synthetic == "warm_up")
         lengths = self.rows.lengths
         return int(lengths[once].sum() + lengths[~once].sum() * settings.epochs)
-
-
-class PlannedModel(NamedTuple):
-    """One model of a language. Right after training it scores the rows `judged`: those held out, or the probe."""
-
-    seed: int
-    fold: int  # -1: the final one
-    task: TrainingTask
-    judged: Rows
-
-    @property
-    def key(self) -> str:
-        """The name of its folder."""
-        return self.task.key
 
 
 class LanguageDataset:
@@ -94,13 +83,13 @@ class LanguageDataset:
         inside: Mask = self._real & (self._folds == fold)
         return inside
 
-    def models(self) -> list[PlannedModel]:
+    def models(self) -> list[TrainingTask]:
         """All of them, folds first. A synthetic post leaves with the fold of the posts that it was made from."""
         folds = sorted(set(self.folds.tolist()))
         final = [] if folds and self._settings.final == "fold_average" else [-1]
         return [self._model(fold, seed, len(folds)) for seed in self._settings.seeds for fold in [*folds, *final]]
 
-    def _model(self, fold: int, seed: int, folds: int) -> PlannedModel:
+    def _model(self, fold: int, seed: int, folds: int) -> TrainingTask:
         final = fold < 0
         key = f"final-seed-{seed}" if final else f"fold-{fold}-seed-{seed}"
         title = f"{self._title} final model" if final else f"{self._title} fold {fold + 1} of {folds}"
@@ -111,8 +100,7 @@ class LanguageDataset:
         weights = row_weights(rows.labels, rows.synthetic, self._settings)
         # the same for all languages: an adapter depends on its own posts alone
         random_seed = int(fingerprint([self._seed, seed, fold])[:8], 16)
-        task = TrainingTask(title, key, rows, weights, self._watched(fold), random_seed)
-        return PlannedModel(seed, fold, task, judged)
+        return TrainingTask(title, key, rows, weights, self._watched(fold), judged, random_seed, seed, fold)
 
     def _watched(self, fold: int) -> Rows | None:
         """Rows that the model has not seen: dev if it is outside the folds, else what its fold holds out, to look at.

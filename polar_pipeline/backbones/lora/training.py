@@ -18,7 +18,7 @@ from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_m
 from polar_pipeline.backbones.lora.optimizer import Optimizer, row_losses
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Ints, macro_f1
+from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
@@ -137,19 +137,16 @@ class _Training:
         import torch
 
         self._optimizer.zero()
-        loss = torch.zeros((), device=self._base.device)
+        rows, loss = self._task.rows, torch.zeros((), device=self._base.device)
         for batch in step.batches:
             for part in np.array_split(batch, min(self._splitter.parts, len(batch))):
-                weighted = self._weighted_loss(part, divisor)
+                labels_and_weights = np.stack([rows.labels[part], self._task.weights[part] / divisor])
+                labels, weights = self._base.to_device(labels_and_weights.astype(np.float32))
+                logits = self._base.logits([rows.tokens[row] for row in part])
+                weighted = (row_losses(logits, labels, self._settings) * weights).sum()
                 weighted.backward()
                 loss += weighted.detach()
         return loss
-
-    def _weighted_loss(self, batch: Ints, divisor: float) -> "Tensor":
-        labels, weights = self._task.rows.labels[batch], self._task.weights[batch] / divisor
-        given = self._base.to_device(np.stack([labels, weights]).astype(np.float32))
-        logits = self._base.logits([self._task.rows.tokens[row] for row in batch])
-        return (row_losses(logits, given[0], self._settings) * given[1]).sum()
 
     def _end_epoch(self, step: Step) -> None:
         """Evaluate on the watched rows; with patience, keep the best epoch and count the epochs since.

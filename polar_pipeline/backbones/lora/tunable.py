@@ -28,12 +28,18 @@ class AdaptedModel:
     """A frozen base with one LoRA adapter and a trainable head."""
 
     def __init__(self, base: BaseModel, settings: LoraSettings) -> None:
+        import torch
+
         self.base, self._settings = base, settings
         self._peft: Any = None
         self._name, self._count = "", 0
         head = getattr(base.model, base.head).state_dict()
         self._head = {f"{_PEFT_PREFIX}{base.head}.{name}": tuple(value.shape) for name, value in head.items()}
-        self._linear = _linear_layers(base)
+        self._linear = {  # inputs and outputs of the linear layers below the head, by name
+            f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
+            for name, module in base.trunk.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
 
     def configure(self, settings: LoraSettings) -> None:
         """Make the next adapters by the settings of another backbone over the same base."""
@@ -238,14 +244,3 @@ def _draw_head(parameters: dict[str, Any], seed: int) -> None:
         if parameter.ndim > 1:
             drawn.normal_(std=_HEAD_SPREAD, generator=generator)
         parameter.data = drawn.to(parameter.device)
-
-
-def _linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the linear layers below the head, by name, in a base without an adapter."""
-    import torch
-
-    return {
-        f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
-        for name, module in base.trunk.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }

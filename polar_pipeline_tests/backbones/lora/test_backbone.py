@@ -20,7 +20,7 @@ from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, Rows, TrainingTask
 from polar_pipeline.backbones.lora.loading import ModelCache
-from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
@@ -85,7 +85,7 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
         labels = others["label"].to_numpy(dtype=np.int64)
         rows = Rows(tunable.base.tokens(others["text"].tolist()), labels, np.zeros(len(labels), dtype=bool))
         start = int(fingerprint([1, 0, fold])[:8], 16)
-        task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, start)
+        task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, rows, start)
         train_model(tunable, task, chosen, tmp_path / "none", Progress())
         again = score_tokens(tunable.base, tunable.base.tokens(given["text"][held_out].tolist()), 128)
         np.testing.assert_allclose(table["logit"][held_out], again, atol=1e-5)

@@ -51,19 +51,19 @@ def test_a_fold_is_held_out_with_all_that_was_made_of_it(gemma: BaseModel) -> No
         ("fold-0-seed-0", 0), ("fold-1-seed-0", 1), ("fold-2-seed-0", 2), ("final-seed-0", -1)
     ]  # fmt: skip
     for model in models[:3]:
-        assert texts(gemma, model.task.rows) == given["text"][given["fold"].isin({0, 1, 2} - {model.fold})].tolist()
+        assert texts(gemma, model.rows) == given["text"][given["fold"].isin({0, 1, 2} - {model.fold})].tolist()
         real = (given["fold"] == model.fold) & (given["source"] == "real")
         assert texts(gemma, model.judged) == given["text"][real].tolist()
-    assert texts(gemma, models[3].task.rows) == given["text"][given["fold"] >= 0].tolist()
-    assert models[3].task.rows.synthetic.sum() == (given["source"] == "rewrite").sum() > 0
+    assert texts(gemma, models[3].rows) == given["text"][given["fold"] >= 0].tolist()
+    assert models[3].rows.synthetic.sum() == (given["source"] == "rewrite").sum() > 0
 
 
 def test_dev_outside_the_folds_is_watched_and_never_fitted(gemma: BaseModel) -> None:
     given = posts()
     dev = given["text"][given["split"] == "dev"].tolist()
     for model in prepared(gemma, given).models():
-        assert model.task.watch is not None and texts(gemma, model.task.watch) == dev
-        assert not set(dev) & set(texts(gemma, model.task.rows))
+        assert model.watch is not None and texts(gemma, model.watch) == dev
+        assert not set(dev) & set(texts(gemma, model.rows))
     assert texts(gemma, prepared(gemma, given).models()[-1].judged) == dev
 
 
@@ -71,14 +71,14 @@ def test_without_dev_outside_a_fold_watches_what_it_holds_out(gemma: BaseModel) 
     given = posts()
     given["fold"] = given["fold"].mask(given["split"] == "dev", 0)
     first, _, final = prepared(gemma, given).models()
-    assert first.task.watch is not None and texts(gemma, first.task.watch) == texts(gemma, first.judged)
-    assert final.task.watch is None
+    assert first.watch is not None and texts(gemma, first.watch) == texts(gemma, first.judged)
+    assert final.watch is None
 
 
 def test_no_folds_is_one_model_on_train(gemma: BaseModel) -> None:
     given = posts(folds=0)
     (model,) = prepared(gemma, given).models()
-    assert model.fold == -1 and texts(gemma, model.task.rows) == given["text"][given["split"] == "train"].tolist()
+    assert model.fold == -1 and texts(gemma, model.rows) == given["text"][given["split"] == "train"].tolist()
     (same,) = prepared(gemma, given, final="fold_average").models()
     assert same.key == model.key
 
@@ -87,28 +87,28 @@ def test_what_curation_dropped_is_not_fitted_on_but_scored(gemma: BaseModel) -> 
     given = posts().assign(keep=True)
     given.loc[0, "keep"] = False
     models = prepared(gemma, given).models()
-    assert given["text"][0] not in texts(gemma, models[-1].task.rows)
+    assert given["text"][0] not in texts(gemma, models[-1].rows)
     assert given["text"][0] in texts(gemma, models[0].judged)
 
 
 def test_seeds_and_averages(gemma: BaseModel) -> None:
     models = prepared(gemma, posts(), seeds=(3, 10), final="fold_average").models()
     assert [model.key for model in models] == ["fold-0-seed-3", "fold-1-seed-3", "fold-0-seed-10", "fold-1-seed-10"]
-    assert len({model.task.random_seed for model in models}) == 4
+    assert len({model.random_seed for model in models}) == 4
 
 
 def test_a_models_random_numbers_do_not_depend_on_the_language(gemma: BaseModel) -> None:
     one, other = (
-        [model.task.random_seed for model in LanguageDataset(posts(), gemma, settings(), title, 1).models()]
+        [model.random_seed for model in LanguageDataset(posts(), gemma, settings(), title, 1).models()]
         for title in ("deu", "eng")
     )
     assert one == other
-    assert one != [model.task.random_seed for model in LanguageDataset(posts(), gemma, settings(), "deu", 2).models()]
+    assert one != [model.random_seed for model in LanguageDataset(posts(), gemma, settings(), "deu", 2).models()]
 
 
 def test_class_weights_are_of_the_rows_that_are_fitted(gemma: BaseModel) -> None:
     given = posts()
     skewed = given.drop(given.index[(given["label"] == 1) & (given["fold"] == 0)][1:]).reset_index(drop=True)
     for model in prepared(gemma, skewed, class_weights="balanced").models():
-        sums = [model.task.weights[model.task.rows.labels == label].sum() for label in (0, 1)]
-        np.testing.assert_allclose(sums, len(model.task.weights) / 2)
+        sums = [model.weights[model.rows.labels == label].sum() for label in (0, 1)]
+        np.testing.assert_allclose(sums, len(model.weights) / 2)

@@ -14,7 +14,7 @@ import transformers
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.loading import FAMILIES, load_base
-from polar_pipeline.backbones.lora.tiny import _SHAPE, tiny_checkpoint, tokenizer
+from polar_pipeline.backbones.lora.model_files import _SHAPE, tiny_checkpoint, tokenizer
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from polar_pipeline.backbones.lora import model_files
-from polar_pipeline.backbones.lora.model_files import check_model_settings, folder_identity
-from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.model_files import check_model_settings, folder_identity, tiny_checkpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.examples import settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from polar_pipeline.backbones.lora.tiny import tiny_checkpoint, tokenizer
+from polar_pipeline.backbones.lora.model_files import tiny_checkpoint, tokenizer
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
 
