@@ -22,6 +22,7 @@ WEIGHTS, META = "adapter.safetensors", "meta.json"
 NAME_DIGITS = 16  # of the sha256 that are an adapter folder's name
 
 Tensors = Mapping[str, NDArray[Any]]
+Files = Mapping[str, bytes]
 
 
 class AdapterRef(Record):
@@ -36,30 +37,22 @@ class AdapterRef(Record):
 
 
 def save_adapter(
-    root: Path,
-    tensors: Tensors,
-    meta: dict[str, Any],
-    *,
-    backbone: str,
-    language: str,
-    config: str,
-    posts: str,
-    parts: Mapping[str, bytes] | None = None,
+    root: Path, tensors: Tensors, meta: dict[str, Any], provenance: dict[str, str], parts: Files | None = None
 ) -> AdapterRef:
     """Write an adapter under `root`, atomically. The same content is stored once; a damaged copy is replaced.
 
-    `meta` is JSON; `parts` are further files by their path in the folder, such as `final-seed-0/adapter_config.json`.
+    `meta` is JSON, `provenance` are the reference's fields but path and hash, `parts` are further files by their path
+    in the folder, such as `final-seed-0/adapter_config.json`.
     """
     from safetensors.numpy import save
 
-    provenance = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
     files = {
         WEIGHTS: save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}),
         META: canonical_json({**meta, "provenance": provenance}),
         **(parts or {}),
     }
     name = fingerprint([[file, hashlib.sha256(content).hexdigest()] for file, content in sorted(files.items())])
-    path = f"{backbone}/{language}/{name[:NAME_DIGITS]}"
+    path = f"{provenance['backbone']}/{provenance['language']}/{name[:NAME_DIGITS]}"
 
     def fill(folder: Path) -> None:
         for file, content in files.items():
@@ -69,9 +62,7 @@ def save_adapter(
     if (root / path).is_dir() and folder_sha256(root / path) != name:
         shutil.rmtree(root / path)
     write_folder_atomic(root / path, fill)
-    ref = AdapterRef(
-        path=path, sha256=name, backbone=backbone, language=language, config_fingerprint=config, posts_fingerprint=posts
-    )
+    ref = AdapterRef(path=path, sha256=name, **provenance)
     verify_adapter(root, ref)
     return ref
 
@@ -82,7 +73,7 @@ def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], 
 
     folder = verify_adapter(root, ref)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    _check(ref, meta.get("provenance", {}), f"adapter {ref.path} is not what its reference says")
+    check_provenance(ref, meta.get("provenance", {}), "is not what its reference says")
     return load_file(folder / WEIGHTS), meta
 
 
@@ -109,21 +100,17 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
     return folder
 
 
-def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
-    """Raises InputError that names every mismatch of an adapter; without `posts`, these are not compared."""
-    expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
-    expected |= {"posts_fingerprint": posts} if posts is not None else {}
-    _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)
-
-
-def _check(ref: AdapterRef, expected: dict[str, str], text: str, backbone: str = "", language: str = "") -> None:
+def check_provenance(
+    ref: AdapterRef, expected: dict[str, str], problem: str = "does not fit these posts and settings"
+) -> None:
+    """Raises InputError that names every field of the reference which is not as expected."""
     wrong = [
         f"{key} is {getattr(ref, key)[:12]!r}, not {value[:12]!r}"
         for key, value in expected.items()
         if getattr(ref, key) != value
     ]
     if wrong:
+        backbone, language = expected.get("backbone", ref.backbone), expected.get("language", ref.language)
         raise InputError(
-            f"{text} ({'; '.join(wrong)}): "
-            f"materialize {backbone or ref.backbone}_adapter for {language or ref.language} again."
+            f"adapter {ref.path} {problem} ({'; '.join(wrong)}): materialize {backbone}_adapter for {language} again."
         )

@@ -1,7 +1,4 @@
-"""What all backbones have in common, and the scores table that they all make.
-
-A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
-"""
+"""What all backbones share. A row in a fold is scored by a model that never saw it, others by the final model."""
 
 import time
 from abc import ABC, abstractmethod
@@ -24,18 +21,13 @@ from polar_pipeline.task.card import TaskCard
 if TYPE_CHECKING:
     from polar_pipeline.backbones.lora.loading import ModelCache
 
-Parameters = dict[str, Any]  # text, numbers and truth values, as JSON
-
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
 _ADVANCE_SECONDS = 1.0
 
 
 class Progress:
-    """Receives what a training or scoring reports; by default nobody listens.
-
-    `say` gets lines for a person, `measure` a step and its figures, `advance` what is done, the total, and their unit.
-    """
+    """Receives lines for a person, figures of steps, and how far the work is; by default nobody listens."""
 
     def __init__(
         self,
@@ -80,7 +72,7 @@ class Backbone(ABC):
     """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""
 
     def __init__(
-        self, name: str, parameters: Parameters, card: TaskCard, root: Path, languages: Languages = "all"
+        self, name: str, parameters: dict[str, Any], card: TaskCard, root: Path, languages: Languages = "all"
     ) -> None:
         self.name = name
         self.parameters = parameters  # what the tracked run notes
@@ -117,13 +109,10 @@ class Backbone(ABC):
 
     def _check(self, language: str, ref: AdapterRef, posts: str | None = None) -> None:
         """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
-        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=posts)
+        check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
     def _scores(self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats]) -> pd.DataFrame:
-        """One row per seed and post, with `SCORE_COLUMNS`, from the logits (posts,) of each seed; empty without seeds.
-
-        Raises InputError if a logit is not finite.
-        """
+        """One row per seed and post, with `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
         bad = sum(int((~np.isfinite(values)).sum()) for values in logits.values())
         if bad:
             raise InputError(
@@ -141,8 +130,10 @@ class Backbone(ABC):
         self, language: str, posts: str, tensors: Tensors, meta: dict[str, Any], parts: dict[str, bytes] | None = None
     ) -> AdapterRef:
         """Save an adapter of this backbone; `posts` is the fingerprint of those that it was trained on."""
-        kept = {"backbone": self.name, "language": language, "config": self.config, "posts": posts}
-        return save_adapter(self._root, tensors, meta, **kept, parts=parts)
+        return save_adapter(self._root, tensors, meta, self._provenance(language) | {"posts_fingerprint": posts}, parts)
+
+    def _provenance(self, language: str) -> dict[str, str]:
+        return {"backbone": self.name, "language": language, "config_fingerprint": self.config}
 
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
-_KEYS = ["seed", "split", "id"]
+_POST = ["split", "id"]
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
 
 
@@ -43,7 +43,7 @@ class ImportedBackbone(Backbone):
             seeds, logits = _aligned(_read(path, self._settings), posts, language, path)
             digest = file_sha256(path)
         progress(f"{language}: {logits.size} scores of {len(seeds)} seeds from {path}")
-        meta = {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": _identity(posts)}
+        meta = {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": frame_fingerprint(posts, _POST)}
         return self._save(language, whole, {"logits": logits}, meta)
 
     def score(
@@ -57,7 +57,7 @@ class ImportedBackbone(Backbone):
         self._check(language, ref, training_fingerprint(posts, self._card))
         tensors, meta = load_adapter(self._root, ref)
         posts = scored_posts(real_posts(posts))
-        if meta["rows"] != _identity(posts):
+        if meta["rows"] != frame_fingerprint(posts, _POST):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
@@ -125,17 +125,17 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
     mine = table[table["language"] == language]
     if mine.empty:
         raise InputError(f"scores {path} have no row of {language}: leave it out of the backbone's `languages`.")
-    doubled = mine[mine.duplicated(_KEYS)]
+    doubled = mine[mine.duplicated(["seed", *_POST])]
     if len(doubled):
         row = doubled.iloc[0]
         raise InputError(
             f"scores {path} hold {len(doubled)} posts of {language} twice, first {row['id']!r} "
             f"({row['split']}, seed {row['seed']}): keep one."
         )
-    keys = pd.MultiIndex.from_frame(posts[["split", "id"]])
+    keys = pd.MultiIndex.from_frame(posts[_POST])
     if "train" not in set(posts["split"]):  # no folds: what the file has of train is not looked at
         mine = mine[mine["split"] != "train"]
-    extra = ~pd.MultiIndex.from_frame(mine[["split", "id"]]).isin(keys)
+    extra = ~pd.MultiIndex.from_frame(mine[_POST]).isin(keys)
     if extra.any():
         raise InputError(
             f"scores {path} hold {int(extra.sum())} rows of {language} that are no posts, "
@@ -143,9 +143,7 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
         )
     _refuse_seen(mine, posts, language, path)
     seeds = sorted(int(seed) for seed in mine["seed"].unique())
-    logits = (
-        mine.pivot(index=["split", "id"], columns="seed", values="logit").reindex(keys)[seeds].to_numpy(dtype=float)
-    )
+    logits = mine.pivot(index=_POST, columns="seed", values="logit").reindex(keys)[seeds].to_numpy(dtype=float)
     lacking = np.isnan(logits)
     if lacking.any():
         post, place = np.argwhere(lacking)[0]
@@ -158,8 +156,8 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
 
 def _refuse_seen(mine: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> None:
     """Posts in folds need scores of models that did not see them; which fold that was may differ from seed to seed."""
-    held_out = pd.MultiIndex.from_frame(posts.loc[posts["fold"] >= 0, ["split", "id"]])
-    seen = mine.groupby(["split", "id"])["fold"].min().reindex(held_out) < 0
+    held_out = pd.MultiIndex.from_frame(posts.loc[posts["fold"] >= 0, _POST])
+    seen = mine.groupby(_POST)["fold"].min().reindex(held_out) < 0
     ids = seen[seen].index.get_level_values("id")
     if len(ids):
         raise InputError(
@@ -167,7 +165,3 @@ def _refuse_seen(mine: pd.DataFrame, posts: pd.DataFrame, language: str, path: P
             f"first {str(ids[0])!r}: set folds.fit_on to train if dev was not scored out of fold, "
             f"or import out-of-fold scores."
         )
-
-
-def _identity(posts: pd.DataFrame) -> str:
-    return frame_fingerprint(posts, ["split", "id"])

@@ -1,7 +1,4 @@
-"""The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
-
-Keys (environment) and paths (POLAR_HOME, POLAR_DATA_DIR) do not belong here.
-"""
+"""The profile: how the task card is solved. Keys and paths are no part of it, they come from the environment."""
 
 import hashlib
 import json
@@ -153,10 +150,7 @@ def _flat(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def load_profile(name_or_path: str = DEFAULT_PROFILE) -> Profile:
-    """A bundled profile by its name, or one's own by its path.
-
-    Raises InputError that names file and setting, also for the name of a bundled profile over other settings.
-    """
+    """The profile of a bundled name or of a path. Raises InputError that names file and setting."""
     path = profile_path(name_or_path)
     content = read_mapping(path, what="profile")
     if content.get("name") is None:

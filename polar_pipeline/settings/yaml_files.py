@@ -82,10 +82,9 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
         return f"setting `{place}`{entry} is unknown, ", "remove it or correct its name"
     if problem["type"] == "invalid_key":
         return f"key {problem['input']!r}{f' of `{place}`' if place else ''} is no text: ", "give the name of a setting"
-    if problem["type"] == "missing":
-        return f"setting `{place}`{entry} is ", "missing"
-    if problem["type"] == "union_tag_not_found":
-        return f"setting `{place}.kind`{entry} is ", "missing"
+    if problem["type"] in {"missing", "union_tag_not_found"}:
+        kind = ".kind" if problem["type"] == "union_tag_not_found" else ""
+        return f"setting `{place}{kind}`{entry} is ", "missing"
     if problem["type"] == "union_tag_invalid":
         kinds = problem["ctx"]["expected_tags"].replace("'", "")
         return f"setting `{place}.kind`{entry} is {problem['ctx']['tag']!r}: ", f"use one of {kinds}"
@@ -115,10 +114,7 @@ def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, 
 
 
 def commented(settings: Settings, why: Mapping[str, str] | None = None) -> str:
-    """The settings as YAML with the reason for each above it; it loads to the same settings.
-
-    `why` says for some settings, by their dotted path, why they are not the default.
-    """
+    """The settings as YAML, below their reasons; `why` says by dotted path why some are not the default."""
     return "\n".join(_lines(settings, "", "", why or {})) + "\n"
 
 

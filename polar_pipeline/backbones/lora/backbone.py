@@ -1,7 +1,6 @@
 """The LoRA backbones: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
 
-Finished models lie under `work`, so that a language that was interrupted goes on with the next one; the language's
-adapter is written when all are done.
+Finished models lie under `work`, so that an interrupted language goes on with the next; its adapter is written last.
 """
 
 import time
@@ -233,11 +232,7 @@ def _training_figures(models: list[TrainingTask], store: ModelStore) -> Figures:
 
 
 class PooledBackbone(LoraBackbone):
-    """One adapter for all languages: what one language's posts teach serves the others.
-
-    Each post begins with its language. A language's own adapter is a reference to the pooled one and its share of the
-    out-of-fold logits.
-    """
+    """One adapter for all languages, each post after its language's name; a language's own is a share of it."""
 
     def train_all(self, posts: dict[str, pd.DataFrame], progress: Progress, force: bool = False) -> AdapterRef:
         """Train one adapter on the posts of all languages that it should speak; `force` trains it again."""
@@ -250,10 +245,7 @@ class PooledBackbone(LoraBackbone):
         return self._train_or_reuse(ALL, pd.concat(tagged, ignore_index=True), progress, force, notes)
 
     def share(self, language: str, posts: pd.DataFrame, pooled: AdapterRef, progress: Progress) -> AdapterRef:
-        """A language's adapter: the pooled one, and its out-of-fold logits of this language.
-
-        Raises InputError if the pooled one was trained with other settings or on other posts of the language.
-        """
+        """A language's adapter, a share of the pooled one. Raises InputError if that is of other settings or posts."""
         data = dataset_fingerprint(posts, self._card)
         if not self.speaks(language):
             return self._without_models(language, data)

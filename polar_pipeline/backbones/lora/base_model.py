@@ -89,9 +89,8 @@ def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
     Given None, transformers waits for the GPU to find out whether a mask is needed; given None for every kind of layer,
     it does not. A sliding window shorter than a row needs a mask: then None is returned, and transformers makes it.
     """
-    if config.model_type not in _MASK_BY_LAYER or config._attn_implementation != "sdpa":
-        return None
-    if getattr(config, "use_bidirectional_attention", False):
+    by_layer = config.model_type in _MASK_BY_LAYER and config._attn_implementation == "sdpa"
+    if not by_layer or getattr(config, "use_bidirectional_attention", False):
         return None
     if "sliding_attention" in config.layer_types and longest > config.sliding_window:
         return None

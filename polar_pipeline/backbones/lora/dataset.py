@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 
     def take(self, which: "Mask | Ints") -> "Rows":
         """Some of them, by mask or number."""
-        places = np.flatnonzero(which) if which.dtype == bool else which
+        places = np.arange(len(self.labels))[which]
         return Rows([self.tokens[place] for place in places], self.labels[places], self.synthetic[places])
 
     @property
@@ -68,7 +68,7 @@ class LanguageDataset:
 
     def __init__(self, posts: pd.DataFrame, base: BaseModel, settings: LoraSettings, title: str, seed: int) -> None:
         self._settings, self._title, self._seed = settings, title, seed
-        self._real = (posts["source"] == REAL).to_numpy(dtype=bool)
+        self._real: Mask = (posts["source"] == REAL).to_numpy(dtype=bool)
         self._folds: Ints = posts["fold"].to_numpy(dtype=int)
         self._fitted = fitted_rows(posts).to_numpy(dtype=bool)
         self._dev = _labelled_dev(posts)

@@ -132,12 +132,11 @@ class FinalModels:
     def _probe(self, tunable: TunableModel, dataset: LanguageDataset) -> None:
         """Every model on disk scores again what it scored when it was trained."""
         saved = {key for keys in self.meta["final"].values() for key in keys}
-        folds = dataset.folds
         for model in dataset.models():
             if model.key not in saved:
                 continue
             out_of_fold = self.tensors["out_of_fold"][self.seeds.index(model.seed)]
-            then = self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[folds == model.fold]
+            then = self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[dataset.folds == model.fold]
             now = self._score_one(tunable, model.key, model.judged.tokens)
             if not same_logits(now, then, self.meta["dtype"]):
                 raise AdapterMismatch(

@@ -1,8 +1,7 @@
 """Loading a pretrained model, so that no weights but the head's are left random.
 
-`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class silently
-takes none of a multimodal checkpoint's weights. So the class is chosen here, keys are mapped, and what is missing is
-an error. No code from a checkpoint is ever run.
+`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class takes none
+of its weights. So class and keys are chosen here, and what is missing is an error. No checkpoint's code is ever run.
 """
 
 import re

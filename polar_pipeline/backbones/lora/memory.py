@@ -70,14 +70,7 @@ def smaller_model_advice(settings: LoraSettings) -> str:
 
 
 def activation_bytes(base: Any) -> float:
-    """Bytes per token that the backward pass keeps, with the adapter in place.
-
-    Measured on two short rows of different length: weights that are kept for their inputs' gradients cancel.
-    """
-    return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
-
-
-def _kept_bytes(base: Any, tokens: int) -> int:
+    """Bytes per token that the backward pass keeps: by two rows, so that the weights that it keeps cancel."""
     import torch
 
     kept: dict[int, int] = {}
@@ -87,10 +80,14 @@ def _kept_bytes(base: Any, tokens: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = base.logits([np.full(tokens, 3, dtype=np.int64)])
-    del logits
-    return sum(kept.values())
+    found = []
+    for tokens in (_PROBE, 2 * _PROBE):
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            logits = base.logits([np.full(tokens, 3, dtype=np.int64)])
+        del logits
+        found.append(sum(kept.values()))
+        kept.clear()
+    return (found[1] - found[0]) / _PROBE
 
 
 def should_recompute(base: Any, settings: LoraSettings) -> bool:

@@ -31,9 +31,8 @@ _MODEL_FILE = re.compile(
     r".*\.safetensors(\.index\.json)?|config\.json|(tokenizer|special_tokens|added_tokens|vocab|merges|sentencepiece|spiece).*"
 )
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
-_VOCABULARY = len(_SPECIAL) + 256
 _SHAPE: dict[str, Any] = {
-    "vocab_size": _VOCABULARY,
+    "vocab_size": len(_SPECIAL) + 256,
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 6,
@@ -65,7 +64,8 @@ def check_model_settings(settings: LoraSettings) -> None:
         return
     folder = Path(settings.model)
     if not folder.is_dir():
-        if _is_path(settings.model):
+        # a name on the hub is `name` or `owner/name`
+        if settings.model.startswith((".", "/", "~")) or settings.model.count("/") > 1:
             raise InputError(
                 f"model {settings.model!r} of backbone {settings.name!r} is no folder: correct its path, "
                 f"or give the name of a model on the hub."
@@ -82,11 +82,6 @@ def check_model_settings(settings: LoraSettings) -> None:
                 f"backbone {settings.name!r}: target_modules {', '.join(unknown)} are no layers of {settings.model!r}, "
                 f"use all-linear or some of {', '.join(sorted(layers))}."
             )
-
-
-def _is_path(model: str) -> bool:
-    """Whether it cannot be a name on the hub, which is `name` or `owner/name`."""
-    return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
 def _linear_layer_names(folder: Path) -> set[str]:
@@ -145,10 +140,7 @@ def folder_identity(folder: Path, cache: Path) -> str:
 
 
 def hub_commit(location: str, settings: LoraSettings) -> str:
-    """The commit of the revision at the hub, of which configuration, tokenizer and weights are then taken.
-
-    A commit holds the sha256 of every large file; `check_downloaded` compares the downloaded ones with it.
-    """
+    """The commit of the revision at the hub; it holds the sha256 of every large file, see `check_downloaded`."""
     return _snapshot(location, settings).name  # the cache has a folder per commit
 
 

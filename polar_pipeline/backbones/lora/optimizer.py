@@ -1,7 +1,6 @@
 """The loss of a row and the optimizer: AdamW over float32 copies, gradient clipping, a learning-rate schedule.
 
-In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back. A step
-whose gradients are not finite is skipped.
+Sums are kept in float32, because small updates round to nothing in bfloat16. Steps that are not finite are skipped.
 """
 
 import math

@@ -90,7 +90,8 @@ class _Training:
                 self._base.model.activation_checkpointing_enable({"use_reentrant": False})
             self._base.model.train()
             try:
-                while self._position < len(self._steps) and not self._stopped_early:
+                # patience is asked before each step, so that a resumed training does not go on past it
+                while self._position < len(self._steps) and self._without < (self._settings.patience or float("inf")):
                     self._step()
             finally:
                 if recompute:
@@ -100,11 +101,6 @@ class _Training:
             for name, weights in self._best.items():
                 self._parameters[name].copy_(weights)
         return self
-
-    @property
-    def _stopped_early(self) -> bool:
-        """Whether dev did not improve for too long; asked before each step, so that a resumed training ends too."""
-        return self._settings.patience is not None and self._without >= self._settings.patience
 
     def _step(self) -> None:
         """One step, and what follows it. Its loss is read only to be logged, because reading waits for the GPU."""
