@@ -64,13 +64,13 @@ def validated(content: dict[str, Any], model: type[Model], source: str) -> Model
 
 def _sentences(error: ValidationError, content: dict[str, Any]) -> list[str]:
     """One short sentence for each setting that is wrong; one that may be of several types is wrong once for each."""
-    told: dict[str, list[str]] = {}
+    texts_by_start: dict[str, list[str]] = {}
     for problem in error.errors():
         start, text = _sentence(problem, content)
-        told.setdefault(start, []).append(text.rstrip("."))
+        texts_by_start.setdefault(start, []).append(text.rstrip("."))
     return [
         start + " or ".join([texts[0], *(text.removeprefix("Input should be ") for text in texts[1:])])
-        for start, texts in told.items()
+        for start, texts in texts_by_start.items()
     ]
 
 

@@ -98,7 +98,7 @@ class LoraBackbone(Backbone):
         return FinalModels(ref, self._root, self.settings, self._models)
 
     def _scoring_models(self, own: FinalModels) -> FinalModels:
-        """The models that score for an adapter, which has these of its `own`."""
+        """The models whose logits an adapter gives: its own, unless it refers to another adapter."""
         return own
 
     def _without_models(self, language: str, data: str) -> AdapterRef:
@@ -281,7 +281,7 @@ class PooledBackbone(LoraBackbone):
         return [tag(language, text) for text in texts]
 
     def _scoring_models(self, own: FinalModels) -> FinalModels:
-        """Those of the pooled adapter that a language's `own` refers to."""
+        """Those of the pooled adapter that the language's refers to."""
         pooled = own.meta.get("pooled")
         return self._final_models(AdapterRef.model_validate(pooled)) if pooled else own
 
