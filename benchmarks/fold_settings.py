@@ -33,10 +33,10 @@ def predictions(code: str, fit_on: str, final: str) -> pd.DataFrame:
     folds = project.profile.folds.model_copy(update={"fit_on": fit_on})
     settings = project.profile.backbones[0].model_copy(update={"final": final})
     posts = project.posts(code, folds)
-    backbone = make_backbone(settings, project.profile)
     with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-        scores = backbone.score(code, ref, posts, project.card, Path(folder))
+        backbone = make_backbone(settings, project.profile, project.card, Path(folder))
+        ref = backbone.train(code, posts, Progress())
+        scores = backbone.score(code, ref, posts)
     decision = decide(code, posts, scores, project.profile, {backbone.name: ref.sha256}, "benchmark")
     return posts[["id", "split", "label"]].assign(prediction=predict(decision, posts, scores)["prediction"].to_numpy())
 

@@ -35,10 +35,12 @@ def measure(code: str) -> list[float]:
     posts = project.posts(code)
     found = []
     for change in CHANGES.values():
-        backbone = make_backbone(profile.backbones[0].model_copy(update=change), profile)
         with tempfile.TemporaryDirectory() as folder:
-            ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-            scores = backbone.score(code, ref, posts, project.card, Path(folder))
+            backbone = make_backbone(
+                profile.backbones[0].model_copy(update=change), profile, project.card, Path(folder)
+            )
+            ref = backbone.train(code, posts, Progress())
+            scores = backbone.score(code, ref, posts)
         found.append(decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark").out_of_fold.value)
     return found
 

@@ -88,10 +88,10 @@ def peer(posts: pd.DataFrame, settings: LinearSettings) -> np.ndarray:
 def compare(code: str, project: Project, root: Path) -> tuple[float, float]:
     """Seconds of ours and of the peer on one language; prints both, and the AUC of both scores."""
     settings = project.profile.backbones[0]
-    backbone = make_backbone(settings, project.profile)
+    backbone = make_backbone(settings, project.profile, project.card, root)
     posts = project.posts(code)
     start = time.perf_counter()
-    ours = backbone.score(code, backbone.train(code, posts, project.card, root, Progress()), posts, project.card, root)
+    ours = backbone.score(code, backbone.train(code, posts, Progress()), posts)
     middle = time.perf_counter()
     theirs = peer(posts, settings)
     end = time.perf_counter()

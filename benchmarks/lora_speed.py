@@ -31,8 +31,7 @@ from lora_models import LONGEST, SHAPES, as_published, build, config_of, setting
 from lora_peer import train_peer
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.base_model import score_tokens
-from polar_pipeline.backbones.lora.batching import by_length, padded_share
+from polar_pipeline.backbones.lora.base_model import by_length, score_tokens
 from polar_pipeline.backbones.lora.dataset import Rows, TrainingTask
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory, should_recompute
 from polar_pipeline.backbones.lora.model_files import silence_libraries
@@ -104,7 +103,7 @@ def make_fit(lengths: np.ndarray, title: str, seed: int) -> TrainingTask:
     rows = Rows(
         [random.integers(4, 260, length) for length in lengths], random.integers(0, 2, count), np.zeros(count, bool)
     )
-    return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, seed)
+    return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, rows, seed)
 
 
 def ours(slot: AdaptedModel, fit: TrainingTask, settings: LoraSettings) -> np.ndarray:
@@ -149,7 +148,7 @@ class Task:
 def compare(task: Task) -> None:
     """One shape: training, scoring, then both peers."""
     drawn, device, slot, settings = task.drawn, task.device, task.slot, task.settings
-    padding = padded_share(drawn, task.batches)
+    padding = sum(len(batch) * drawn[batch].max() for batch in task.batches) / drawn.sum()  # computed over real
     print(
         f"{task.shape}, N {task.weights / 1e9:.4g} billion, {len(drawn)} rows, {task.batch} a step, "
         f"padding {padding:.2f}x"
@@ -163,7 +162,7 @@ def compare(task: Task) -> None:
     scored = timed(device, lambda: score_tokens(slot.base, task.fit.rows.tokens, settings.token_budget))
     whole = 22 * 2000 * drawn.mean() / (drawn.sum() / scored)[0]
     print(f"  scoring: {task.told(scored, 2)}, 22 x 2,000 posts in {whole:,.0f} s", flush=True)
-    slot.reset()
+    slot.base.model = slot._peft.unload()
     as_published(slot.base)
     # a sixth of the rows tells a slow peer's rate
     some = task.fit.rows.take(np.arange(0, len(drawn), 6 if device == "cuda" else 1))

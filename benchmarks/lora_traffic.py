@@ -17,7 +17,7 @@ from lora_models import as_published, build, config_of, settings_for, weights_ou
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from polar_pipeline.backbones.lora.fused import fuse_adapter
+from polar_pipeline.backbones.lora.base_model import fuse_adapter
 from polar_pipeline.backbones.lora.model_files import silence_libraries
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 

@@ -45,13 +45,13 @@ def plain(profile: str, codes: list[str]) -> float:
     with tempfile.TemporaryDirectory() as home:
         project = Project.load(profile, {**os.environ, "POLAR_HOME": home})
         settings, card, root = project.profile, project.card, Path(home) / "adapters"
-        backbones = [make_backbone(entry, settings) for entry in settings.backbones]
+        backbones = [make_backbone(entry, settings, card, root) for entry in settings.backbones]
 
         def one(code: str) -> object:
             posts = project.posts(code)
             findings = audit(posts, code, card, settings.seed)
-            refs = {one.name: one.train(code, posts, card, root, Progress(), force=True) for one in backbones}
-            scores = pd.concat(one.score(code, refs[one.name], posts, card, root) for one in backbones)
+            refs = {one.name: one.train(code, posts, Progress(), force=True) for one in backbones}
+            scores = pd.concat(one.score(code, refs[one.name], posts) for one in backbones)
             adapters = {name: ref.sha256 for name, ref in refs.items()}
             decision = decide(code, posts, scores, settings, adapters, training_fingerprint(posts, card))
             predictions = predict(decision, posts, scores)

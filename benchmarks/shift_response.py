@@ -43,10 +43,10 @@ def measure(code: str) -> dict[str, float]:
     posts = posts.assign(split=np.where(sides == 0, "train", "test"))
     posts["label"] = posts["label"].where(sides == 0)
     posts = assign_folds(posts, profile.folds, profile.seed)
-    backbone = make_backbone(profile.backbones[0], profile)
     with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(code, posts, project.card, Path(folder), Progress())
-        scores = backbone.score(code, ref, posts, project.card, Path(folder))
+        backbone = make_backbone(profile.backbones[0], profile, project.card, Path(folder))
+        ref = backbone.train(code, posts, Progress())
+        scores = backbone.score(code, ref, posts)
     decision = decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark")
     test = sides == 1
     labels = truth[test].to_numpy()

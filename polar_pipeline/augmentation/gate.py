@@ -1,7 +1,6 @@
 """The gate: which share of synthetic posts a language trains with, by what they do for the cheapest backbone.
 
-It trains with several shares on the same folds and is judged on the same real posts. A synthetic post leaves with the
-fold that it was made from, so the difference is what the posts teach.
+Every share is judged on the same real posts and folds. A synthetic post leaves with the fold that it was made from.
 """
 
 import tempfile
@@ -48,14 +47,14 @@ class Gate(NamedTuple):
 def gate(curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile) -> Gate:
     """Choose a share for the curated table. Shares above the profile's are measured too, but not chosen."""
     own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
-    results = evaluate_shares(curated, language, card, profile, make_backbone(own, profile))
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = make_backbone(own, profile, card, Path(folder))
+        results = evaluate_shares(curated, language, profile, backbone)
     most = profile.curation.of(language).share
     return Gate(helpful_share([result for result in results if result.asked <= most]), results)
 
 
-def evaluate_shares(
-    curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
-) -> list[ShareResult]:
+def evaluate_shares(curated: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> list[ShareResult]:
     """One result per share that there are enough posts for, the first without synthetic posts."""
     results: list[ShareResult] = []
     without: Ints = np.zeros(0, dtype=np.int64)
@@ -65,7 +64,7 @@ def evaluate_shares(
         made = int((trained["source"] != REAL).sum())
         if results and made == results[-1].posts:
             continue  # there are no more posts
-        labels, predictions = _predict(table, language, card, profile, backbone)
+        labels, predictions = _predict(table, language, profile, backbone)
         without = without if results else predictions
         difference = compare(labels, predictions, without, profile.seed)
         results.append(ShareResult(asked, made / len(trained), made, macro_f1(labels, predictions), difference))
@@ -100,13 +99,9 @@ def cap_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
     return table.assign(keep=keep, stage=stage, reason=reason)
 
 
-def _predict(
-    table: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone
-) -> tuple[Ints, Ints]:
+def _predict(table: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> tuple[Ints, Ints]:
     """Labels and nested predictions of the real posts in folds."""
-    with tempfile.TemporaryDirectory() as folder:
-        ref = backbone.train(language, table, card, Path(folder), Progress())
-        scores = backbone.score(language, ref, table, card, Path(folder))
+    scores = backbone.score(language, backbone.train(language, table, Progress()), table)
     real = table[table["source"] == REAL].reset_index(drop=True)
     inside = (real["fold"] >= 0).to_numpy(dtype=bool)
     labels, folds = (real.loc[inside, name].to_numpy(dtype=np.int64) for name in ("label", "fold"))

@@ -1,7 +1,6 @@
 """Adapters on disk: content-addressed folders of safetensors and JSON, and the `AdapterRef` that points to one.
 
-A folder's name is the hash of its files, which is checked whenever an adapter is read. No pickles. Weights never travel
-between assets, only references do.
+A folder's name is the hash of its files, which is checked at every reading. Weights never travel between assets.
 """
 
 import hashlib
@@ -20,8 +19,10 @@ from polar_pipeline.storage.fingerprint import canonical_json, fingerprint, fold
 from polar_pipeline.storage.record import Record
 
 WEIGHTS, META = "adapter.safetensors", "meta.json"
+NAME_DIGITS = 16  # of the sha256 that are an adapter folder's name
 
 Tensors = Mapping[str, NDArray[Any]]
+Files = Mapping[str, bytes]
 
 
 class AdapterRef(Record):
@@ -36,31 +37,22 @@ class AdapterRef(Record):
 
 
 def save_adapter(
-    root: Path,
-    tensors: Tensors,
-    meta: dict[str, Any],
-    *,
-    backbone: str,
-    language: str,
-    config: str,
-    posts: str,
-    parts: Mapping[str, bytes] | None = None,
+    root: Path, tensors: Tensors, meta: dict[str, Any], provenance: dict[str, str], parts: Files | None = None
 ) -> AdapterRef:
     """Write an adapter under `root`, atomically. The same content is stored once; a damaged copy is replaced.
 
-    `meta` must be JSON. `parts` are further files by their path in the adapter's folder, such as
-    `final-seed-0/adapter_config.json`.
+    `meta` is JSON, `provenance` are the reference's fields but path and hash, `parts` are further files by their path
+    in the folder, such as `final-seed-0/adapter_config.json`.
     """
     from safetensors.numpy import save
 
-    provenance = {"backbone": backbone, "language": language, "config_fingerprint": config, "posts_fingerprint": posts}
     files = {
         WEIGHTS: save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}),
         META: canonical_json({**meta, "provenance": provenance}),
         **(parts or {}),
     }
     name = fingerprint([[file, hashlib.sha256(content).hexdigest()] for file, content in sorted(files.items())])
-    path = f"{backbone}/{language}/{name[:16]}"
+    path = f"{provenance['backbone']}/{provenance['language']}/{name[:NAME_DIGITS]}"
 
     def fill(folder: Path) -> None:
         for file, content in files.items():
@@ -70,9 +62,7 @@ def save_adapter(
     if (root / path).is_dir() and folder_sha256(root / path) != name:
         shutil.rmtree(root / path)
     write_folder_atomic(root / path, fill)
-    ref = AdapterRef(
-        path=path, sha256=name, backbone=backbone, language=language, config_fingerprint=config, posts_fingerprint=posts
-    )
+    ref = AdapterRef(path=path, sha256=name, **provenance)
     verify_adapter(root, ref)
     return ref
 
@@ -83,8 +73,18 @@ def load_adapter(root: Path, ref: AdapterRef) -> tuple[dict[str, NDArray[Any]], 
 
     folder = verify_adapter(root, ref)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    _check(ref, meta.get("provenance", {}), f"adapter {ref.path} is not what its reference says")
+    check_provenance(ref, meta.get("provenance", {}), "is not what its reference says")
     return load_file(folder / WEIGHTS), meta
+
+
+def adapter_folders(root: Path) -> list[Path]:
+    """All adapters below `root`, the folder of adapters."""
+    return sorted(meta.parent for meta in root.glob(f"*/*/*/{META}"))
+
+
+def damaged_adapters(root: Path) -> list[Path]:
+    """Adapters whose bytes are not those that they are named after. Reads all of them."""
+    return [folder for folder in adapter_folders(root) if folder_sha256(folder)[:NAME_DIGITS] != folder.name]
 
 
 def verify_adapter(root: Path, ref: AdapterRef) -> Path:
@@ -100,24 +100,17 @@ def verify_adapter(root: Path, ref: AdapterRef) -> Path:
     return folder
 
 
-def check_provenance(ref: AdapterRef, *, backbone: str, language: str, config: str, posts: str | None = None) -> None:
-    """Refuse a stale or foreign adapter; without `posts`, these are not compared.
-
-    Raises InputError that names every mismatch.
-    """
-    expected = {"backbone": backbone, "language": language, "config_fingerprint": config}
-    expected |= {"posts_fingerprint": posts} if posts is not None else {}
-    _check(ref, expected, f"adapter {ref.path} does not fit these posts and settings", backbone, language)
-
-
-def _check(ref: AdapterRef, expected: dict[str, str], text: str, backbone: str = "", language: str = "") -> None:
+def check_provenance(
+    ref: AdapterRef, expected: dict[str, str], problem: str = "does not fit these posts and settings"
+) -> None:
+    """Raises InputError that names every field of the reference which is not as expected."""
     wrong = [
         f"{key} is {getattr(ref, key)[:12]!r}, not {value[:12]!r}"
         for key, value in expected.items()
         if getattr(ref, key) != value
     ]
     if wrong:
+        backbone, language = expected.get("backbone", ref.backbone), expected.get("language", ref.language)
         raise InputError(
-            f"{text} ({'; '.join(wrong)}): "
-            f"materialize {backbone or ref.backbone}_adapter for {language or ref.language} again."
+            f"adapter {ref.path} {problem} ({'; '.join(wrong)}): materialize {backbone}_adapter for {language} again."
         )

@@ -1,24 +1,21 @@
-"""The protocol of all backbones, and the scores table that they all make.
-
-A backbone trains on the kept posts of one language and saves an adapter; from the adapter alone it gives every post a
-logit. A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
-"""
+"""What all backbones share. A row in a fold is scored by a model that never saw it, others by the final model."""
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, check_provenance, save_adapter
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LoraSettings
+from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, Languages, LinearSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.storage.fingerprint import frame_fingerprint
+from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
 if TYPE_CHECKING:
@@ -30,10 +27,7 @@ _ADVANCE_SECONDS = 1.0
 
 
 class Progress:
-    """Receives what a training or scoring reports; by default nobody listens.
-
-    `say` gets lines for a person, `measure` a step and its figures, `advance` what is done, the total, and their unit.
-    """
+    """Receives lines for a person, figures of steps, and how far the work is; by default nobody listens."""
 
     def __init__(
         self,
@@ -58,7 +52,7 @@ class Progress:
             self._measure(step, values)
 
     def advance(self, done: float, total: float, unit: str) -> None:
-        """`done` of `total` units are done, such as tokens or folds of a whole training; another unit is another phase.
+        """`done` of `total` units of a phase are done, such as tokens of a training; another unit is another phase.
 
         May be called often: the first and the last call of a phase and about one per second are passed on.
         """
@@ -73,66 +67,73 @@ class Progress:
         """A callback for one part of a phase, which has done what it is given after the `before` of earlier parts."""
         return lambda done: self.advance(before + done, total, unit)
 
-    def note(self, values: dict[str, float]) -> None:
-        """Figures of the whole, whenever they were measured."""
-        self.figures |= values
 
-
-class Backbone(Protocol):
+class Backbone(ABC):
     """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""
 
-    name: str
-    config: str  # fingerprint of what scores depend on; an adapter of another one is refused
-    parameters: dict[str, str | int | float | bool]  # what the tracked run notes
+    def __init__(
+        self, name: str, parameters: dict[str, Any], card: TaskCard, root: Path, languages: Languages = "all"
+    ) -> None:
+        self.name = name
+        self.parameters = parameters  # what the tracked run notes
+        self.config = fingerprint(parameters)  # what scores depend on; an adapter of another one is refused
+        self._card, self._root, self._languages = card, root, languages
 
     def speaks(self, language: str) -> bool:
         """Whether there are scores of this language; if not, the adapter and the scores table are empty."""
+        return self._languages == "all" or language in self._languages
 
-    def train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress,
-        force: bool = False,
-    ) -> AdapterRef:
-        """Fit on the rows with fold >= 0, one model per fold and a final one, and save the adapter under `root`.
+    @abstractmethod
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:
+        """Fit a model per fold and a final one on the rows with fold >= 0, and save the adapter below the root.
 
-        A finished adapter of the same settings and posts may be returned as it is, if it is intact; `force` trains
-        again.
+        An intact adapter of the same settings and posts may be returned as it is; `force` trains again.
         """
 
+    @abstractmethod
     def score(
-        self,
-        language: str,
-        ref: AdapterRef,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress | None = None,
+        self, language: str, ref: AdapterRef, posts: pd.DataFrame, progress: Progress | None = None
     ) -> pd.DataFrame:
         """The scores table of all rows of `posts`, from the adapter alone, after its provenance was checked."""
 
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         """A scores table of rows that the final models were probed with after training; empty if there are none."""
-        del root
-        return no_scores(posts, self.name, ref.language)
+        return self._scores(ref.language, posts, {})
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts by the final models of `seeds`.
+    @abstractmethod
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) by the final models of `seeds`. Raises InputError if it cannot score new texts."""
 
-        Raises InputError if the backbone cannot score new texts.
-        """
-
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 - most hold none
         """Give back the memory that is held between languages, if any is."""
-        return
 
+    def _check(self, language: str, ref: AdapterRef, posts: str | None = None) -> None:
+        """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
+        check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
-def no_scores(posts: pd.DataFrame, backbone: str, language: str) -> pd.DataFrame:
-    """A scores table without rows."""
-    return scores_table(posts.iloc[:0], np.zeros(0), backbone=backbone, seed=0, language=language)
+    def _scores(self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats]) -> pd.DataFrame:
+        """One row per seed and post, with `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
+        bad = sum(int((~np.isfinite(values)).sum()) for values in logits.values())
+        if bad:
+            raise InputError(
+                f"backbone {self.name!r} gave {bad} posts of {language} no finite logit: "
+                f"lower its learning rate or regularise it more."
+            )
+        table = posts[["split", "fold", "id"]].assign(backbone=self.name, language=language)
+        by_seed = [
+            table.assign(seed=seed, logit=np.asarray(values, dtype="float64")) for seed, values in logits.items()
+        ]
+        empty = table.iloc[:0].assign(seed=0, logit=0.0)
+        return pd.concat(by_seed or [empty], ignore_index=True)[SCORE_COLUMNS]
+
+    def _save(
+        self, language: str, posts: str, tensors: Tensors, meta: dict[str, Any], parts: dict[str, bytes] | None = None
+    ) -> AdapterRef:
+        """Save an adapter of this backbone; `posts` is the fingerprint of those that it was trained on."""
+        return save_adapter(self._root, tensors, meta, self._provenance(language) | {"posts_fingerprint": posts}, parts)
+
+    def _provenance(self, language: str) -> dict[str, str]:
+        return {"backbone": self.name, "language": language, "config_fingerprint": self.config}
 
 
 def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
@@ -156,34 +157,19 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.auxiliary.columns])
 
 
-def scores_table(posts: pd.DataFrame, logits: Floats, *, backbone: str, seed: int, language: str) -> pd.DataFrame:
-    """One row per post: `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
-    bad = ~np.isfinite(logits)
-    if bad.any():
-        raise InputError(
-            f"backbone {backbone!r} gave {int(bad.sum())} posts of {language} no finite logit: "
-            f"lower its learning rate or regularise it more."
-        )
-    table = posts[["split", "fold", "id"]].reset_index(drop=True)
-    table = table.assign(backbone=backbone, seed=seed, language=language, logit=np.asarray(logits, dtype="float64"))
-    return table[SCORE_COLUMNS]
-
-
-def make_backbone(settings: BackboneSettings, profile: Profile, models: "ModelCache | None" = None) -> Backbone:
-    """The backbone that an entry of a profile names; `models` is shared between backbones.
-
-    Making it trains nothing and imports nothing heavy.
-    """
+def make_backbone(
+    settings: BackboneSettings, profile: Profile, card: TaskCard, root: Path, models: "ModelCache | None" = None
+) -> Backbone:
+    """The backbone of an entry of a profile; `root` is the folder of adapters. Imports nothing heavy."""
     # each of these imports this module
     from polar_pipeline.backbones.imported import ImportedBackbone
     from polar_pipeline.backbones.linear.backbone import LinearBackbone
-    from polar_pipeline.backbones.lora.backbone import LoraBackbone
+    from polar_pipeline.backbones.lora.backbone import LoraBackbone, PooledBackbone
     from polar_pipeline.backbones.lora.loading import ModelCache
-    from polar_pipeline.backbones.lora.pooled import PooledBackbone
 
     if isinstance(settings, ImportedSettings):
-        return ImportedBackbone(settings)
-    if isinstance(settings, LoraSettings):
-        make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
-        return make(settings, profile.seed, profile.folds.count, models or ModelCache())
-    return LinearBackbone(settings, profile.seed, profile.folds.count)
+        return ImportedBackbone(settings, card, root)
+    if isinstance(settings, LinearSettings):
+        return LinearBackbone(settings, profile.seed, profile.folds.count, card, root)
+    make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+    return make(settings, profile.seed, profile.folds.count, card, root, models or ModelCache())

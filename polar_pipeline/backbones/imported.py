@@ -1,18 +1,15 @@
 """Scores that were made elsewhere: read from a file and compared with the posts, then a backbone like any other.
 
-"Training" copies one language's logits into a content-addressed folder, so that a decision can still be explained when
-the file has changed or gone. Broken models are not found here but by the decision.
+A language's logits are copied, so that a decision can be explained when the file has changed or gone.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Backbone, Progress, no_scores, real_posts, scores_table, training_fingerprint
+from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.base import Backbone, Progress, real_posts, training_fingerprint
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
@@ -21,38 +18,23 @@ from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
 
-_KEYS = ["seed", "split", "id"]
+_POST = ["split", "id"]
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
 
 
 class ImportedBackbone(Backbone):
     """Scores of one backbone, any number of seeds, from a Parquet or CSV file."""
 
-    def __init__(self, settings: ImportedSettings) -> None:
-        self.name = settings.name
-        self.parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
+    def __init__(self, settings: ImportedSettings, card: TaskCard, root: Path) -> None:
+        parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
+        super().__init__(settings.name, parameters, card, root, settings.languages)
         self._settings = settings
         # a file that was moved holds the same scores
         self.config = fingerprint({name: value for name, value in self.parameters.items() if name != "path"})
 
-    def speaks(self, language: str) -> bool:
-        """Whether the profile expects scores of this language."""
-        return self._settings.languages == "all" or language in self._settings.languages
-
-    def train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress,
-        force: bool = False,  # noqa: ARG002 - it always copies
-    ) -> AdapterRef:
-        """Copy the language's logits.
-
-        Raises InputError for a file that does not fit the posts: which rows, and what to do.
-        """
-        path, whole = Path(self._settings.path), training_fingerprint(posts, card)
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002
+        """Copy the language's logits. Raises InputError for a file that does not fit the posts, and names the rows."""
+        path, whole = Path(self._settings.path), training_fingerprint(posts, self._card)
         posts = scored_posts(real_posts(posts))
         seeds: list[int] = []
         logits: Floats = np.zeros((0, len(posts)))
@@ -61,41 +43,27 @@ class ImportedBackbone(Backbone):
             seeds, logits = _aligned(_read(path, self._settings), posts, language, path)
             digest = file_sha256(path)
         progress(f"{language}: {logits.size} scores of {len(seeds)} seeds from {path}")
-        return save_adapter(
-            root,
-            {"logits": logits},
-            {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": _identity(posts)},
-            backbone=self.name,
-            language=language,
-            config=self.config,
-            posts=whole,
-        )
+        meta = {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": frame_fingerprint(posts, _POST)}
+        return self._save(language, whole, {"logits": logits}, meta)
 
     def score(
         self,
         language: str,
         ref: AdapterRef,
         posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress | None = None,  # noqa: ARG002 - nothing here takes long
+        progress: Progress | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
         """The copied logits, one row per post and seed; no rows for a language that the backbone does not speak."""
-        expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
-        tensors, meta = load_adapter(root, ref)
+        self._check(language, ref, training_fingerprint(posts, self._card))
+        tensors, meta = load_adapter(self._root, ref)
         posts = scored_posts(real_posts(posts))
-        if meta["rows"] != _identity(posts):
+        if meta["rows"] != frame_fingerprint(posts, _POST):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
-        tables = [
-            scores_table(posts, logits, backbone=self.name, seed=seed, language=language)
-            for seed, logits in zip(meta["seeds"], tensors["logits"], strict=True)
-        ]
-        return pd.concat(tables) if tables else no_scores(posts, self.name, language)
+        return self._scores(language, posts, dict(zip(meta["seeds"], tensors["logits"], strict=True)))
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is imported, so new posts cannot be scored with it: "
@@ -105,67 +73,51 @@ class ImportedBackbone(Backbone):
 
 def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
     """The file's rows of this backbone: seed, language, split, fold, id, logit."""
-    # a CSV as text, so that an id of 007 stays one
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": lambda file: read_rows(file).frame,
-    }
-    if path.suffix not in readers or not path.is_file():
+    if path.suffix not in {".parquet", ".csv"} or not path.is_file():
         raise InputError(
             f"scores {path} are not there or neither .parquet nor .csv: correct `path` of {settings.name}."
         )
     try:
-        table = readers[path.suffix](path)
+        # a CSV as text, so that an id of 007 stays one
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else read_rows(path).frame
     except (ValueError, OSError) as error:
         raise InputError(
             f"scores {path} cannot be read ({' '.join(str(error).split())}): write the file again."
         ) from error
-    return _columns(_of_backbone(table, path, settings), path)
-
-
-def _of_backbone(table: pd.DataFrame, path: Path, settings: ImportedSettings) -> pd.DataFrame:
-    if "backbone" not in table:
-        return table
-    names = sorted(map(str, table["backbone"].unique()))
-    wanted = settings.backbone or (names[0] if len(names) == 1 else None)
-    if wanted not in names:
-        raise InputError(f"scores {path} are of {', '.join(names)}: name one of them as `backbone` of {settings.name}.")
-    return table[table["backbone"] == wanted]
-
-
-def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    value = next((name for name in ("logit", "probability") if name in table), None)
-    missing = [name for name in ("language", "split", "fold", "id") if name not in table]
-    missing += [] if value else ["logit (or probability)"]
-    if missing or value is None:
+    if "backbone" in table:
+        names = sorted(map(str, table["backbone"].unique()))
+        wanted = settings.backbone or (names[0] if len(names) == 1 else None)
+        if wanted not in names:
+            named = ", ".join(names)
+            raise InputError(f"scores {path} are of {named}: name one of them as `backbone` of {settings.name}.")
+        table = table[table["backbone"] == wanted]
+    value = next((name for name in ("logit", "probability") if name in table), "logit (or probability)")
+    missing = [name for name in ("language", "split", "fold", "id", value) if name not in table]
+    if missing:
         raise InputError(f"scores {path} lack the columns {', '.join(missing)}: add them.")
-    numbers = _numbers(
-        table, value, path, lambda found: (found >= 0) & (found <= 1) if value == "probability" else True
-    )
+    numbers = _numbers(table, value, path)
     if value == "probability":
         clipped = np.clip(numbers, _CERTAIN, 1 - _CERTAIN)
         numbers = np.log(clipped) - np.log1p(-clipped)
-    whole = {
-        name: _numbers(table, name, path, lambda found: found == np.floor(found)).astype(int)
-        for name in ("fold", "seed")
-        if name in table
-    }
-    kept = table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole))
-    return kept.assign(logit=numbers)
+    whole = {name: _numbers(table, name, path).astype(int) for name in ("fold", "seed") if name in table}
+    return table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole), logit=numbers)
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path, usable: Callable[[Floats], Any]) -> Floats:
-    """A column as finite float64. Raises InputError that names the first value that is none, or not usable."""
-    numbers = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    bad = ~(np.isfinite(numbers) & usable(numbers))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
+    """A column as finite float64. Raises InputError that names the first value that cannot be used."""
+    numbers: Floats = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    usable = np.isfinite(numbers)
+    if column == "probability":
+        usable &= (numbers >= 0) & (numbers <= 1)
+    elif column != "logit":
+        usable &= numbers == np.floor(numbers)
+    if not usable.all():
+        row = int(np.argmin(usable))
         raise InputError(
-            f"scores {path}: {int(bad.sum())} values of {column} are not usable numbers, "
+            f"scores {path}: {int((~usable).sum())} values of {column} are not usable numbers, "
             f"first {table[column].iloc[row]!r} of id {table['id'].iloc[row]!r}: correct them."
         )
-    found: Floats = numbers
-    return found
+    return numbers
 
 
 def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> tuple[list[int], Floats]:
@@ -173,17 +125,17 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
     mine = table[table["language"] == language]
     if mine.empty:
         raise InputError(f"scores {path} have no row of {language}: leave it out of the backbone's `languages`.")
-    doubled = mine[mine.duplicated(_KEYS)]
+    doubled = mine[mine.duplicated(["seed", *_POST])]
     if len(doubled):
         row = doubled.iloc[0]
         raise InputError(
             f"scores {path} hold {len(doubled)} posts of {language} twice, first {row['id']!r} "
             f"({row['split']}, seed {row['seed']}): keep one."
         )
-    keys = pd.MultiIndex.from_frame(posts[["split", "id"]])
+    keys = pd.MultiIndex.from_frame(posts[_POST])
     if "train" not in set(posts["split"]):  # no folds: what the file has of train is not looked at
         mine = mine[mine["split"] != "train"]
-    extra = ~pd.MultiIndex.from_frame(mine[["split", "id"]]).isin(keys)
+    extra = ~pd.MultiIndex.from_frame(mine[_POST]).isin(keys)
     if extra.any():
         raise InputError(
             f"scores {path} hold {int(extra.sum())} rows of {language} that are no posts, "
@@ -191,9 +143,7 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
         )
     _refuse_seen(mine, posts, language, path)
     seeds = sorted(int(seed) for seed in mine["seed"].unique())
-    logits = (
-        mine.pivot(index=["split", "id"], columns="seed", values="logit").reindex(keys)[seeds].to_numpy(dtype=float)
-    )
+    logits = mine.pivot(index=_POST, columns="seed", values="logit").reindex(keys)[seeds].to_numpy(dtype=float)
     lacking = np.isnan(logits)
     if lacking.any():
         post, place = np.argwhere(lacking)[0]
@@ -206,20 +156,12 @@ def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path
 
 def _refuse_seen(mine: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> None:
     """Posts in folds need scores of models that did not see them; which fold that was may differ from seed to seed."""
-    held_out = pd.MultiIndex.from_frame(posts.loc[posts["fold"] >= 0, ["split", "id"]])
-    seen = mine.groupby(["split", "id"])["fold"].min().reindex(held_out) < 0
-    if seen.any():
+    held_out = pd.MultiIndex.from_frame(posts.loc[posts["fold"] >= 0, _POST])
+    seen = mine.groupby(_POST)["fold"].min().reindex(held_out) < 0
+    ids = seen[seen].index.get_level_values("id")
+    if len(ids):
         raise InputError(
-            f"scores {path} say fold -1 for {int(seen.sum())} posts of {language} that are decided on, "
-            f"first {_first_id(seen)!r}: set folds.fit_on to train if dev was not scored out of fold, "
+            f"scores {path} say fold -1 for {len(ids)} posts of {language} that are decided on, "
+            f"first {str(ids[0])!r}: set folds.fit_on to train if dev was not scored out of fold, "
             f"or import out-of-fold scores."
         )
-
-
-def _first_id(flags: "pd.Series[bool]") -> str:
-    """The id of the first post that is flagged; the index is (split, id)."""
-    return str(flags.index[flags.to_numpy(dtype=bool)].get_level_values("id")[0])
-
-
-def _identity(posts: pd.DataFrame) -> str:
-    return frame_fingerprint(posts, ["split", "id"])

@@ -17,7 +17,7 @@ import click
 from packaging.requirements import Requirement
 from sqlalchemy.exc import DBAPIError
 
-from polar_pipeline.backbones.unused import damaged_adapters
+from polar_pipeline.backbones.artifacts import damaged_adapters
 from polar_pipeline.commands.printing import driver_message
 from polar_pipeline.defs.history import read_history
 from polar_pipeline.defs.instance import (

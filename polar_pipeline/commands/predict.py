@@ -184,16 +184,16 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
     models = ModelCache()
-    asked, root = [], project.home.adapters
+    asked, home = [], project.home
     for member in decision.members:
         if member.weight != 0:
-            backbone = make_backbone(settings[member.backbone], project.profile, models)
+            backbone = make_backbone(settings[member.backbone], project.profile, project.card, home.adapters, models)
             asked.append((member, backbone, _adapter(project, decision, member.backbone)))
 
     def score(texts: list[str]) -> dict[str, Floats]:
         logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
         for member, backbone, ref in asked:
-            logits[member.backbone] = backbone.logits(decision.language, ref, texts, root, member.seeds)
+            logits[member.backbone] = backbone.logits(decision.language, ref, texts, member.seeds)
         return logits
 
     return score

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from polar_pipeline.backbones.unused import unused_model_files
+from polar_pipeline.backbones.lora.checkpoints import unused_model_files
 from polar_pipeline.defs import history
 from polar_pipeline.defs.history import OldRuns
 from polar_pipeline.defs.instance import open_instance, prepare_home

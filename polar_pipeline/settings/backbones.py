@@ -1,7 +1,4 @@
-"""Settings of a backbone: which model it is, and how it is trained. A profile has one entry per backbone.
-
-What does not belong here: anything that trains.
-"""
+"""Settings of a backbone: which model it is, and how it is trained. A profile has one entry per backbone."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,14 +1,10 @@
-"""The profile: every setting of a run, in one validated YAML file. It says how the task card is solved.
-
-Bundled profiles lie in `polar_pipeline/profiles`; one's own is a path to a file like them. The reason
-for a default stands below it, and `polar profile show` prints it. What does not belong here: keys (environment), and
-paths (POLAR_HOME, POLAR_DATA_DIR).
-"""
+"""The profile: how the task card is solved. Keys and paths are no part of it, they come from the environment."""
 
 import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +20,6 @@ from polar_pipeline.settings.yaml_files import Settings, read_mapping, validated
 
 DEFAULT_PROFILE = "cpu"
 _BUNDLED = Path(str(resources.files("polar_pipeline") / "profiles"))
-_NAMES = ("name", "description")  # they change no number
 
 
 class Profile(Settings):
@@ -68,57 +63,6 @@ class Profile(Settings):
             raise ValueError("name at least one language, each once, or `all`")
         return value
 
-    @model_validator(mode="after")
-    def _known_strategy(self) -> "Profile":
-        known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
-        if self.decision.strategy not in known:
-            raise ValueError(f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}")
-        return self
-
-    @model_validator(mode="after")
-    def _second_look_needs_an_endpoint(self) -> "Profile":
-        if (self.curation.round_trip or self.curation.judge) and self.synthesis.source != "endpoint":
-            raise ValueError(
-                "curation.round_trip and curation.judge ask the endpoint: set synthesis.source to endpoint"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _round_trip_compares_meaning(self) -> "Profile":
-        if self.curation.round_trip is not None and self.curation.embedder == "ngrams":
-            raise ValueError(
-                "curation.round_trip compares meaning, which embedder: ngrams does not see: "
-                "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _folds_for_all(self) -> "Profile":
-        needy = [entry.name for entry in self.backbones if _needs_folds(entry)]
-        if self.folds.count == 0 and needy:
-            raise ValueError(
-                f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _synthetic_posts_need_folds(self) -> "Profile":
-        if self.folds.count == 0 and self.synthesis.source != "none":
-            raise ValueError(
-                f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
-                "set synthesis.source to none, or folds.count to at least 2"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _stopping_is_not_judging(self) -> "Profile":
-        early = [entry.name for entry in self.backbones if isinstance(entry, LoraSettings) and entry.patience]
-        if early and self.folds.fit_on != "train" and self.folds.count:
-            raise ValueError(
-                f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
-            )
-        return self
-
     @field_validator("backbones")
     @classmethod
     def _names_once(cls, value: tuple[BackboneSettings, ...]) -> tuple[BackboneSettings, ...]:
@@ -129,28 +73,56 @@ class Profile(Settings):
             raise ValueError(f"backbone names should differ, these do not: {', '.join(names)}")
         return value
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Profile":
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        """Settings that do not go together."""
+        known = [*STRATEGIES, *(backbone.name for backbone in self.backbones)]
+        if self.decision.strategy not in known:
+            yield f"decision.strategy {self.decision.strategy!r} is none of {', '.join(known)}"
+        if (self.curation.round_trip or self.curation.judge) and self.synthesis.source != "endpoint":
+            yield "curation.round_trip and curation.judge ask the endpoint: set synthesis.source to endpoint"
+        if self.curation.round_trip is not None and self.curation.embedder == "ngrams":
+            yield (
+                "curation.round_trip compares meaning, which embedder: ngrams does not see: "
+                "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
+            )
+        needy = [entry.name for entry in self.backbones if isinstance(entry, LinearSettings)]
+        needy += [entry.name for entry in self._loras if entry.final == "fold_average"]
+        if self.folds.count == 0 and needy:
+            yield f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"
+        if self.folds.count == 0 and self.synthesis.source != "none":
+            yield (
+                f"synthesis.source {self.synthesis.source} makes posts of those in folds, and folds.count is 0: "
+                "set synthesis.source to none, or folds.count to at least 2"
+            )
+        early = [entry.name for entry in self._loras if entry.patience]
+        if early and self.folds.fit_on != "train" and self.folds.count:
+            yield f"patience of {', '.join(early)} needs dev posts outside the folds: set folds.fit_on to train"
+
+    @property
+    def _loras(self) -> list[LoraSettings]:
+        return [entry for entry in self.backbones if isinstance(entry, LoraSettings)]
+
     @property
     def pooled_backbones(self) -> frozenset[str]:
         """Names of those backbones that were trained on all languages together."""
-        return frozenset(
-            entry.name
-            for entry in self.backbones
-            if (isinstance(entry, ImportedSettings) and entry.pooled)
-            or (isinstance(entry, LoraSettings) and entry.scope == "pooled")
-        )
+        imported = [entry.name for entry in self.backbones if isinstance(entry, ImportedSettings) and entry.pooled]
+        return frozenset([*imported, *(entry.name for entry in self._loras if entry.scope == "pooled")])
 
     @property
     def trains_pooled(self) -> bool:
         """Whether some backbone is trained here on all languages together."""
-        return any(isinstance(entry, LoraSettings) and entry.scope == "pooled" for entry in self.backbones)
+        return any(entry.scope == "pooled" for entry in self._loras)
 
     @property
     def trains_in_turn(self) -> bool:
         """Whether adapters of all languages, those on a GPU, are trained first, one base after the other."""
-        return any(
-            isinstance(entry, LoraSettings) and entry.scope == "language" and entry.device != "cpu"
-            for entry in self.backbones
-        )
+        return any(entry.scope == "language" and entry.device != "cpu" for entry in self._loras)
 
     @property
     def fingerprint(self) -> str:
@@ -164,13 +136,7 @@ class Profile(Settings):
         return {name: (mine.get(name), theirs.get(name)) for name in names if mine.get(name) != theirs.get(name)}
 
     def _settings(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude=set(_NAMES))
-
-
-def _needs_folds(settings: BackboneSettings) -> bool:
-    return isinstance(settings, LinearSettings) or (
-        isinstance(settings, LoraSettings) and settings.final == "fold_average"
-    )
+        return self.model_dump(mode="json", exclude={"name", "description"})  # they change no number
 
 
 def _flat(value: Any, place: str = "") -> dict[str, Any]:
@@ -184,10 +150,7 @@ def _flat(value: Any, place: str = "") -> dict[str, Any]:
 
 
 def load_profile(name_or_path: str = DEFAULT_PROFILE) -> Profile:
-    """A bundled profile by its name, or one's own by its path.
-
-    Raises InputError that names file and setting, also for the name of a bundled profile over other settings.
-    """
+    """The profile of a bundled name or of a path. Raises InputError that names file and setting."""
     path = profile_path(name_or_path)
     content = read_mapping(path, what="profile")
     if content.get("name") is None:

@@ -1,7 +1,4 @@
-"""Settings of synthetic posts: how many are made, of what and for how much.
-
-What does not belong here: the endpoint's key, which comes from the environment.
-"""
+"""Settings of synthetic posts: how many, of what, for how much. The key comes from the environment."""
 
 from typing import Annotated, Any, Literal
 
@@ -102,10 +99,7 @@ class SynthesisSettings(Settings):
         return self.model_copy(update={**own, "per_language": {}})
 
     def content_settings(self) -> dict[str, Any]:
-        """The settings of one language (see `of`) that change which posts are made, as JSON.
-
-        Caps, prices, batches, speed and retries change no post, although a cap may end a run early.
-        """
+        """What changes the posts of a language (see `of`), as JSON: no caps, prices, batches, speed or retries."""
         names = {
             "none": {"source"},
             "offline": {"source", "posts", "positive_share"},

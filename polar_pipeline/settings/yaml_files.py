@@ -1,5 +1,6 @@
 """Settings as YAML: read into a validated model, with a sentence for each mistake, and written with their reasons."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,10 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """What all parts of a profile share: unknown keys are errors, and nothing changes after reading.
-
-    The text below a setting is its description.
-    """
+    """What all parts of a profile share: unknown keys are errors. The text below a setting is its description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -66,13 +64,13 @@ def validated(content: dict[str, Any], model: type[Model], source: str) -> Model
 
 def _sentences(error: ValidationError, content: dict[str, Any]) -> list[str]:
     """One short sentence for each setting that is wrong; one that may be of several types is wrong once for each."""
-    told: dict[str, list[str]] = {}
+    texts_by_start: dict[str, list[str]] = {}
     for problem in error.errors():
         start, text = _sentence(problem, content)
-        told.setdefault(start, []).append(text.rstrip("."))
+        texts_by_start.setdefault(start, []).append(text.rstrip("."))
     return [
         start + " or ".join([texts[0], *(text.removeprefix("Input should be ") for text in texts[1:])])
-        for start, texts in told.items()
+        for start, texts in texts_by_start.items()
     ]
 
 
@@ -84,10 +82,9 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
         return f"setting `{place}`{entry} is unknown, ", "remove it or correct its name"
     if problem["type"] == "invalid_key":
         return f"key {problem['input']!r}{f' of `{place}`' if place else ''} is no text: ", "give the name of a setting"
-    if problem["type"] == "missing":
-        return f"setting `{place}`{entry} is ", "missing"
-    if problem["type"] == "union_tag_not_found":
-        return f"setting `{place}.kind`{entry} is ", "missing"
+    if problem["type"] in {"missing", "union_tag_not_found"}:
+        kind = ".kind" if problem["type"] == "union_tag_not_found" else ""
+        return f"setting `{place}{kind}`{entry} is ", "missing"
     if problem["type"] == "union_tag_invalid":
         kinds = problem["ctx"]["expected_tags"].replace("'", "")
         return f"setting `{place}.kind`{entry} is {problem['ctx']['tag']!r}: ", f"use one of {kinds}"
@@ -95,7 +92,8 @@ def _sentence(problem: Any, content: dict[str, Any]) -> tuple[str, str]:
     # settings that do not go together; the sentence names them
     if isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value)):
         return f"{place}{entry}: " if place else "", text
-    return f"setting `{place}`{entry} is {_short(value)}: ", text
+    short = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    return f"setting `{place}`{entry} is {short}: ", text
 
 
 def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, str]:
@@ -115,17 +113,8 @@ def _place(found: tuple[int | str, ...], content: dict[str, Any]) -> tuple[str, 
     return ".".join(parts), entry
 
 
-def _short(value: Any) -> str:
-    """As a person wrote it, if that is not long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def commented(settings: Settings, why: Mapping[str, str] | None = None) -> str:
-    """The settings as YAML with the reason for each above it; it loads to the same settings.
-
-    `why` says for some settings, by their dotted path, why they are not the default.
-    """
+    """The settings as YAML, below their reasons; `why` says by dotted path why some are not the default."""
     return "\n".join(_lines(settings, "", "", why or {})) + "\n"
 
 
@@ -150,16 +139,9 @@ def _lines(settings: Settings, place: str, indent: str, why: Mapping[str, str]) 
         if isinstance(value, Settings):
             yield from _lines(value, f"{path}.", f"{indent}  ", why)
         for number, entry in enumerate(entries):
-            yield from _entry(_lines(entry, f"{path}.{number}.", f"{indent}    ", why), indent)
-
-
-def _entry(lines: Iterator[str], indent: str) -> Iterator[str]:
-    """The lines of one entry of a list: the first setting gets the dash."""
-    started = False
-    for line in lines:
-        if not started and not line.lstrip().startswith("#"):
-            line, started = f"{indent}  - {line.lstrip()}", True
-        yield line
+            text = "\n".join(_lines(entry, f"{path}.{number}.", f"{indent}    ", why))
+            # the first setting gets the dash
+            yield re.sub(rf"^{indent}    (?!#)", f"{indent}  - ", text, count=1, flags=re.MULTILINE)
 
 
 def _comment(text: str, indent: str) -> list[str]:

@@ -5,16 +5,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polar_pipeline.backbones.artifacts import META, WEIGHTS, AdapterRef, check_provenance, load_adapter, save_adapter
+from polar_pipeline.backbones.artifacts import (
+    META,
+    WEIGHTS,
+    AdapterRef,
+    check_provenance,
+    damaged_adapters,
+    load_adapter,
+    save_adapter,
+)
 from polar_pipeline.errors import InputError
 
 TENSORS = {"weights": np.arange(6, dtype="float32").reshape(2, 3), "keys": np.array([1, 2**63], dtype="uint64")}
 
 
+PROVENANCE = {
+    "backbone": "linear", "language": "deu", "config_fingerprint": "c" * 64, "posts_fingerprint": "p" * 64
+}  # fmt: skip
+
+
 def save(root: Path, value: int = 1) -> AdapterRef:
-    return save_adapter(
-        root, TENSORS, {"value": value}, backbone="linear", language="deu", config="c" * 64, posts="p" * 64
-    )
+    return save_adapter(root, TENSORS, {"value": value}, PROVENANCE)
 
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
@@ -62,8 +73,15 @@ def test_a_lost_folder_is_named(tmp_path: Path) -> None:
 
 def test_every_mismatch_of_provenance_is_named(tmp_path: Path) -> None:
     ref = save(tmp_path)
-    check_provenance(ref, backbone="linear", language="deu", config="c" * 64, posts="p" * 64)
+    check_provenance(ref, PROVENANCE)
     with pytest.raises(
         InputError, match=r"language is 'deu', not 'swa'; posts_fingerprint is 'pppppppppppp', not 'qqqqqqqqqqqq'"
     ):
-        check_provenance(ref, backbone="linear", language="swa", config="c" * 64, posts="q" * 64)
+        check_provenance(ref, PROVENANCE | {"language": "swa", "posts_fingerprint": "q" * 64})
+
+
+def test_a_changed_adapter_is_found(tmp_path: Path) -> None:
+    ref = save(tmp_path)
+    assert not damaged_adapters(tmp_path)
+    (tmp_path / ref.path / "meta.json").write_text("{}")
+    assert damaged_adapters(tmp_path) == [tmp_path / ref.path]

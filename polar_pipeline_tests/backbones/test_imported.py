@@ -47,17 +47,18 @@ def written(table: pd.DataFrame, path: Path) -> Path:
 
 
 def backbone(path: Path, wanted: str | None = None, languages: tuple[str, ...] | None = None) -> ImportedBackbone:
-    return ImportedBackbone(
-        ImportedSettings(name="mine", kind="imported", path=str(path), backbone=wanted, languages=languages or "all")
+    settings = ImportedSettings(
+        name="mine", kind="imported", path=str(path), backbone=wanted, languages=languages or "all"
     )
+    return ImportedBackbone(settings, CARD, path.parent / "adapters")
 
 
-def trained(model: ImportedBackbone, root: Path) -> AdapterRef:
-    return model.train("swa", POSTS, CARD, root / "adapters", Progress())
+def trained(model: ImportedBackbone) -> AdapterRef:
+    return model.train("swa", POSTS, Progress())
 
 
-def scored(model: ImportedBackbone, root: Path) -> pd.DataFrame:
-    return model.score("swa", trained(model, root), POSTS, CARD, root / "adapters")
+def scored(model: ImportedBackbone) -> pd.DataFrame:
+    return model.score("swa", trained(model), POSTS)
 
 
 def assert_scores(found: pd.DataFrame, table: pd.DataFrame, tolerance: float = 0.0) -> None:
@@ -81,19 +82,19 @@ def test_every_way_to_write_the_scores_gives_the_same_table(
     table = make_file(seeds)
     shuffled = pd.concat([table, make_file(seeds, "deu")]).sample(frac=1, random_state=0)
     path = written(shape(shuffled), tmp_path / f"scores{suffix}")
-    assert_scores(scored(backbone(path), tmp_path), table, 1e-6)
+    assert_scores(scored(backbone(path)), table, 1e-6)
 
 
 def test_seed_and_backbone_may_be_left_out(tmp_path: Path) -> None:
     table = make_file(1)
     path = written(table.drop(columns=["seed", "backbone"]), tmp_path / "scores.parquet")
-    assert_scores(scored(backbone(path), tmp_path), table)
+    assert_scores(scored(backbone(path)), table)
 
 
 def test_certain_probabilities_are_finite_and_keep_their_order(tmp_path: Path) -> None:
     values = np.linspace(0, 1, len(POSTS))
     table = make_file(1).drop(columns="logit").assign(probability=values)
-    logits = scored(backbone(written(table, tmp_path / "scores.csv")), tmp_path)["logit"].to_numpy()
+    logits = scored(backbone(written(table, tmp_path / "scores.csv")))["logit"].to_numpy()
     assert np.isfinite(logits).all() and (np.diff(logits) > 0).all()
     assert logits[0] == pytest.approx(-logits[-1]) and logits[-1] > 15
 
@@ -103,19 +104,19 @@ def test_ids_in_csv_are_texts(first: str, tmp_path: Path) -> None:
     """As in the release's own files, where nothing is interpreted."""
     posts = POSTS.assign(id=pd.array([first, *map(str, range(100, 111))], dtype="str"))
     model = backbone(written(posts[["split", "fold", "id"]].assign(language="swa", logit=1.5), tmp_path / "scores.csv"))
-    scores = model.score("swa", model.train("swa", posts, CARD, tmp_path, Progress()), posts, CARD, tmp_path)
+    scores = model.score("swa", model.train("swa", posts, Progress()), posts)
     assert scores["id"].tolist() == posts["id"].tolist()
 
 
 def test_of_several_backbones_one_is_named(tmp_path: Path) -> None:
     small = make_file(1, name="small")
     path = written(pd.concat([make_file(), small]), tmp_path / "scores.parquet")
-    assert_scores(scored(backbone(path, "small"), tmp_path), small)
+    assert_scores(scored(backbone(path, "small")), small)
     for wanted in (None, "huge"):
         with pytest.raises(
             InputError, match=r"scores\.parquet are of big, small: name one of them as `backbone` of mine"
         ):
-            trained(backbone(path, wanted), tmp_path)
+            trained(backbone(path, wanted))
 
 
 def spoilt(column: str, value: object, row: int = 3) -> Change:
@@ -166,7 +167,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name_and_fault(fault: str, suffi
         table = table.astype(dict.fromkeys(mixed, str))
     path = written(table, tmp_path / f"scores{suffix}")
     with pytest.raises(InputError, match=message) as caught:
-        trained(backbone(path), tmp_path)
+        trained(backbone(path))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "adapters").exists()
 
@@ -190,7 +191,7 @@ def test_no_table_at_all_is_one_sentence(
     if content is not None:
         path.write_bytes(content)
     try:
-        trained(backbone(path, languages=languages), tmp_path)
+        trained(backbone(path, languages=languages))
     except InputError as error:
         assert message in str(error) and str(path) in str(error) and "\n" not in str(error)
     else:
@@ -200,13 +201,13 @@ def test_no_table_at_all_is_one_sentence(
 def test_folds_may_differ_from_the_posts_as_long_as_none_was_seen(tmp_path: Path) -> None:
     table = make_file()
     others = table.assign(fold=(table["fold"] + table["seed"]).where(table["fold"] >= 0, -1))
-    assert_scores(scored(backbone(written(others, tmp_path / "scores.csv")), tmp_path), table, 1e-12)
+    assert_scores(scored(backbone(written(others, tmp_path / "scores.csv"))), table, 1e-12)
 
 
 def test_a_language_that_is_left_out_has_an_empty_table(tmp_path: Path) -> None:
     model = backbone(written(make_file(language="deu"), tmp_path / "scores.parquet"), languages=("deu",))
     assert model.speaks("deu") and not model.speaks("swa")
-    scores = scored(model, tmp_path)
+    scores = scored(model)
     assert list(scores.columns) == SCORE_COLUMNS and scores.empty
 
 
@@ -214,20 +215,20 @@ def test_the_copy_scores_when_the_file_is_gone(tmp_path: Path) -> None:
     table = make_file()
     path = written(table, tmp_path / "scores.parquet")
     model = backbone(path)
-    ref = trained(model, tmp_path)
+    ref = trained(model)
     path.unlink()
-    assert_scores(model.score("swa", ref, POSTS, CARD, tmp_path / "adapters"), table)
+    assert_scores(model.score("swa", ref, POSTS), table)
 
 
 def test_other_posts_settings_and_new_texts_are_refused(tmp_path: Path) -> None:
     path = written(make_file(), tmp_path / "scores.parquet")
-    model, root = backbone(path), tmp_path / "adapters"
-    ref = trained(model, tmp_path)
+    model = backbone(path)
+    ref = trained(model)
     with pytest.raises(InputError, match="is of other posts: materialize mine_adapter for swa again"):
-        model.score("swa", ref, POSTS.iloc[[*range(8), 9, 8, 10, 11]], CARD, root)  # test in another order
+        model.score("swa", ref, POSTS.iloc[[*range(8), 9, 8, 10, 11]])  # test in another order
     with pytest.raises(InputError, match="posts_fingerprint"):
-        model.score("swa", ref, POSTS.assign(text=POSTS["text"] + "!"), CARD, root)
+        model.score("swa", ref, POSTS.assign(text=POSTS["text"] + "!"))
     with pytest.raises(InputError, match="config_fingerprint"):
-        backbone(path, "big").score("swa", ref, POSTS, CARD, root)
+        backbone(path, "big").score("swa", ref, POSTS)
     with pytest.raises(InputError, match="'mine' is imported, so new posts cannot be scored"):
-        model.logits("swa", ref, ["a new post"], root, (0,))
+        model.logits("swa", ref, ["a new post"], (0,))

@@ -160,7 +160,7 @@ class Silent:
     def speaks(self, language: str) -> bool:
         return self._speaks
 
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["backbone", "seed", "language", "split", "fold", "id", "logit"])
 
 

@@ -71,8 +71,9 @@ class Store:
             value = pd.DataFrame({"text": [f"{asset} {code} {text}"] * 3})
         elif node.kind is AdapterRef:
             tensors = {"weights": np.frombuffer(f"{asset} {text}".encode().ljust(64), dtype=np.uint8)}
-            given = {"backbone": asset.partition("_")[0], "language": code or "all", "config": "c", "posts": "p"}
-            value = save_adapter(home.adapters, tensors, {}, **given)
+            made_of = {"config_fingerprint": "c", "posts_fingerprint": "p"}
+            made_of |= {"backbone": asset.partition("_")[0], "language": code or "all"}
+            value = save_adapter(home.adapters, tensors, {}, made_of)
             files = [file for file in (home.adapters / value.path).rglob("*") if file.is_file()]
         elif issubclass(node.kind, Record):
             value = node.kind.model_construct(language=f"{code} {text}")

@@ -8,21 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import (
-    Backbone,
-    Progress,
-    fitted_rows,
-    real_posts,
-    scores_table,
-    training_fingerprint,
-)
+from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
 from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
 from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling, fit, logits
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.card import TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
@@ -40,28 +32,15 @@ def ngram_kinds(settings: LinearSettings) -> dict[NgramKind, float]:
 class LinearBackbone(Backbone):
     """n-grams and logistic regression, fitted on the posts of one language."""
 
-    def __init__(self, settings: LinearSettings, seed: int, folds: int) -> None:
-        self.name = settings.name
-        self.parameters = {**settings.model_dump(mode="json"), "seed": seed, "folds": folds, "version": VERSION}
+    def __init__(self, settings: LinearSettings, seed: int, folds: int, card: TaskCard, root: Path) -> None:
+        chosen = settings.model_dump(mode="json")
+        super().__init__(settings.name, {**chosen, "seed": seed, "folds": folds, "version": VERSION}, card, root)
         self._settings, self._seed, self._folds = settings, seed, folds
         self._kinds = ngram_kinds(settings)
         self._shares = tuple(self._kinds.values())
-        self.config = fingerprint(self.parameters)
         self._loaded: tuple[AdapterRef, Tensors, int] | None = None  # the adapter that `logits` used last
 
-    def speaks(self, language: str) -> bool:  # noqa: ARG002
-        """n-grams need no vocabulary that somebody made."""
-        return True
-
-    def train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress,
-        force: bool = False,  # noqa: ARG002 - it always trains
-    ) -> AdapterRef:
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002
         """Fit a model per fold and the final one on the rows in folds, and save them with the out-of-fold logits."""
         rows = posts[posts["fold"] >= 0]
         labels, folds = rows["label"].to_numpy(dtype=int), rows["fold"].to_numpy(dtype=int)
@@ -79,46 +58,37 @@ class LinearBackbone(Backbone):
             models.append(model)
         if self._settings.final == "retrain":
             models = [self._fit(features.rows(fitted), labels[fitted])]
-        return save_adapter(
-            root,
-            {"out_of_fold": out_of_fold[real], **_pack(models, self._kinds, vocabularies)},
-            {"settings": self.parameters, "models": len(models), "posts": len(rows)},
-            backbone=self.name,
-            language=language,
-            config=self.config,
-            posts=training_fingerprint(posts, card),
-        )
+        tensors = {"out_of_fold": out_of_fold[real], **_pack(models, self._kinds, vocabularies)}
+        meta = {"settings": self.parameters, "models": len(models), "posts": len(rows)}
+        return self._save(language, training_fingerprint(posts, self._card), tensors, meta)
 
     def score(
         self,
         language: str,
         ref: AdapterRef,
         posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress | None = None,  # noqa: ARG002 - nothing here takes long
+        progress: Progress | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
         """Scores of all rows: the stored out-of-fold logits, and the mean logit of the adapter's final models."""
-        expected = training_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
-        tensors, meta = load_adapter(root, ref)
+        self._check(language, ref, training_fingerprint(posts, self._card))
+        tensors, meta = load_adapter(self._root, ref)
         posts = real_posts(posts)
         others = (posts["fold"] < 0).to_numpy()
         scores: Floats = np.zeros(len(posts))
         scores[~others] = tensors["out_of_fold"]
         if others.any():
             scores[others] = self._final(tensors, meta["models"], posts.loc[others, "text"].tolist())
-        return scores_table(posts, scores, backbone=self.name, seed=self._seed, language=language)
+        return self._scores(language, posts, {self._seed: scores})
 
     def release(self) -> None:
         """Forget the adapter that `logits` used last."""
         self._loaded = None
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
         if self._loaded is None or self._loaded[0] != ref:
-            check_provenance(ref, backbone=self.name, language=language, config=self.config)
-            tensors, meta = load_adapter(root, ref)
+            self._check(language, ref)
+            tensors, meta = load_adapter(self._root, ref)
             self._loaded = ref, tensors, meta["models"]
         return self._final(*self._loaded[1:], texts)
 

@@ -2,12 +2,9 @@
 
 A corpus is laid out once as one array of units (characters or words), each with a 64-bit identity and the number of
 the group that it stands in. An n-gram is a window of n units inside one group; its key is a rolling polynomial hash
-over the identities (Karp & Rabin 1987), so a window costs a multiplication and an addition and never becomes a
-string, which is an order of magnitude faster than n-gram by n-gram in Python. Among a few million n-grams two share a
-key with a probability below 1e-6; a sorted array of keys is a vocabulary that holds no text.
-
-Normalised n-gram vectors forget how long a post is and how loud; surface features (length, casing, punctuation, digits,
-markup) put that back.
+over the identities (Karp & Rabin 1987), an order of magnitude faster than n-gram by n-gram in Python. Among a few
+million n-grams two share a key with a probability below 1e-6; a sorted array of keys is a vocabulary without text.
+Surface features (length, casing, punctuation, digits, markup) put back what normalised n-gram vectors forget.
 """
 
 import unicodedata
@@ -176,15 +173,8 @@ def _kind(char: str) -> int:
 
 def _indicators(char: str) -> list[bool]:
     category = unicodedata.category(char)
-    classes = [
-        True,
-        category == "Lu",
-        category[0] == "P",
-        category[0] == "S",
-        category[0] == "N",
-        "a" <= char.lower() <= "z",
-    ]
-    return classes + [char in group for group in _COUNTED]
+    kinds = [category[0] == kind for kind in "PSN"]
+    return [True, category == "Lu", *kinds, "a" <= char.lower() <= "z", *(char in group for group in _COUNTED)]
 
 
 def _changes(*arrays: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,9 +1,8 @@
 """One linear model: n-gram counts of one set of rows in, logits of any rows out.
 
 Each n-gram's weight is its inverse document frequency times the square root of its absolute log-count ratio between
-the classes (Wang & Manning 2012, eq. 2, softened). Rows are scaled to unit length per kind of n-gram; surface
-features and their products, which let a linear model bend, stand beside them; logistic regression is fitted on all.
-Everything that is learned comes from the rows it is given.
+the classes (Wang & Manning 2012, eq. 2, softened). Rows have unit length per kind of n-gram; surface features and
+their products, which let a linear model bend, stand beside them. All that is learned comes from the rows given.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -1,39 +1,34 @@
-"""The LoRA backbone: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
+"""The LoRA backbones: an adapter per fold, seed and language over a base that is loaded once, and a final one per seed.
 
-Finished models lie under `work`, so that a language that was interrupted goes on with the next one; the language's
-adapter is written when all are done.
+Finished models lie under `work`, so that an interrupted language goes on with the next; its adapter is written last.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, check_provenance, load_adapter, save_adapter
-from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
+from polar_pipeline.backbones.base import Backbone, Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, PlannedModel, dataset_fingerprint
-from polar_pipeline.backbones.lora.final_models import (
-    AdapterMismatch,
-    FinalModels,
-    Tensors,
-    probe_tables,
-    score_tables,
-    texts_outside_folds,
-)
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, TrainingTask, dataset_fingerprint, probe_rows
+from polar_pipeline.backbones.lora.final_models import AdapterMismatch, FinalModels, probe_key, texts_outside_folds
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
+from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language as registered
 
+ALL = "all"  # the language of a pooled adapter
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how and for which languages it is computed, which changes no number of a language: no reason to train again
 NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "languages"}
@@ -42,99 +37,96 @@ NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "l
 class LoraBackbone(Backbone):
     """Adapters of a pretrained model, one per language."""
 
-    def __init__(self, settings: LoraSettings, seed: int, folds: int, models: ModelCache) -> None:
-        self.name = settings.name
+    def __init__(
+        self, settings: LoraSettings, seed: int, folds: int, card: TaskCard, root: Path, models: ModelCache
+    ) -> None:
         chosen = settings.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT)
         plain = {
             key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in chosen.items()
         }
-        self.parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
-        self._settings, self._seed, self._models = settings, seed, models
-        self.config = fingerprint(self.parameters)
-
-    def speaks(self, language: str) -> bool:
-        """Whether the profile wants this backbone for the language."""
-        return self._settings.languages == "all" or language in self._settings.languages
+        parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
+        super().__init__(settings.name, parameters, card, root, settings.languages)
+        self.settings, self._seed, self._models = settings, seed, models
 
     def release(self) -> None:
         """Give the base's memory back."""
         self._models.release()
 
-    def train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress,
-        force: bool = False,
-    ) -> AdapterRef:
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:
         """Train what is not trained yet, save the adapter, read it back, and score the posts outside folds.
 
         `force` trains all models again. Raises InputError for a model that cannot be loaded or trained, and for an
         adapter that gives other logits once it is read back.
         """
-        data = dataset_fingerprint(posts, card)
         if self.speaks(language):
-            return self._train_or_reuse(language, posts, data, root, progress, force, {})
-        return self._without_models(language, data, root)
+            return self._train_or_reuse(language, posts, progress, force, {})
+        return self._without_models(language, dataset_fingerprint(posts, self._card))
 
-    def _without_models(self, language: str, data: str, root: Path) -> AdapterRef:
+    def score(
+        self, language: str, ref: AdapterRef, posts: pd.DataFrame, progress: Progress | None = None
+    ) -> pd.DataFrame:
+        """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
+        self._check(language, ref, dataset_fingerprint(posts, self._card))
+        own = self._final_models(ref)
+        models = self._scoring_models(own)
+        prepare = (lambda base: self._dataset(base, posts, language)) if models is own else None
+        rest = models.logits(self._inputs(language, texts_outside_folds(posts)), prepare, progress)
+        posts = scored_posts(real_posts(posts))
+        inside = (posts["fold"] >= 0).to_numpy()
+        logits: dict[int, Floats] = {}
+        for place, seed in enumerate(own.seeds):
+            logits[seed] = np.zeros(len(posts))
+            logits[seed][inside], logits[seed][~inside] = own.tensors["out_of_fold"][place], rest[place]
+        return self._scores(language, posts, logits)
+
+    def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
+        """What the final models gave the probed rows; they were trained on those if dev is in folds."""
+        tensors, _ = load_adapter(self._root, ref)
+        found = {seed: tensors[key] for seed in tensors["seeds"].tolist() if (key := probe_key(seed)) in tensors}
+        return self._scores(ref.language, posts.iloc[probe_rows(posts)], found)
+
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
+        """Mean logits (texts,) of new texts over the final models of `seeds`."""
+        self._check(language, ref)
+        return self._scoring_models(self._final_models(ref)).mean(self._inputs(language, texts), seeds)
+
+    def _inputs(self, language: str, texts: list[str]) -> list[str]:  # noqa: ARG002
+        """Texts as the models read them."""
+        return texts
+
+    def _final_models(self, ref: AdapterRef) -> FinalModels:
+        return FinalModels(ref, self._root, self.settings, self._models)
+
+    def _scoring_models(self, own: FinalModels) -> FinalModels:
+        """The models whose logits an adapter gives: its own, unless it refers to another adapter."""
+        return own
+
+    def _without_models(self, language: str, data: str) -> AdapterRef:
         nothing = {"seeds": np.zeros(0, dtype=np.int64), "out_of_fold": np.zeros((0, 0))}
-        return self._save(root, nothing, {"base": ""}, language, data, {})
+        return self._save(language, data, nothing, {"base": ""}, {})
 
     def _train_or_reuse(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        data: str,
-        root: Path,
-        progress: Progress,
-        force: bool,
-        notes: dict[str, Any],  # kept with the adapter
+        self, language: str, posts: pd.DataFrame, progress: Progress, force: bool, notes: dict[str, Any]
     ) -> AdapterRef:
-        ref = None if force else self._finished(root, language, data, progress)
+        """The language's adapter; `notes` are kept with one that is trained now."""
+        data = dataset_fingerprint(posts, self._card)
+        ref = None if force else self._finished(language, data, progress)
         if ref is not None:
             progress(f"{language}: trained before, nothing to do")
         else:
-            ref = self._train(language, posts, data, root, progress, force, notes)
-        progress.note(load_figures(root, ref))
+            ref = self._train(language, posts, data, progress, force, notes)
+        progress.figures |= load_figures(self._root, ref)
         return ref
 
-    def score(
-        self,
-        language: str,
-        ref: AdapterRef,
-        posts: pd.DataFrame,
-        card: TaskCard,
-        root: Path,
-        progress: Progress | None = None,
-    ) -> pd.DataFrame:
-        """Out-of-fold logits of the rows in folds, and the final models' of all others, one row per post and seed."""
-        expected = dataset_fingerprint(posts, card)
-        check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=expected)
-        models = FinalModels(ref, root, self._settings, self._models)
-        rest = models.logits(texts_outside_folds(posts), lambda it: self._dataset(it, posts, language), progress)
-        return score_tables(posts, models.tensors, rest, self.name, language)
-
-    def probes(self, ref: AdapterRef, posts: pd.DataFrame, root: Path) -> pd.DataFrame:
-        """What the final models gave the probed rows; they were trained on those if dev is in folds."""
-        return probe_tables(posts, load_adapter(root, ref)[0], self.name, ref.language)
-
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], root: Path, seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) of new texts over the final models of `seeds`."""
-        check_provenance(ref, backbone=self.name, language=language, config=self.config)
-        return FinalModels(ref, root, self._settings, self._models).mean(texts, seeds)
-
-    def _finished(self, root: Path, language: str, data: str, progress: Progress) -> AdapterRef | None:
+    def _finished(self, language: str, data: str, progress: Progress) -> AdapterRef | None:
         """The adapter of an earlier run, if it is still what was written; otherwise it is forgotten."""
-        store = self._store(root, language, data, progress)
+        store = self._store(language, data, progress)
         ref = store.finished()
         if ref is None:
             return None
         try:
-            check_provenance(ref, backbone=self.name, language=language, config=self.config, posts=data)
-            load_adapter(root, ref)
+            self._check(language, ref, data)
+            load_adapter(self._root, ref)
         except InputError:
             progress(f"{language}: adapter {ref.path} is damaged or gone, so it is trained again")
             store.forget_finished()
@@ -142,93 +134,73 @@ class LoraBackbone(Backbone):
         return ref
 
     def _train(
-        self,
-        language: str,
-        posts: pd.DataFrame,
-        data: str,
-        root: Path,
-        progress: Progress,
-        force: bool,
-        notes: dict[str, Any],
+        self, language: str, posts: pd.DataFrame, data: str, progress: Progress, force: bool, notes: dict[str, Any]
     ) -> AdapterRef:
-        tunable = self._models.get(self._settings, root)
-        store = self._store(root, language, data, progress)  # for the base that is loaded by now
+        tunable = self._models.get(self.settings, self._root)
+        store = self._store(language, data, progress)  # for the base that is loaded by now
         if force:
             store.forget_finished()
             store.discard_models()
         dataset = self._dataset(tunable, posts, language)
         self._train_models(tunable, dataset.models(), store, progress)
-        ref = self._assemble(dataset, store, tunable, root, language, data, notes)
-        final = FinalModels(ref, root, self._settings, self._models)
+        tensors, meta, parts = self._assemble(dataset, store, tunable)
+        ref = self._save(language, data, tensors, {**meta, "notes": notes}, parts)
         try:
-            final.logits(texts_outside_folds(posts), lambda _: dataset, progress, again=True)
+            self._final_models(ref).logits(texts_outside_folds(posts), lambda _: dataset, progress, again=True)
         except AdapterMismatch:  # the next run should not assemble it of the same models
             store.discard_models()
             raise
-        save_figures(root, ref, _training_figures(dataset.models(), store))
+        save_figures(self._root, ref, _training_figures(dataset.models(), store))
         store.set_finished(ref)
         return ref
 
     def _train_models(
-        self, tunable: TunableModel, models: list[PlannedModel], store: ModelStore, progress: Progress
+        self, tunable: TunableModel, models: list[TrainingTask], store: ModelStore, progress: Progress
     ) -> None:
         """Train the models that are not finished, and keep each when it is done."""
-        tokens = {model.key: model.task.tokens(self._settings) for model in models}
+        tokens = {model.key: model.tokens(self.settings) for model in models}
         finished = {model.key for model in models if store.logits(model.key) is not None}
         total, done = sum(tokens.values()), sum(tokens[key] for key in finished)
         progress.advance(done, total, "tokens")
         for model in models:
             if model.key in finished:
-                progress(f"{model.task.title}: trained before")
+                progress(f"{model.title}: trained before")
                 continue
-            self._train_one(tunable, model, store, progress, progress.advancing(done, total, "tokens"))
+            started, advance = time.perf_counter(), progress.advancing(done, total, "tokens")
+            train_model(tunable, model, self.settings, store.checkpoint(model.key), progress, advance)
+            self._keep(tunable, model, store, progress, started)
             done += tokens[model.key]
             progress.advance(done, total, "tokens")
 
-    def _train_one(
-        self,
-        tunable: TunableModel,
-        model: PlannedModel,
-        store: ModelStore,
-        progress: Progress,
-        advance: Callable[[float], None],
+    def _keep(
+        self, tunable: TunableModel, model: TrainingTask, store: ModelStore, progress: Progress, started: float
     ) -> None:
-        started = time.perf_counter()
-        train_model(tunable, model.task, self._settings, store.checkpoint(model.key), progress, advance)
+        """Score what a model judges, and keep it. Raises InputError if a logit is not finite."""
         files, seconds = tunable.files(), time.perf_counter() - started
-        logits = score_tokens(tunable.base, model.judged.tokens, self._settings.token_budget)
+        logits = score_tokens(tunable.base, model.judged.tokens, self.settings.token_budget)
         if not np.isfinite(logits).all():
             raise InputError(
-                f"{model.task.title} of backbone {self.name!r} gives logits that are no numbers: "
-                f"lower its learning_rate."
+                f"{model.title} of backbone {self.name!r} gives logits that are no numbers: lower its learning_rate."
             )
         mark = f"{model.key}/"
         latest = {name.removeprefix(mark): value for name, value in progress.latest.items() if name.startswith(mark)}
         figures = {"seconds": seconds, **latest}
-        finite = {name: value for name, value in figures.items() if np.isfinite(value)}
-        store.save_model(model.key, files, logits, finite)
+        store.save_model(model.key, files, logits, {key: value for key, value in figures.items() if np.isfinite(value)})
 
     def _dataset(self, tunable: TunableModel, posts: pd.DataFrame, language: str) -> LanguageDataset:
-        return LanguageDataset(posts, tunable.base, self._settings, language, self._seed)
+        return LanguageDataset(posts, tunable.base, self.settings, language, self._seed)
 
-    def _store(self, root: Path, language: str, data: str, progress: Progress) -> ModelStore:
-        base = self._models.identity(self._settings, root)
-        return ModelStore(root, self.name, language, fingerprint([self.config, data, base]), progress)
+    def _store(self, language: str, data: str, progress: Progress) -> ModelStore:
+        base = self._models.identity(self.settings, self._root)
+        return ModelStore(self._root, self.name, language, fingerprint([self.config, data, base]), progress)
 
     def _assemble(
-        self,
-        dataset: LanguageDataset,
-        store: ModelStore,
-        tunable: TunableModel,
-        root: Path,
-        language: str,
-        data: str,
-        notes: dict[str, Any],
-    ) -> AdapterRef:
-        """Save one folder with the final models, and with what the folds' models gave the rows that they held out."""
-        seeds, average = self._settings.seeds, self._settings.final == "fold_average"
+        self, dataset: LanguageDataset, store: ModelStore, tunable: TunableModel
+    ) -> tuple[Tensors, dict[str, Any], dict[str, bytes]]:
+        """What the adapter holds: the final models, and what the folds' models gave the rows that they held out."""
+        seeds, average = self.settings.seeds, self.settings.final == "fold_average"
         out_of_fold = np.zeros((len(seeds), len(dataset.rows.labels)))
-        probe: Tensors = {}
+        probe: dict[str, Floats] = {}
         parts: dict[str, bytes] = {}
         final: dict[str, list[str]] = {str(seed): [] for seed in seeds}
         for model in dataset.models():
@@ -247,21 +219,78 @@ class LoraBackbone(Backbone):
             "base": tunable.base.identity,
             "dtype": str(tunable.base.dtype),
             "final": {seed: sorted(keys) for seed, keys in final.items()},
-            "notes": notes,
         }
-        return self._save(root, tensors, meta, language, data, parts)
-
-    def _save(
-        self, root: Path, tensors: Tensors, meta: dict[str, Any], language: str, data: str, parts: dict[str, bytes]
-    ) -> AdapterRef:
-        return save_adapter(
-            root, tensors, meta, backbone=self.name, language=language, config=self.config, posts=data, parts=parts
-        )
+        return tensors, meta, parts
 
 
-def _training_figures(models: list[PlannedModel], store: ModelStore) -> Figures:
+def _training_figures(models: list[TrainingTask], store: ModelStore) -> Figures:
     """What was measured of each model, and the seconds of all; of a training that was killed, those since."""
     by_model = {model.key: store.figures(model.key) for model in models}
     seconds = sum(figures.get("seconds", 0.0) for figures in by_model.values())
     named = {f"{key}/{name}": value for key, figures in by_model.items() for name, value in figures.items()}
     return {"train_seconds": seconds, **named}
+
+
+class PooledBackbone(LoraBackbone):
+    """One adapter for all languages, each post after its language's name; a language's own is a share of it."""
+
+    def train_all(self, posts: dict[str, pd.DataFrame], progress: Progress, force: bool = False) -> AdapterRef:
+        """Train one adapter on the posts of all languages that it should speak; `force` trains it again."""
+        spoken = {code: posts[code] for code in sorted(posts) if self.speaks(code)}
+        tagged = [table.assign(text=self._inputs(code, table["text"].tolist())) for code, table in spoken.items()]
+        notes = {
+            code: {"posts": dataset_fingerprint(table, self._card), "folded": _folded(table)}
+            for code, table in spoken.items()
+        }
+        return self._train_or_reuse(ALL, pd.concat(tagged, ignore_index=True), progress, force, notes)
+
+    def share(self, language: str, posts: pd.DataFrame, pooled: AdapterRef, progress: Progress) -> AdapterRef:
+        """A language's adapter, a share of the pooled one. Raises InputError if that is of other settings or posts."""
+        data = dataset_fingerprint(posts, self._card)
+        if not self.speaks(language):
+            return self._without_models(language, data)
+        models = self._final_models(pooled)
+        note = models.meta.get("notes", {}).get(language)
+        if (
+            (pooled.backbone, pooled.language, pooled.config_fingerprint) != (self.name, ALL, self.config)
+            or note is None
+            or note["posts"] != data
+        ):
+            raise InputError(
+                f"{self.name}_pooled_adapter was trained with other settings or on other posts of {language}: "
+                f"materialize it again first."
+            )
+        before = sum(other["folded"] for code, other in models.meta["notes"].items() if code < language)
+        mine = models.tensors["out_of_fold"][:, before : before + note["folded"]]
+        models.logits(self._inputs(language, texts_outside_folds(posts)), progress=progress)
+        tensors = {"seeds": models.tensors["seeds"], "out_of_fold": mine}
+        if self.settings.final == "retrain":
+            # the pooled adapter was probed with posts of a few languages; each language is judged by its own
+            probed = models.logits(self._inputs(language, posts["text"].iloc[probe_rows(posts)].tolist()))
+            tensors |= {probe_key(seed): logits for seed, logits in zip(models.seeds, probed, strict=True)}
+        meta = {"settings": self.parameters, "pooled": pooled.model_dump(mode="json")}
+        return self._save(language, data, tensors, meta)
+
+    def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002
+        """Not possible for one language alone. Raises InputError."""
+        raise InputError(
+            f"backbone {self.name!r} is trained on all languages together: materialize {self.name}_pooled_adapter."
+        )
+
+    def _inputs(self, language: str, texts: list[str]) -> list[str]:
+        return [tag(language, text) for text in texts]
+
+    def _scoring_models(self, own: FinalModels) -> FinalModels:
+        """Those of the pooled adapter that the language's refers to."""
+        pooled = own.meta.get("pooled")
+        return self._final_models(AdapterRef.model_validate(pooled)) if pooled else own
+
+
+def tag(language: str, text: str) -> str:
+    """The text after the English name of its language."""
+    return f"[{registered(language).name}] {text}"
+
+
+def _folded(posts: pd.DataFrame) -> int:
+    """How many out-of-fold logits a language has."""
+    return int(((posts["fold"] >= 0) & (posts["source"] == REAL)).sum())

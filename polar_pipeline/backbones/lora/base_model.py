@@ -1,7 +1,4 @@
-"""A loaded base model: token ids in, one logit per post out; and the logits of many posts, in large batches.
-
-Whatever adapter or weights are in the model at that time compute the logits.
-"""
+"""A loaded base model: token ids in, one logit per post out; the logits of many posts; layers in fewer kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polar_pipeline.backbones.lora.batching import by_length
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
@@ -39,10 +35,7 @@ class BaseModel:
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it.
-
-        The last token then stands for the post; an encoder's first one does.
-        """
+        """Whether a token sees only those before it: the last one then stands for the post, else the first one."""
         return self.head == "score"
 
     @property
@@ -54,11 +47,9 @@ class BaseModel:
         """Token ids, at most `max_length` per post. A text that spells a special token is text like any other."""
         if not texts:
             return []
-        found = self.tokenizer(texts, truncation=True, max_length=self.max_length, split_special_tokens=True)[
-            "input_ids"
-        ]
+        found = self.tokenizer(texts, truncation=True, max_length=self.max_length, split_special_tokens=True)
         # a tokenizer that adds nothing gives an empty text no token
-        return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found]
+        return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found["input_ids"]]
 
     def to_device(self, values: "np.typing.NDArray[Any]") -> "Tensor":
         """`values` on the device. The copy to a GPU is asynchronous, so that the host goes on meanwhile."""
@@ -68,10 +59,9 @@ class BaseModel:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
 
     def logits(self, rows: Tokens) -> "Tensor":
-        """Logits (rows,), float32, of one batch.
+        """Logits (rows,), float32, of one batch, padded on the right.
 
-        Rows are padded on the right. The real tokens of a causal model cannot see what follows, so it needs no mask and
-        attention takes its fast path. Only the last token of each row goes through the head.
+        Tokens of a causal model cannot see the padding that follows, so without a mask attention takes its fast path.
         """
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         longest = int(lengths.max())
@@ -96,26 +86,40 @@ class BaseModel:
 def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
     """The `attention_mask` argument for rows of up to `longest` tokens that are padded on the right.
 
-    Given None, transformers finds out by itself whether a mask is needed and waits for the GPU meanwhile. Given a None
-    for every kind of layer, it does not look. A sliding window that is shorter than a row needs a mask, so None is
-    returned and transformers makes it.
+    Given None, transformers waits for the GPU to find out whether a mask is needed; given None for every kind of layer,
+    it does not. A sliding window shorter than a row needs a mask: then None is returned, and transformers makes it.
     """
-    if config.model_type not in _MASK_BY_LAYER or config._attn_implementation != "sdpa":
-        return None
-    if getattr(config, "use_bidirectional_attention", False):
+    by_layer = config.model_type in _MASK_BY_LAYER and config._attn_implementation == "sdpa"
+    if not by_layer or getattr(config, "use_bidirectional_attention", False):
         return None
     if "sliding_attention" in config.layer_types and longest > config.sliding_window:
         return None
     return dict.fromkeys(config.layer_types)
 
 
+def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> list[Ints]:
+    """Row numbers in batches, shortest rows first, of at most `token_budget` tokens with padding.
+
+    `lengths` are tokens per row, int (n,). Rows of one length come in `order`. A longer row is a batch of its own.
+    """
+    order = np.arange(len(lengths)) if order is None else order
+    ranked = order[np.argsort(lengths[order], kind="stable")]
+    batches: list[Ints] = []
+    start = 0
+    for end in range(1, len(ranked) + 1):
+        # the next row is the longest of the batch that it would join
+        if end == len(ranked) or (end + 1 - start) * lengths[ranked[end]] > token_budget:
+            batches.append(ranked[start:end])
+            start = end
+    return batches
+
+
 def score_tokens(
     base: BaseModel, rows: Tokens, token_budget: int, advance: Callable[[float], None] | None = None
 ) -> Floats:
-    """Logits float64 (rows,), in the order of `rows`, computed in float32 from the last layer on.
+    """Logits float64 (rows,), in the order of `rows`; `advance` is called with the number of rows done.
 
-    `advance` is called with the number of rows done. When memory runs out, batches are halved, down to a quarter of the
-    token budget; raises InputError if that does not fit either.
+    When memory runs out, batches are halved. Raises InputError if a quarter of the token budget does not fit either.
     """
     was_training = base.model.training
     base.model.eval()
@@ -147,3 +151,63 @@ def _score(base: BaseModel, rows: Tokens, budget: int, advance: Callable[[float]
         if batches:  # read once at the end, so that a GPU does not wait between batches
             found[np.concatenate(batches)] = torch.cat(logits).double().cpu().numpy()
     return found
+
+
+def fuse_norms(model: Any) -> int:
+    """Compute the RMS norms of a frozen Gemma 3 or Qwen3 `model` in one call each, in float32. Returns their number.
+
+    transformers makes about nine calls, which beside short batches cost as much as the matrix products
+    (`benchmarks/lora_traffic.py`). Raises ValueError if a norm is trained, because its scale would go stale.
+    """
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+    count = 0
+    for module in model.modules():
+        if isinstance(module, Gemma3RMSNorm):
+            scale, epsilon = 1 + module.weight.detach().float(), module.eps  # stored as the distance from 1
+        elif isinstance(module, Qwen3RMSNorm):
+            scale, epsilon = module.weight.detach().float(), module.variance_epsilon
+        else:
+            continue
+        if module.weight.requires_grad:
+            raise ValueError("norms that are trained cannot be prepared once")
+        module.forward = partial(_norm, scale, float(epsilon))
+        count += 1
+    return count
+
+
+def _norm(scale: "Tensor", epsilon: float, inputs: "Tensor") -> "Tensor":
+    from torch.nn.functional import rms_norm
+
+    return rms_norm(inputs.float(), scale.shape, scale, epsilon).to(inputs.dtype)
+
+
+def fuse_adapter(model: Any, name: str) -> int:
+    """Let the layers of `model` that have the adapter `name` add its product in place. Returns how many do.
+
+    PEFT writes `B(A(x))`, scales it and adds it: three passes over a tensor as wide as the layer. In bfloat16 one
+    rounding replaces three. 4-bit layers and layers with dropout are left to PEFT.
+    """
+    import torch
+    from peft.tuners.lora.layer import Linear
+
+    count = 0
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
+    for layer in layers:
+        layer.__dict__.pop("forward", None)  # of the adapter before
+        plain = type(layer.base_layer) is torch.nn.Linear
+        if plain and name in layer.lora_A and isinstance(layer.lora_dropout[name], torch.nn.Identity):
+            layer.forward = partial(
+                _adapted, layer.base_layer, layer.lora_A[name], layer.lora_B[name], layer.scaling[name]
+            )
+            count += 1
+    return count
+
+
+def _adapted(base: Any, a: Any, b: Any, scale: float, inputs: "Tensor") -> "Tensor":
+    # as a matrix, so that the frozen layer's result is no view: in place on a view costs copies in the backward pass
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    results = base(rows)
+    results.addmm_(a(rows), b.weight.t(), alpha=scale)
+    return results.view(*inputs.shape[:-1], results.shape[-1])  # type: ignore[no-any-return]

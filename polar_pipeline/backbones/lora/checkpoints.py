@@ -1,24 +1,26 @@
-"""What is kept on disk while a language is trained: the checkpoint of the model in work, the models that are finished,
-the reference to the finished adapter, and what was measured.
+"""What is kept beside adapters while they are trained and scored, and which of it nobody needs.
 
 Each file is whole or not there, and carries its own sha256. A damaged one is reported and made again.
 """
 
 import hashlib
 import json
+import re
 import shutil
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.artifacts import META, NAME_DIGITS, AdapterRef, adapter_folders
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic, write_folder_atomic
 from polar_pipeline.storage.fingerprint import canonical_json, fingerprint, folder_sha256
 from polar_pipeline.storage.record import read_record
+from polar_pipeline.storage.usage import files_below
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,7 @@ WORK, _FINISHED, _FIGURES, _SCORED = "work", "finished", "figures", "scored"  # 
 _NOTE = "model.json"
 _FACTS = "facts"
 _DIGEST = 32  # bytes of a sha256
+_MONTH = 30 * 86400.0  # seconds in which an interrupted training is expected to be continued
 
 Figures = dict[str, float]
 
@@ -47,10 +50,12 @@ def read_checked(path: Path) -> bytes:
 
 def write_checkpoint(path: Path, tensors: "dict[str, Tensor]", facts: dict[str, Any]) -> None:
     """Write everything that the next step of a training depends on: tensors, and facts that JSON can say."""
+    import torch
     from safetensors.torch import save
 
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_checked(path, save(flat | {_FACTS: _as_bytes(facts)}))
+    flat[_FACTS] = torch.frombuffer(bytearray(canonical_json(facts)), dtype=torch.uint8)
+    write_checked(path, save(flat))
 
 
 def read_checkpoint(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]] | None":
@@ -63,16 +68,10 @@ def read_checkpoint(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]] | N
     return tensors, json.loads(tensors.pop(_FACTS).numpy().tobytes())
 
 
-def _as_bytes(facts: dict[str, Any]) -> "Tensor":
-    import torch
-
-    return torch.frombuffer(bytearray(canonical_json(facts)), dtype=torch.uint8)
-
-
 class ModelStore:
-    """The models of one language under `root`, for one configuration, posts and base, which `key` identifies.
+    """The models of one language for one configuration, posts and base, which `key` identifies.
 
-    `warn` is told of damaged files; the models in them count as not finished.
+    `warn` is called with a line for each damaged file; its model counts as not finished.
     """
 
     def __init__(
@@ -163,24 +162,8 @@ def kept_logits(root: Path, ref: AdapterRef, key: str) -> Path:
     return root / _SCORED / ref.backbone / ref.language / f"{key}.logits"
 
 
-def finished_files(root: Path) -> list[Path]:
-    """The references to finished adapters."""
-    return sorted(root.glob(f"{_FINISHED}/*/*/*.json"))
-
-
-def kept_files(root: Path, adapters: Collection[str]) -> list[Path]:
-    """Figures and logits of other adapters than these, which are named by the first 16 digits of their sha256."""
-    figures = list(root.glob(f"{_FIGURES}/*/*/*.json"))
-    mine = {path.stem.partition("-")[2] for path in figures if path.stem.partition("-")[0] in adapters}
-    found = [path for path in figures if path.stem.partition("-")[0] not in adapters]
-    return sorted(found + [path for path in root.glob(f"{_SCORED}/*/*/*.logits") if path.stem not in mine])
-
-
 def save_figures(root: Path, ref: AdapterRef, figures: Figures, what: str = "training") -> None:
-    """Keep measurements beside the adapter, whose bytes should not depend on how busy a machine was.
-
-    A later measurement of the same `what` replaces the earlier one.
-    """
+    """Keep measurements beside the adapter, whose bytes should not depend on them, in place of earlier ones."""
     write_atomic(_figures_path(root, ref, what), canonical_json(figures))
 
 
@@ -195,3 +178,36 @@ def load_figures(root: Path, ref: AdapterRef, what: str = "training") -> Figures
 
 def _figures_path(root: Path, ref: AdapterRef, what: str) -> Path:
     return root / _FIGURES / ref.backbone / ref.language / f"{ref.sha256[:16]}-{what}.json"
+
+
+def unused_model_files(root: Path, named: str) -> Iterator[Path]:
+    """Files and folders below `root` that can go. `named`: everything in which outputs that are kept name adapters.
+
+    An adapter that is named stays, and so do those that it names itself, as a language's share of a pooled one does.
+    Of interrupted trainings, the newest of each backbone and language stays, and whatever changed in the last month.
+    Tiny bases and the hashes of models, which every training reads, all stay.
+    """
+    folders, kept = adapter_folders(root), set[str]()
+    while more := [one for one in folders if one.name not in kept and one.name in named]:
+        kept |= {one.name for one in more}
+        named += "".join((one / META).read_text(encoding="utf-8", errors="replace") for one in more)
+    yield from (folder for folder in folders if folder.name not in kept)
+    for reference in root.glob(f"{_FINISHED}/*/*/*.json"):
+        text = reference.read_text(encoding="utf-8", errors="replace")
+        if kept.isdisjoint(re.findall(rf"\b[0-9a-f]{{{NAME_DIGITS}}}\b", text)):
+            yield reference
+    scored = set()
+    for figures in root.glob(f"{_FIGURES}/*/*/*.json"):
+        adapter, _, what = figures.stem.partition("-")
+        if adapter in kept:
+            scored.add(what)
+        else:
+            yield figures
+    yield from (logits for logits in root.glob(f"{_SCORED}/*/*/*.logits") if logits.stem not in scored)
+    for language in root.glob(f"{WORK}/*/*"):
+        by_age = sorted(language.iterdir(), key=_last_change)
+        yield from (path for path in by_age[:-1] if _last_change(path) < time.time() - _MONTH)
+
+
+def _last_change(path: Path) -> float:
+    return max(file.lstat().st_mtime for file in (path, *files_below(path)))

@@ -1,4 +1,4 @@
-"""The final models of a finished adapter, read from disk: the logits that they give any text, and the scores tables.
+"""The final models of a finished adapter, read from disk, and the logits that they give any text.
 
 Models are compared with what they gave in training before they are trusted. Logits of posts that were scored once are
 kept by adapter and texts: training has the base at hand, and scoring need not load it again.
@@ -7,13 +7,12 @@ kept by adapter and texts: training has the base at hand, and scoring need not l
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
-from polar_pipeline.backbones.base import Progress, no_scores, real_posts, scores_table
+from polar_pipeline.backbones.base import Progress, real_posts
 from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import (
     Figures,
@@ -23,7 +22,7 @@ from polar_pipeline.backbones.lora.checkpoints import (
     save_figures,
     write_checked,
 )
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, probe_rows
+from polar_pipeline.backbones.lora.dataset import LanguageDataset
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
@@ -31,8 +30,6 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-
-Tensors = dict[str, np.typing.NDArray[Any]]
 
 _EXACT = 1e-4  # in float32, the largest difference
 # In bfloat16 another shape of batch or another GPU rounds otherwise. Measured on tiny models: rounding moves logits
@@ -65,14 +62,19 @@ class FinalModels:
     ) -> Floats:
         """Logits float64 (seeds, texts), kept for the next time; `again` computes them whatever is kept.
 
-        With `prepare`, the models are probed with the language's posts before they are trusted. Raises InputError if
-        the base has other weights than the one that was trained on, AdapterMismatch if a model is not what it was in
-        training.
+        With `prepare`, the models are probed before they are trusted. Raises InputError if the base has other weights
+        than in training, AdapterMismatch if a model is not what it was then.
         """
         if not texts or not self.seeds:
             return np.zeros((len(self.seeds), len(texts)))
-        path, progress = self._kept_path(texts), progress or Progress()
-        found = None if again else self._read_kept(path, len(texts), progress)
+        path = kept_logits(self._root, self._ref, fingerprint([self._ref.sha256, texts])[:16])
+        progress = progress or Progress()
+        found: Floats | None = None
+        if path.exists() and not again:
+            try:
+                found = np.frombuffer(read_checked(path), dtype=np.float64).reshape(len(self.seeds), len(texts))
+            except InputError:
+                progress(f"{self._ref.language}: the logits kept in {path} are damaged, so they are computed again")
         if found is None:
             tunable = self.model()
             if prepare is not None:
@@ -82,7 +84,7 @@ class FinalModels:
             save_figures(self._root, self._ref, figures, path.stem)
             rate = figures["score_tokens_per_second"]
             progress(f"{self._ref.language}: {found.size} posts outside folds scored, {rate:,.0f} tokens/s")
-        progress.note(load_figures(self._root, self._ref, path.stem))
+        progress.figures |= load_figures(self._root, self._ref, path.stem)
         return found
 
     def mean(self, texts: list[str], seeds: tuple[int, ...]) -> Floats:
@@ -105,23 +107,19 @@ class FinalModels:
         return tunable
 
     def _score(self, tunable: TunableModel, texts: list[str], progress: Progress) -> tuple[Floats, Figures]:
-        """Logits (seeds, texts), and how fast they were computed.
-
-        A seed without a final model is the mean of its folds' models.
-        """
+        """Logits (seeds, texts), and how fast they were computed. A seed may have the mean of its folds' models."""
         rows = tunable.base.tokens(texts)
-        keys = {seed: self.meta["final"][str(seed)] for seed in self.seeds}
-        done, total = 0, len(texts) * sum(map(len, keys.values()))
+        keys = [self.meta["final"][str(seed)] for seed in self.seeds]
+        done, total = 0, len(texts) * sum(map(len, keys))
         started = time.perf_counter()
-        means: list[Floats] = []
-        for seed in self.seeds:
-            found = []
-            for key in keys[seed]:
-                found.append(self._score_one(tunable, key, rows, progress.advancing(done, total, "posts")))
+        logits: Floats = np.zeros((len(keys), len(texts)))
+        for place, models in enumerate(keys):
+            for key in models:
+                found = self._score_one(tunable, key, rows, progress.advancing(done, total, "posts"))
+                logits[place] += found
                 done += len(texts)
-            means.append(np.mean(found, axis=0))
+            logits[place] /= len(models)
         seconds, tokens = time.perf_counter() - started, sum(map(len, rows)) * len(self.seeds)
-        logits: Floats = np.stack(means)
         rates = {"score_tokens_per_second": tokens / seconds, "posts_per_second": logits.size / seconds}
         return logits, {"score_seconds": seconds, **rates}
 
@@ -134,12 +132,11 @@ class FinalModels:
     def _probe(self, tunable: TunableModel, dataset: LanguageDataset) -> None:
         """Every model on disk scores again what it scored when it was trained."""
         saved = {key for keys in self.meta["final"].values() for key in keys}
-        folds = dataset.folds
         for model in dataset.models():
             if model.key not in saved:
                 continue
             out_of_fold = self.tensors["out_of_fold"][self.seeds.index(model.seed)]
-            then = self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[folds == model.fold]
+            then = self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[dataset.folds == model.fold]
             now = self._score_one(tunable, model.key, model.judged.tokens)
             if not same_logits(now, then, self.meta["dtype"]):
                 raise AdapterMismatch(
@@ -148,21 +145,6 @@ class FinalModels:
                     f"remove it and materialize {self._ref.backbone}_adapter for {self._ref.language} again."
                 )
 
-    def _kept_path(self, texts: list[str]) -> Path:
-        key = fingerprint([self._ref.sha256, texts])
-        return kept_logits(self._root, self._ref, key[:16])
-
-    def _read_kept(self, path: Path, texts: int, progress: Progress) -> Floats | None:
-        """Logits that were kept, or None where none are, or where the file is damaged."""
-        if not path.exists():
-            return None
-        try:
-            found: Floats = np.frombuffer(read_checked(path), dtype=np.float64).reshape(len(self.seeds), texts)
-        except InputError:
-            progress(f"{self._ref.language}: the logits kept in {path} are damaged, so they are computed again")
-            return None
-        return found
-
 
 def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     """Whether logits float (posts,) are the same up to rounding; `dtype` is the base's, such as `torch.bfloat16`.
@@ -170,6 +152,8 @@ def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     In bfloat16 another adapter of the same posts can come near in value if it separates the labels well, but it puts
     posts of one label into another order. NaN is never the same.
     """
+    from scipy.stats import spearmanr
+
     gaps = np.abs(now - then)
     if dtype == "torch.float32":
         return bool(gaps.max() <= _EXACT)
@@ -177,35 +161,7 @@ def same_logits(now: Floats, then: Floats, dtype: str) -> bool:
     if not float(np.sqrt(np.mean(gaps**2))) <= max(_SHARE * spread, _FLOOR):
         return False
     ordered = len(then) >= _ENOUGH and spread > 5 * _FLOOR
-    return not ordered or float(np.corrcoef(_ranks(now), _ranks(then))[0, 1]) >= _ORDER
-
-
-def _ranks(values: Floats) -> Floats:
-    ranks: Floats = np.argsort(np.argsort(values)).astype(np.float64)
-    return ranks
-
-
-def score_tables(posts: pd.DataFrame, tensors: Tensors, rest: Floats, backbone: str, language: str) -> pd.DataFrame:
-    """The scores table of all real posts: `tensors` has seeds and out_of_fold, `rest` (seeds, posts outside folds)."""
-    posts = scored_posts(real_posts(posts))
-    inside = (posts["fold"] >= 0).to_numpy()
-    tables = []
-    for place, seed in enumerate(tensors["seeds"].tolist()):
-        logits: Floats = np.zeros(len(posts))
-        logits[inside], logits[~inside] = tensors["out_of_fold"][place], rest[place]
-        tables.append(scores_table(posts, logits, backbone=backbone, seed=seed, language=language))
-    return pd.concat(tables, ignore_index=True) if tables else no_scores(posts, backbone, language)
-
-
-def probe_tables(posts: pd.DataFrame, tensors: Tensors, backbone: str, language: str) -> pd.DataFrame:
-    """The scores table of the probed rows, of those seeds whose final model has a probe in `tensors`."""
-    rows = posts.iloc[probe_rows(posts)]
-    tables = [
-        scores_table(rows, tensors[key], backbone=backbone, seed=seed, language=language)
-        for seed in tensors["seeds"].tolist()
-        if (key := probe_key(seed)) in tensors
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else no_scores(posts, backbone, language)
+    return not ordered or float(spearmanr(now, then).statistic) >= _ORDER
 
 
 def probe_key(seed: int) -> str:

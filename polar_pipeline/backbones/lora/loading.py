@@ -1,8 +1,7 @@
 """Loading a pretrained model, so that no weights but the head's are left random.
 
-`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class silently
-takes none of a multimodal checkpoint's weights. So the class is chosen here, keys are mapped, and what is missing is
-an error. No code from a checkpoint is ever run.
+`AutoModelForSequenceClassification` gives a multimodal Gemma 3 with its vision tower, and the text class takes none
+of its weights. So class and keys are chosen here, and what is missing is an error. No checkpoint's code is ever run.
 """
 
 import re
@@ -10,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.fused import fuse_norms
+from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_norms
 from polar_pipeline.backbones.lora.memory import (
     TooLarge,
+    free_unused,
     none_if_out_of_memory,
     refuse_too_large,
     smaller_model_advice,
@@ -92,7 +91,10 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     if settings.tuning == "lora":
         fuse_norms(model)
     if settings.four_bit and device == "cpu":
-        _disable_repacking(model)
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                # weights that bitsandbytes repacks for inference are rounded otherwise than in training
+                module.support_avx512bf16_for_cpu = False
     return BaseModel(model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length)
 
 
@@ -160,6 +162,12 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
 
 
 def _weights(model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    # NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained
+    four_bit = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    four_bit |= {"bnb_4bit_compute_dtype": dtype, "llm_int8_skip_modules": list(_HEADS)}
+
     def fetch() -> Any:
         return model_class.from_pretrained(
             location,
@@ -169,7 +177,7 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             output_loading_info=True,
             dtype=dtype,
             device_map={"": device},
-            quantization_config=_four_bit(dtype) if settings.four_bit else None,
+            quantization_config=BitsAndBytesConfig(**four_bit) if settings.four_bit else None,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, with all else
             trust_remote_code=False,
@@ -191,26 +199,6 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
     return model
 
 
-def _disable_repacking(model: Any) -> None:
-    """On some CPUs bitsandbytes repacks weights for inference, which rounds otherwise than in training."""
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _four_bit(dtype: Any) -> Any:
-    """NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained."""
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        llm_int8_skip_modules=list(_HEADS),
-    )
-
-
 # what a loaded model depends on; backbones that differ elsewhere share it
 _LOADED_BY = {"model", "revision", "device", "threads", "dtype", "four_bit", "tuning"}
 _BESIDE_OTHERS = 2.0  # free memory in shares of the weights: as much again for gradients and activations
@@ -228,10 +216,7 @@ class ModelCache:
         self.loads = 0  # how often a base was loaded
 
     def get(self, settings: LoraSettings, root: Path) -> TunableModel:
-        """The base of `settings`, to be adapted or fine-tuned. Tiny ones are built under `root`.
-
-        Raises InputError as `load_base`.
-        """
+        """The base of `settings`, to be adapted or fine-tuned. Raises InputError as `load_base`."""
         key = settings.model_dump_json(include=_LOADED_BY)
         if key not in self._models:
             self._models[key] = self._load(settings, root / "bases")
@@ -240,10 +225,7 @@ class ModelCache:
         return self._models[key]
 
     def identity(self, settings: LoraSettings, root: Path) -> str:
-        """Which weights the base of `settings` has. One that is not loaded is not loaded for it.
-
-        Raises InputError as `load_base`.
-        """
+        """Which weights the base of `settings` has; it is not loaded for that. Raises InputError as `load_base`."""
         key = settings.model_dump_json(include=_LOADED_BY)
         if key in self._models:
             return self._models[key].base.identity
@@ -257,14 +239,9 @@ class ModelCache:
 
     def release(self) -> None:
         """Give the memory back."""
-        import gc
-        import sys
-
-        self._models.clear()
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if self._models:
+            self._models.clear()
+            free_unused()
 
     def _load(self, settings: LoraSettings, root: Path) -> TunableModel:
         kind = AdaptedModel if settings.tuning == "lora" else FineTunedModel

@@ -4,8 +4,7 @@ When memory runs out, the failed attempt is let go of before anything else is tr
 handler would free nothing: the traceback holds the frames of the failed call, and they hold its tensors.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,10 +52,7 @@ def free_bytes(device: str) -> int:
 def refuse_too_large(
     model_class: Any, config: Any, settings: LoraSettings, device: str, dtype: Any, at_least: float = 1.0
 ) -> None:
-    """Raises TooLarge if free memory does not hold the weights and what training needs beside them.
-
-    `at_least` is the smallest share of the weights that has to be free.
-    """
+    """Raises TooLarge if free memory does not hold the weights `at_least` times, and what training needs."""
     weights, free = weight_bytes(model_class, config, settings.four_bit, dtype), free_bytes(device)
     needed = max(_NEEDED[settings.tuning], at_least)
     if weights * needed > free:
@@ -74,15 +70,7 @@ def smaller_model_advice(settings: LoraSettings) -> str:
 
 
 def activation_bytes(base: Any) -> float:
-    """Bytes per token that the backward pass keeps, with the adapter in place.
-
-    Measured on two short rows, one twice as long as the other: weights that are kept for their inputs' gradients
-    cancel.
-    """
-    return (_kept_bytes(base, 2 * _PROBE) - _kept_bytes(base, _PROBE)) / _PROBE
-
-
-def _kept_bytes(base: Any, tokens: int) -> int:
+    """Bytes per token that the backward pass keeps: by two rows, so that the weights that it keeps cancel."""
     import torch
 
     kept: dict[int, int] = {}
@@ -92,17 +80,18 @@ def _kept_bytes(base: Any, tokens: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = base.logits([np.full(tokens, 3, dtype=np.int64)])
-    del logits
-    return sum(kept.values())
+    found = []
+    for tokens in (_PROBE, 2 * _PROBE):
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            logits = base.logits([np.full(tokens, 3, dtype=np.int64)])
+        del logits
+        found.append(sum(kept.values()))
+        kept.clear()
+    return (found[1] - found[0]) / _PROBE
 
 
 def should_recompute(base: Any, settings: LoraSettings) -> bool:
-    """Whether to use activation checkpointing: only if the activations of a batch would not fit.
-
-    It costs half as much again, 6N FLOP per token instead of 4N.
-    """
+    """Whether activations are recomputed, at 6N FLOP per token instead of 4N: only if a batch would not fit."""
     if settings.recompute != "auto":
         return settings.recompute == "always"
     return activation_bytes(base) * settings.token_budget > 0.8 * free_bytes(base.device)
@@ -116,25 +105,8 @@ def none_if_out_of_memory(work: Callable[[], Result]) -> Result | None:
         return work()
     except torch.OutOfMemoryError:
         pass
-    _free_unused()
+    free_unused()
     return None
-
-
-@contextmanager
-def refusing_out_of_memory(settings: LoraSettings) -> Iterator[None]:
-    """Raises InputError if memory runs out where no batch can be split, as in the first optimizer step."""
-    import torch
-
-    try:
-        yield
-        return
-    except torch.OutOfMemoryError:
-        pass
-    _free_unused()
-    raise InputError(
-        f"backbone {settings.name!r} has not enough memory to train beside its base: lower token_budget or rank, "
-        f"set four_bit to true, or recompute to always."
-    ) from None
 
 
 class BatchSplitter:
@@ -159,7 +131,8 @@ class BatchSplitter:
         )
 
 
-def _free_unused() -> None:
+def free_unused() -> None:
+    """Give memory that no tensor holds back to the device."""
     import gc
 
     import torch

@@ -1,7 +1,11 @@
-"""A model before it is loaded: whether its settings can be right, where it is, and which weights it has.
+"""A model before it is loaded: whether its settings can be right, where it is, and which weights it has; tiny models.
 
 Which weights a base has is known by the sha256 of all its weight, configuration and tokenizer files. Hashes are
 remembered by path, size and times of change, so that 54 GB are read once.
+
+Tiny models with random weights, built in place, test the path without pretrained weights. They have the layouts of real
+checkpoints: a Gemma 3 text model (six layers, or it would never see full attention), the multimodal one that Gemma 3 4B
+and larger are published as, Qwen3, and XLM-RoBERTa. Their tokenizer knows the 256 bytes.
 """
 
 import json
@@ -12,32 +16,56 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from polar_pipeline.backbones.lora.tiny import check_tiny, tiny_checkpoint
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.backbones import LoraSettings
-from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.settings.backbones import TINY, LoraSettings
+from polar_pipeline.storage.files import write_atomic, write_folder_atomic
 from polar_pipeline.storage.fingerprint import canonical_json, file_sha256, fingerprint
 
 HASHES = "file_hashes.json"
+
+VERSION = 1  # of tiny models: raised when the same name and seed give other weights
 
 _RECENT = 2 * 10**9  # nanoseconds: a file that changed so shortly ago may change again within one tick of its clock
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
 _MODEL_FILE = re.compile(
     r".*\.safetensors(\.index\.json)?|config\.json|(tokenizer|special_tokens|added_tokens|vocab|merges|sentencepiece|spiece).*"
 )
+_SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+_SHAPE: dict[str, Any] = {
+    "vocab_size": len(_SPECIAL) + 256,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+_WINDOW = {"sliding_window": 32}
+_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1}
+_VISION |= {"image_size": 28, "patch_size": 14}
+_MULTIMODAL = {"text_config": _SHAPE | _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}
+_ENCODER = {key: value for key, value in _SHAPE.items() if key not in {"num_key_value_heads", "head_dim"}}
+_MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", _SHAPE | _WINDOW),
+    "gemma3_multimodal": ("Gemma3Config", "Gemma3ForConditionalGeneration", _MULTIMODAL),
+    "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", _SHAPE),
+    "xlm_roberta": ("XLMRobertaConfig", "XLMRobertaForMaskedLM", _ENCODER | {"type_vocab_size": 1}),
+}
 
 
 def check_model_settings(settings: LoraSettings) -> None:
-    """Find what is wrong with a model's settings, without loading it or asking a hub.
-
-    Raises InputError for a tiny model or a folder that does not exist, a folder without a model, and missing layers.
-    """
+    """Raises InputError for what is wrong with a model's settings, without loading it or asking a hub."""
     if settings.untrained:
         check_tiny(settings.model)
         return
     folder = Path(settings.model)
     if not folder.is_dir():
-        if _is_path(settings.model):
+        # a name on the hub is `name` or `owner/name`
+        if settings.model.startswith((".", "/", "~")) or settings.model.count("/") > 1:
             raise InputError(
                 f"model {settings.model!r} of backbone {settings.name!r} is no folder: correct its path, "
                 f"or give the name of a model on the hub."
@@ -56,23 +84,17 @@ def check_model_settings(settings: LoraSettings) -> None:
             )
 
 
-def _is_path(model: str) -> bool:
-    """Whether it cannot be a name on the hub, which is `name` or `owner/name`."""
-    return model.startswith((".", "/", "~")) or model.count("/") > 1
-
-
 def _linear_layer_names(folder: Path) -> set[str]:
     """Last parts of the names of two-dimensional weights, as of linear layers; empty if a header cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
     found = set()
     try:
         for file in folder.glob("*.safetensors"):
-            with file.open("rb") as handle:
-                header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-            for name, tensor in header.items():
-                parts: list[str] = name.split(".")
-                if parts[-1] == "weight" and len(tensor["shape"]) == 2:
-                    found.add(parts[-2])
-    except (OSError, ValueError, MemoryError, OverflowError, AttributeError, TypeError, LookupError):
+            with safe_open(file, framework="numpy") as weights:
+                named = [name.split(".") for name in weights.keys() if name.endswith(".weight")]  # noqa: SIM118
+                found |= {part[-2] for part in named if len(weights.get_slice(".".join(part)).get_shape()) == 2}
+    except (OSError, SafetensorError):
         return set()  # loading says what is wrong with the file
     return found - _NOT_LINEAR
 
@@ -108,10 +130,7 @@ def base_identity(settings: LoraSettings, root: Path) -> str:
 
 
 def folder_identity(folder: Path, cache: Path) -> str:
-    """sha256 over the names and contents of a model's weights, configuration and tokenizer.
-
-    Raises InputError if a file cannot be read.
-    """
+    """sha256 of a model's weights, configuration and tokenizer. Raises InputError if one cannot be read."""
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file() and _MODEL_FILE.fullmatch(file.name))
         digests = cached_sha256(files, cache)
@@ -121,10 +140,7 @@ def folder_identity(folder: Path, cache: Path) -> str:
 
 
 def hub_commit(location: str, settings: LoraSettings) -> str:
-    """The commit of the revision at the hub, so that configuration, tokenizer and weights are of one commit.
-
-    A commit holds the sha256 of every large file; `check_downloaded` compares the downloaded ones with it.
-    """
+    """The commit of the revision at the hub; it holds the sha256 of every large file, see `check_downloaded`."""
     return _snapshot(location, settings).name  # the cache has a folder per commit
 
 
@@ -195,3 +211,47 @@ def _read_cache(cache: Path) -> dict[str, list[Any]]:
         return known if found["sha256"] == fingerprint(known) else {}
     except (OSError, ValueError, LookupError, TypeError):
         return {}
+
+
+def tiny_checkpoint(name: str, root: Path, seed: int = 0) -> Path:
+    """The folder under `root` with the checkpoint `name`, built if needed. Raises InputError as `check_tiny`."""
+    check_tiny(name)
+    shape = name.removeprefix(TINY)
+    name_of_config, name_of_class, sizes = _MODELS[shape]
+
+    def fill(folder: Path) -> None:
+        import torch
+        import transformers
+
+        # no state of the caller's random numbers goes in, none is changed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = getattr(transformers, name_of_class)(getattr(transformers, name_of_config)(**sizes))
+        model.save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
+
+    return write_folder_atomic(root / f"tiny-{shape}-{VERSION}-{seed}", fill)
+
+
+def check_tiny(name: str) -> None:
+    """Raises InputError for a name that is no tiny model's; builds none."""
+    if name.removeprefix(TINY) not in _MODELS:
+        known = ", ".join(TINY + shape for shape in _MODELS)
+        raise InputError(
+            f"model {name!r} is no tiny model: use one of {known}, a folder, or the name of one on the hub."
+        )
+
+
+def tokenizer() -> Any:
+    """A byte-level tokenizer: `<bos>`, then one token a UTF-8 byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: place for place, token in enumerate([*_SPECIAL.values(), *alphabet])}
+    fast = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=_SPECIAL["unk_token"]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    fast.decoder = decoders.ByteLevel()
+    bos = _SPECIAL["bos_token"]
+    fast.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])])
+    return PreTrainedTokenizerFast(tokenizer_object=fast, **_SPECIAL)

@@ -1,7 +1,6 @@
 """The loss of a row and the optimizer: AdamW over float32 copies, gradient clipping, a learning-rate schedule.
 
-In bfloat16 a small update of a large weight rounds to nothing, so the sum is kept in float32 and copied back. A step
-whose gradients are not finite is skipped.
+Sums are kept in float32, because small updates round to nothing in bfloat16. Steps that are not finite are skipped.
 """
 
 import math
@@ -20,10 +19,7 @@ _MOST_SKIPPED = 5  # consecutive steps that are not finite until training is giv
 
 
 def row_losses(logits: "Tensor", labels: "Tensor", settings: LoraSettings) -> "Tensor":
-    """Losses (rows,) of float32 logits (rows,) and labels 0/1 (rows,).
-
-    Focal loss is (1 - p)^gamma times cross-entropy (Lin et al. 2017, eq. 4).
-    """
+    """Losses (rows,) of float32 logits and labels 0/1, both (rows,). Focal loss: Lin et al. 2017, eq. 4."""
     from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
     losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
@@ -79,10 +75,7 @@ class Optimizer:
             live.grad = None
 
     def step(self, number: int) -> "Tensor":
-        """Make step `number` (from 0) with the gradients that are there.
-
-        Returns their norm; if it is not finite, nothing changes.
-        """
+        """Make step `number` (from 0). Returns the norm of the gradients; if it is not finite, nothing changes."""
         import torch
 
         self._widen()

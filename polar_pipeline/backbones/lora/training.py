@@ -4,29 +4,27 @@ A training that was killed goes on from its last checkpoint to the same adapter,
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
-from polar_pipeline.backbones.lora.batching import Step, loss_divisors, step_weights, training_steps
+from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import read_checkpoint, write_checkpoint
-from polar_pipeline.backbones.lora.dataset import TrainingTask
-from polar_pipeline.backbones.lora.memory import BatchSplitter, refusing_out_of_memory, should_recompute
+from polar_pipeline.backbones.lora.dataset import Rows, Step, TrainingTask, loss_divisors, step_weights, training_steps
+from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_memory, should_recompute
 from polar_pipeline.backbones.lora.optimizer import Optimizer, row_losses
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Ints, macro_f1
+from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LOG_SECONDS = 5.0
+_LOG_SECONDS = 5.0  # between two lines
 
 
 def train_model(
@@ -42,72 +40,12 @@ def train_model(
     `advance` is called with the tokens done after each step. Raises InputError if memory does not suffice for half the
     token budget either, or if gradients stay not finite.
     """
-    with refusing_out_of_memory(settings):
-        _Training(tunable, task, settings, checkpoint, progress, advance).run()
-
-
-class Throughput:
-    """Tokens per second, the time left, and whether it is time to log or to save."""
-
-    def __init__(self, tokens: list[int]) -> None:
-        self._tokens, self._since_start, self.done = tokens, 0, 0
-        self._total = sum(tokens)
-        self._started = self._logged = self._saved = time.monotonic()
-
-    def skip(self, position: int) -> None:
-        """Count the steps before `position` as made by an earlier process."""
-        self.done = sum(self._tokens[:position])
-
-    def add(self, number: int) -> None:
-        """Count step `number`."""
-        self._since_start += self._tokens[number]
-        self.done += self._tokens[number]
-
-    @property
-    def rate(self) -> float:
-        """Real tokens per second, padding not counted."""
-        return self._since_start / max(time.monotonic() - self._started, 1e-9)
-
-    def should_log(self) -> bool:
-        """Whether the last log line is some seconds old."""
-        now = time.monotonic()
-        if now - self._logged < _LOG_SECONDS:
-            return False
-        self._logged = now
-        return True
-
-    def should_save(self, seconds: float) -> bool:
-        """Whether the last checkpoint is `seconds` old."""
-        now = time.monotonic()
-        if now - self._saved < seconds:
-            return False
-        self._saved = now
-        return True
-
-    def __str__(self) -> str:
-        """The rate, and the time left."""
-        ahead = self._total - self.done
-        left = f", about {ahead / self.rate:.0f} s left" if ahead and self.rate else ""
-        return f"{self.rate:,.0f} tokens/s{left}"
-
-
-@contextmanager
-def dropout_of(model: Any, settings: LoraSettings) -> Iterator[None]:
-    """Give every dropout layer of a frozen `model` the setting's share meanwhile; 0 means none, in encoders too.
-
-    A model that is fine-tuned whole keeps its own.
-    """
-    import torch
-
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    before = [layer.p for layer in layers]
-    try:
-        for layer in layers if settings.tuning == "lora" else []:
-            layer.p = settings.dropout
-        yield
-    finally:
-        for layer, share in zip(layers, before, strict=True):
-            layer.p = share
+    training = none_if_out_of_memory(lambda: _Training(tunable, task, settings, checkpoint, progress, advance).run())
+    if training is None:  # where no batch can be split, as in the first optimizer step
+        raise InputError(
+            f"backbone {settings.name!r} has not enough memory to train beside its base: lower token_budget or rank, "
+            f"set four_bit to true, or recompute to always."
+        )
 
 
 class _Training:
@@ -133,9 +71,13 @@ class _Training:
         # of the loss that is logged, which is the mean over a step's own rows
         self._shares = step_weights(self._steps, task.weights) / self._divisors
         self._best, self._best_loss, self._without = dict[str, Any](), float("inf"), 0
-        self._throughput = Throughput([int(lengths[np.concatenate(step.batches)].sum()) for step in self._steps])
+        tokens = [int(lengths[np.concatenate(step.batches)].sum()) for step in self._steps]
+        self._tokens_before = np.cumsum([0, *tokens])  # each step, and the end
+        self._first = 0  # the step that this process began with
+        self._started = self._logged = self._saved = time.monotonic()
 
-    def run(self) -> None:
+    def run(self) -> "_Training":
+        """Make the steps that are left, and leave the best epoch's weights where there are such."""
         import torch
 
         devices = [torch.cuda.current_device()] if self._base.device == "cuda" else []
@@ -148,48 +90,42 @@ class _Training:
                 self._base.model.activation_checkpointing_enable({"use_reentrant": False})
             self._base.model.train()
             try:
-                with dropout_of(self._base.model, self._settings):
-                    while self._position < len(self._steps) and not self._stopped_early:
-                        self._step()
+                # patience is asked before each step, so that a resumed training does not go on past it
+                while self._position < len(self._steps) and self._without < (self._settings.patience or float("inf")):
+                    self._step()
             finally:
                 if recompute:
                     self._base.model.activation_checkpointing_disable()
                 self._base.model.eval()
-        if self._best:
-            self._put(self._best)
-
-    @property
-    def _stopped_early(self) -> bool:
-        """Whether dev did not improve for too long.
-
-        Asked before each step, so that a resumed training does not go on past it.
-        """
-        return self._settings.patience is not None and self._without >= self._settings.patience
+        with torch.no_grad():
+            for name, weights in self._best.items():
+                self._parameters[name].copy_(weights)
+        return self
 
     def _step(self) -> None:
-        """One step, and what follows it.
-
-        A loss is read from the device only to be logged: reading it waits for the step.
-        """
+        """One step, and what follows it. Its loss is read only to be logged, because reading waits for the GPU."""
         step, number = self._steps[self._position], self._position
         loss = self._splitter.compute(self._task.title, lambda: self._gradients(step, self._divisors[number]))
         self._optimizer.step(number)
         self._position += 1
-        self._throughput.add(number)
-        self._advance(self._throughput.done)
-        if self._throughput.should_log() or step.ends_epoch:
+        self._advance(float(self._tokens_before[self._position]))
+        if step.ends_epoch or time.monotonic() - self._logged >= _LOG_SECONDS:
             self._optimizer.check()
             self._log(float(loss) / self._shares[number])
         if step.ends_epoch:
             self._end_epoch(step)
-        if self._throughput.should_save(self._settings.checkpoint_seconds):
+        if time.monotonic() - self._saved >= self._settings.checkpoint_seconds:
             self._save()
 
     def _log(self, loss: float) -> None:
-        key, rate = self._task.key, self._throughput.rate
+        self._logged, key = time.monotonic(), self._task.key
+        done, total = self._tokens_before[self._position], self._tokens_before[-1]
+        rate = float(done - self._tokens_before[self._first]) / max(self._logged - self._started, 1e-9)
+        left = f", about {(total - done) / rate:.0f} s left" if done < total and rate else ""
         self._progress.measure(self._position, {f"{key}/loss": loss, f"{key}/tokens_per_second": rate})
         self._progress(
-            f"{self._task.title}: step {self._position} of {len(self._steps)}, loss {loss:.3f}, {self._throughput}"
+            f"{self._task.title}: step {self._position} of {len(self._steps)}, loss {loss:.3f}, "
+            f"{rate:,.0f} tokens/s{left}"
         )
 
     def _gradients(self, step: Step, divisor: float) -> "Tensor":
@@ -197,27 +133,27 @@ class _Training:
         import torch
 
         self._optimizer.zero()
-        loss = torch.zeros((), device=self._base.device)
+        rows, loss = self._task.rows, torch.zeros((), device=self._base.device)
         for batch in step.batches:
             for part in np.array_split(batch, min(self._splitter.parts, len(batch))):
-                weighted = self._weighted_loss(part, divisor)
+                labels_and_weights = np.stack([rows.labels[part], self._task.weights[part] / divisor])
+                labels, weights = self._base.to_device(labels_and_weights.astype(np.float32))
+                logits = self._base.logits([rows.tokens[row] for row in part])
+                weighted = (row_losses(logits, labels, self._settings) * weights).sum()
                 weighted.backward()
                 loss += weighted.detach()
         return loss
-
-    def _weighted_loss(self, batch: Ints, divisor: float) -> "Tensor":
-        labels, weights = self._task.rows.labels[batch], self._task.weights[batch] / divisor
-        given = self._base.to_device(np.stack([labels, weights]).astype(np.float32))
-        logits = self._base.logits([self._task.rows.tokens[row] for row in batch])
-        return (row_losses(logits, given[0], self._settings) * given[1]).sum()
 
     def _end_epoch(self, step: Step) -> None:
         """Evaluate on the watched rows; with patience, keep the best epoch and count the epochs since.
 
         A warm-up counts for neither: a model that saw synthetic posts alone is not wanted, however well it does.
         """
-        loss = evaluate(self._base, self._task, self._settings, self._position, self._progress)
-        if loss is None or self._settings.patience is None or step.warm_up:
+        watch = self._task.watch
+        if watch is None or not len(watch.labels):
+            return
+        loss = self._evaluate(watch)
+        if self._settings.patience is None or step.warm_up:
             return
         if loss < self._best_loss:
             self._best_loss, self._without = loss, 0
@@ -225,16 +161,20 @@ class _Training:
         else:
             self._without += 1
 
-    def _put(self, state: dict[str, Any]) -> None:
-        import torch
-
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(state[name])
+    def _evaluate(self, watch: Rows) -> float:
+        """The loss on the watched rows; it and macro-F1 are reported."""
+        task = self._task
+        logits = score_tokens(self._base, watch.tokens, self._settings.token_budget)
+        loss = float(np.mean(np.logaddexp(0, np.where(watch.labels == 1, -logits, logits))))
+        f1 = macro_f1(watch.labels, (logits >= 0).astype(int))
+        self._progress.measure(self._position, {f"{task.key}/dev_loss": loss, f"{task.key}/dev_macro_f1": f1})
+        self._progress(f"{task.title}: loss {loss:.3f} and macro-F1 {f1:.3f} on {len(watch.labels)} posts held out")
+        return loss
 
     def _save(self) -> None:
         import torch
 
+        self._saved = time.monotonic()
         self._optimizer.check()
         tensors = self._optimizer.state() | {f"best.{name}": value for name, value in self._best.items()}
         tensors["random.cpu"] = torch.get_rng_state()
@@ -266,24 +206,6 @@ class _Training:
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        self._throughput.skip(self._position)
-        self._advance(self._throughput.done)
+        self._first = self._position
+        self._advance(float(self._tokens_before[self._position]))
         self._progress(f"{self._task.title}: goes on after step {self._position} of {len(self._steps)}")
-
-
-def evaluate(
-    base: BaseModel, task: TrainingTask, settings: LoraSettings, step: int, progress: Progress
-) -> float | None:
-    """The loss of what is in `base` on the watched rows; it and macro-F1 go to `progress`.
-
-    None if no rows are watched.
-    """
-    watch = task.watch
-    if watch is None or not len(watch.labels):
-        return None
-    logits = score_tokens(base, watch.tokens, settings.token_budget)
-    loss = float(np.mean(np.logaddexp(0, np.where(watch.labels == 1, -logits, logits))))
-    f1 = macro_f1(watch.labels, (logits >= 0).astype(int))
-    progress.measure(step, {f"{task.key}/dev_loss": loss, f"{task.key}/dev_macro_f1": f1})
-    progress(f"{task.title}: loss {loss:.3f} and macro-F1 {f1:.3f} on {len(watch.labels)} posts held out")
-    return loss

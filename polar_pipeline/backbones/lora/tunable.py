@@ -1,19 +1,15 @@
-"""A base model whose adapter, or whose own weights, are trained: made fresh from a seed, saved, read back, taken out.
+"""A base model whose adapter, or whose own weights, are trained: made fresh from a seed, saved and read back.
 
-`AdaptedModel` holds one LoRA adapter at a time. Each is added under a new name and the one before it is deleted,
-which is bit for bit what a fresh process does; unloading and wrapping again would hand a trained head to the next
-language. Its files have PEFT's format. `FineTunedModel` has the same methods for full fine-tuning.
+An adapter is added under a new name and the one before it is deleted, which is bit for bit what a fresh process does;
+unloading and wrapping again would hand a trained head to the next language. Its files have PEFT's format.
 """
 
-import copy
-import json
 import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.fused import fuse_adapter
+from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_adapter
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import canonical_json
@@ -32,11 +28,18 @@ class AdaptedModel:
     """A frozen base with one LoRA adapter and a trainable head."""
 
     def __init__(self, base: BaseModel, settings: LoraSettings) -> None:
+        import torch
+
         self.base, self._settings = base, settings
         self._peft: Any = None
         self._name, self._count = "", 0
-        self._head = copy.deepcopy(getattr(base.model, base.head).state_dict())
-        self._linear = _linear_layers(base)
+        head = getattr(base.model, base.head).state_dict()
+        self._head = {f"{_PEFT_PREFIX}{base.head}.{name}": tuple(value.shape) for name, value in head.items()}
+        self._linear = {  # inputs and outputs of the linear layers below the head, by name
+            f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
+            for name, module in base.trunk.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
 
     def configure(self, settings: LoraSettings) -> None:
         """Make the next adapters by the settings of another backbone over the same base."""
@@ -44,10 +47,7 @@ class AdaptedModel:
         self.base.max_length = settings.max_length
 
     def fresh(self, seed: int) -> dict[str, Any]:
-        """Put in an adapter that changes nothing yet and a head in float32, both drawn from `seed`.
-
-        Returns the parameters to train, by name.
-        """
+        """Put in an adapter that changes nothing yet and a head, drawn from `seed`. Returns what is trained."""
         import torch
 
         devices = [torch.cuda.current_device()] if self.base.device == "cuda" else []
@@ -55,6 +55,9 @@ class AdaptedModel:
             torch.manual_seed(seed)
             self._add(self._config())
         _draw_head(self._head_parameters(), seed)
+        for module in self.base.model.modules():  # of an encoder too, which has its own
+            if isinstance(module, torch.nn.Dropout):
+                module.p = self._settings.dropout
         return self.parameters()
 
     def parameters(self) -> dict[str, Any]:
@@ -84,13 +87,12 @@ class AdaptedModel:
         from safetensors.torch import load_file
 
         try:
-            saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-            config, state = LoraConfig(**_known_fields(saved, LoraConfig)), load_file(folder / ADAPTER_WEIGHTS)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
+            config, state = LoraConfig.from_pretrained(str(folder)), load_file(folder / ADAPTER_WEIGHTS)
+        except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
             raise InputError(
                 f"{folder} cannot be read as an adapter ({error}): remove it and train it again."
             ) from error
-        if not isinstance(config.target_modules, str):
+        if not isinstance(config, LoraConfig) or not isinstance(config.target_modules, str):
             raise InputError(
                 f"the adapter in {folder} was not trained here: its target_modules are no pattern; train it again."
             )
@@ -106,13 +108,6 @@ class AdaptedModel:
         for parameter in self._head_parameters().values():
             parameter.data = parameter.data.float()
         set_peft_model_state_dict(self._peft, state, adapter_name=self._name)
-
-    def reset(self) -> None:
-        """Take the adapter out, so that the base is what it was."""
-        if self._peft is not None:
-            self.base.model = self._peft.unload()
-            getattr(self.base.model, self.base.head).load_state_dict(self._head)
-            self._peft = None
 
     def _add(self, config: Any) -> None:
         from peft import get_peft_model
@@ -146,12 +141,9 @@ class AdaptedModel:
         )
 
     def _target_pattern(self) -> str:
-        """A pattern of the layers below the head that get an adapter.
+        """A pattern of the layers that get an adapter. Raises InputError for a name without a linear layer.
 
-        Raises InputError for a name without a linear layer.
-
-        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and keeps names in a set, whose order
-        changes from process to process.
+        PEFT's own `all-linear` takes an earlier adapter's head for a layer, and its order changes between processes.
         """
         chosen, linear = self._settings.target_modules, sorted({name.rpartition(".")[2] for name in self._linear})
         names = linear if isinstance(chosen, str) else sorted(chosen)
@@ -169,11 +161,8 @@ class AdaptedModel:
         }
 
     def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
-        """Shapes of an adapter of this base with `config`, by the names in its file.
-
-        Its target modules are a pattern.
-        """
-        found = {f"{_PEFT_PREFIX}{self.base.head}.{name}": tuple(value.shape) for name, value in self._head.items()}
+        """Shapes of an adapter of this base with `config`, whose target modules are a pattern, by name in its file."""
+        found = dict(self._head)
         for name, (inputs, outputs) in self._linear.items():
             if re.fullmatch(config.target_modules, name):
                 found[f"{_PEFT_PREFIX}{name}.lora_A.weight"] = (config.r, inputs)
@@ -226,10 +215,6 @@ class FineTunedModel:
             )
         self._put(found)
 
-    def reset(self) -> None:
-        """Put the pretrained weights back."""
-        self._put(self._pretrained)
-
     def _head(self) -> dict[str, Any]:
         named = self.base.model.named_parameters()
         return {name: value for name, value in named if name.startswith(f"{self.base.head}.")}
@@ -247,10 +232,7 @@ TunableModel = AdaptedModel | FineTunedModel
 
 
 def _draw_head(parameters: dict[str, Any], seed: int) -> None:
-    """Fill a head from `seed` alone, the same for all languages.
-
-    In float32: in bfloat16 its small updates round to nothing.
-    """
+    """Fill a head from `seed` alone, in float32: in bfloat16 its small updates would round to nothing."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -259,25 +241,3 @@ def _draw_head(parameters: dict[str, Any], seed: int) -> None:
         if parameter.ndim > 1:
             drawn.normal_(std=_HEAD_SPREAD, generator=generator)
         parameter.data = drawn.to(parameter.device)
-
-
-def _linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of the linear layers below the head, by name, in a base without an adapter."""
-    import torch
-
-    return {
-        f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
-        for name, module in base.trunk.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }
-
-
-def _known_fields(saved: dict[str, Any], config: Any) -> dict[str, Any]:
-    """The fields that this version of PEFT knows. Raises ValueError for another type of adapter than LoRA."""
-    kind = saved.get("peft_type") if isinstance(saved, dict) else None
-    if kind != "LORA":
-        raise ValueError(f"peft_type is {kind!r}, not 'LORA'")
-    import dataclasses
-
-    names = {field.name for field in dataclasses.fields(config) if field.init}
-    return {key: value for key, value in saved.items() if key in names and value is not None}

@@ -16,8 +16,8 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, make_backbone
+from polar_pipeline.backbones.lora.backbone import PooledBackbone
 from polar_pipeline.backbones.lora.loading import ModelCache
-from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.decision.screening import unsound
@@ -50,9 +50,9 @@ def backbone_assets(
 
     `models` is shared by all backbones; `keep` says whether a base model stays loaded between steps.
     """
-    backbone = make_backbone(settings, project.profile, models)
+    backbone = make_backbone(settings, project.profile, project.card, project.home.adapters, models)
     variants = _Variants(project, settings, models, backbone)
-    card, name, root = project.card, backbone.name, project.home.adapters
+    name, root = backbone.name, project.home.adapters
 
     @tracked_asset(
         lineage,
@@ -70,9 +70,9 @@ def backbone_assets(
         used = variants.as_trained(f"{name}_pooled_adapter", None) if pooled else variants.asked_for(context)
         try:
             if isinstance(used, PooledBackbone):
-                ref = used.share(context.partition_key, posts, card, root, pooled["pooled"], progress)
+                ref = used.share(context.partition_key, posts, pooled["pooled"], progress)
             else:
-                ref = used.train(context.partition_key, posts, card, root, progress, force=force)
+                ref = used.train(context.partition_key, posts, progress, force=force)
         finally:
             if not keep and context.last:
                 used.release()
@@ -103,7 +103,7 @@ def backbone_assets(
         started, progress = time.perf_counter(), reporting(context, name, None)
         trained = variants.as_trained(f"{name}_adapter", context.partition_key)
         try:
-            scores = trained.score(context.partition_key, ref, for_backbones(deduped_posts), card, root, progress)
+            scores = trained.score(context.partition_key, ref, for_backbones(deduped_posts), progress)
         finally:
             if not keep:
                 trained.release()
@@ -143,7 +143,8 @@ class _Variants:
         if not isinstance(self.settings, LoraSettings) or epochs in (None, self.settings.epochs):
             return self.backbone
         settings = validated(self.settings.model_dump() | {"epochs": epochs}, LoraSettings, "run config")
-        return make_backbone(settings, self.project.profile, self.models)
+        project = self.project
+        return make_backbone(settings, project.profile, project.card, project.home.adapters, self.models)
 
 
 def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep: bool) -> dg.AssetsDefinition:
@@ -168,7 +169,7 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
         used = variants.asked_for(context)
         assert isinstance(used, PooledBackbone)
         try:
-            ref = used.train_all(posts, project.card, root, progress, bool(context.options.get("force")))
+            ref = used.train_all(posts, progress, bool(context.options.get("force")))
         finally:
             if not keep:
                 backbone.release()
@@ -218,7 +219,7 @@ def scores_checks(
     # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
     broken: list[str] = []
     if whole and seeds:
-        probes = backbone.probes(ref, trained_on, project.home.adapters)
+        probes = backbone.probes(ref, trained_on)
         broken = unsound(posts, scores, language, project.profile.decision.transductive, probes)
     yield Check(name="sound", complaint="; ".join(broken), warning=not isinstance(settings, LoraSettings))
 

@@ -50,7 +50,7 @@ def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> Tra
     both = Rows(base.tokens(texts), labels, np.zeros(len(labels), dtype=bool))
     inside = np.arange(len(labels)) < rows
     watch = both.take(~inside) if watched else None
-    return TrainingTask("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, seed)
+    return TrainingTask("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, both, seed)
 
 
 class Reads(TorchDispatchMode):

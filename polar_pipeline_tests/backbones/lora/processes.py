@@ -101,8 +101,8 @@ def train_language(root: Path, out: Path, moment: str) -> None:
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
     said: list[str] = []
-    model = LoraBackbone(settings(checkpoint_seconds=0), seed=1, folds=2, models=ModelCache())
-    ref = model.train("deu", posts(), CARD, root, Progress(said.append))
+    model = LoraBackbone(settings(checkpoint_seconds=0), 1, 2, CARD, root, ModelCache())
+    ref = model.train("deu", posts(), Progress(said.append))
     out.write_text(ref.model_dump_json() + "\n" + "\n".join(said))
 
 
@@ -117,8 +117,8 @@ def digests(root: Path) -> dict[str, str]:
         found |= {f"{shape} fresh {name}": _bytes(content) for name, content in slot.files().items()}
         training.train_model(slot, fit(slot.base), chosen, root / f"{shape}.checkpoint", Progress())
         found |= {f"{shape} trained {name}": _bytes(content) for name, content in slot.files().items()}
-    model = LoraBackbone(settings(), seed=1, folds=2, models=ModelCache())
-    found["ref"] = model.train("deu", posts(), CARD, root, Progress()).sha256
+    model = LoraBackbone(settings(), 1, 2, CARD, root, ModelCache())
+    found["ref"] = model.train("deu", posts(), Progress()).sha256
     return found
 
 

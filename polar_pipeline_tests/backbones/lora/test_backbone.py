@@ -20,7 +20,7 @@ from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, Rows, TrainingTask
 from polar_pipeline.backbones.lora.loading import ModelCache
-from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
@@ -31,26 +31,24 @@ from polar_pipeline_tests.backbones.lora import processes
 from polar_pipeline_tests.backbones.lora.examples import CARD, posts, settings
 
 
-def backbone(bases: ModelCache | None = None, **changes: object) -> LoraBackbone:
-    return LoraBackbone(settings(**changes), seed=1, folds=2, models=bases or ModelCache())
+def backbone(root: Path, bases: ModelCache | None = None, **changes: object) -> LoraBackbone:
+    return LoraBackbone(settings(**changes), 1, 2, CARD, root, bases or ModelCache())
 
 
-def trained(
-    model: LoraBackbone, given: pd.DataFrame, root: Path, language: str = "deu"
-) -> tuple[AdapterRef, list[str]]:
+def trained(model: LoraBackbone, given: pd.DataFrame, language: str = "deu") -> tuple[AdapterRef, list[str]]:
     said: list[str] = []
-    return model.train(language, given, CARD, root, Progress(said.append)), said
+    return model.train(language, given, Progress(said.append)), said
 
 
-def scored(model: LoraBackbone, given: pd.DataFrame, root: Path) -> pd.DataFrame:
-    return model.score("deu", trained(model, given, root)[0], given, CARD, root)
+def scored(model: LoraBackbone, given: pd.DataFrame) -> pd.DataFrame:
+    return model.score("deu", trained(model, given)[0], given)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AdapterRef]:
     """A root with one trained language; to be copied before it is changed."""
     root = tmp_path_factory.mktemp("finished")
-    return root, trained(backbone(), posts(), root)[0]
+    return root, trained(backbone(root), posts())[0]
 
 
 @pytest.fixture
@@ -65,7 +63,7 @@ def forget_scores(root: Path) -> None:
 def test_every_post_is_scored_once_in_its_order(finished: tuple[Path, AdapterRef]) -> None:
     root, ref = finished
     given = posts()
-    table = backbone().score("deu", ref, given, CARD, root)
+    table = backbone(root).score("deu", ref, given)
     assert list(table.columns) == SCORE_COLUMNS
     for column in ("id", "split", "fold"):
         assert table[column].tolist() == given[column].tolist()
@@ -78,7 +76,7 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
     """Computed again: models that are trained on the posts outside a fold, by hand, score the posts in it."""
     root, ref = finished
     given = posts()
-    table = backbone().score("deu", ref, given, CARD, root)
+    table = backbone(root).score("deu", ref, given)
     chosen = settings()
     tunable = ModelCache().get(chosen, root)
     for fold in (0, 1):
@@ -87,11 +85,11 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
         labels = others["label"].to_numpy(dtype=np.int64)
         rows = Rows(tunable.base.tokens(others["text"].tolist()), labels, np.zeros(len(labels), dtype=bool))
         start = int(fingerprint([1, 0, fold])[:8], 16)
-        task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, start)
+        task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, rows, start)
         train_model(tunable, task, chosen, tmp_path / "none", Progress())
         again = score_tokens(tunable.base, tunable.base.tokens(given["text"][held_out].tolist()), 128)
         np.testing.assert_allclose(table["logit"][held_out], again, atol=1e-5)
-    found = backbone().logits("deu", ref, given["text"].tolist(), root, (0,))
+    found = backbone(root).logits("deu", ref, given["text"].tolist(), (0,))
     rest = (given["fold"] < 0).to_numpy()
     np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
 
@@ -103,7 +101,7 @@ def test_a_held_out_post_cannot_reach_the_model_that_scores_it(
     root, ref = finished
     given = posts()
     flipped = given.assign(label=given["label"].where(given["fold"] != 1, 1 - given["label"]))
-    before, after = backbone().score("deu", ref, given, CARD, root), scored(backbone(), flipped, tmp_path)
+    before, after = backbone(root).score("deu", ref, given), scored(backbone(tmp_path), flipped)
     inside = (given["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(before["logit"][inside], after["logit"][inside])
     elsewhere = ~inside & (given["fold"] >= 0).to_numpy()
@@ -115,11 +113,11 @@ def test_a_leak_between_folds_would_be_seen(tmp_path: Path) -> None:
     given = posts(train=60)
     labels = np.random.default_rng(0).integers(0, 2, len(given))
     noise = given.assign(label=pd.array(labels, dtype="Int8"))
-    model = backbone(epochs=10, learning_rate=0.01, token_budget=1024)
-    ref, _ = trained(model, noise, tmp_path)
-    table = model.score("deu", ref, noise, CARD, tmp_path)
+    model = backbone(tmp_path, epochs=10, learning_rate=0.01, token_budget=1024)
+    ref, _ = trained(model, noise)
+    table = model.score("deu", ref, noise)
     rows = (noise["fold"] >= 0).to_numpy()
-    fitted = model.logits("deu", ref, given["text"].tolist(), tmp_path, (0,))
+    fitted = model.logits("deu", ref, given["text"].tolist(), (0,))
     assert auc(labels[rows], fitted[rows]) > 0.8  # it could have learned them
     assert abs(auc(labels[rows], table["logit"][rows].to_numpy()) - 0.5) < 0.2
 
@@ -131,34 +129,34 @@ def test_another_process_trains_the_same_adapter(here: dict[str, str], elsewhere
 def test_an_adapter_does_not_depend_on_what_was_trained_before(
     finished: tuple[Path, AdapterRef], tmp_path: Path
 ) -> None:
-    model = backbone()
+    model = backbone(tmp_path)
     others = posts(train=20).assign(text=lambda rows: rows["text"].str.upper())
-    other, _ = trained(model, others, tmp_path, "eng")
-    ref, _ = trained(model, posts(), tmp_path)
+    other, _ = trained(model, others, "eng")
+    ref, _ = trained(model, posts())
     assert ref == finished[1]
-    again, _ = trained(backbone(), others, tmp_path / "alone", "eng")
+    again, _ = trained(backbone(tmp_path / "alone"), others, "eng")
     assert again == other
 
 
 def test_one_base_serves_all_and_a_second_run_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bases = ModelCache()
-    model = backbone(bases)
-    first, _ = trained(model, posts(), tmp_path)
-    trained(model, posts(), tmp_path, "eng")
+    model = backbone(tmp_path, bases)
+    first, _ = trained(model, posts())
+    trained(model, posts(), "eng")
     assert bases.loads == 1
     monkeypatch.setattr(module, "train_model", lambda *given: pytest.fail("trained again"))
-    again, said = trained(backbone(), posts(), tmp_path)
+    again, said = trained(backbone(tmp_path), posts())
     assert again == first and said == ["deu: trained before, nothing to do"]
     # how it is computed is no reason to train again
-    assert trained(backbone(recompute="always", checkpoint_seconds=5, threads=2), posts(), tmp_path)[0] == first
+    assert trained(backbone(tmp_path, recompute="always", checkpoint_seconds=5, threads=2), posts())[0] == first
 
 
 def test_a_finished_language_loads_no_base(finished: tuple[Path, AdapterRef]) -> None:
     """Neither to train it, which is nothing, nor to score what was scored in training."""
     bases = ModelCache()
-    model = backbone(bases)
-    assert trained(model, posts(), finished[0])[0] == finished[1]
-    model.score("deu", finished[1], posts(), CARD, finished[0])
+    model = backbone(finished[0], bases)
+    assert trained(model, posts())[0] == finished[1]
+    model.score("deu", finished[1], posts())
     assert bases.loads == 0
 
 
@@ -166,19 +164,19 @@ def test_two_bases_that_do_not_fit_together_are_loaded_for_what_is_not_finished_
     finished: tuple[Path, AdapterRef], copy: tuple[Path, AdapterRef]
 ) -> None:
     bases = ModelCache()
-    one, other = backbone(bases), backbone(bases, name="other", model="tiny:qwen3")
+    one, other = backbone(copy[0], bases), backbone(copy[0], bases, name="other", model="tiny:qwen3")
     for _ in range(2):
         for language in ("deu", "eng"):
             for model in (one, other):
-                trained(model, posts(), copy[0], language)
+                trained(model, posts(), language)
                 bases.release()  # as where there is room for one
     assert bases.loads == 3  # eng of one, and both of the other
 
 
 def test_what_a_training_took_is_known_when_it_is_found_again_and_is_no_part_of_the_adapter(tmp_path: Path) -> None:
     first, second = Progress(), Progress()
-    ref = backbone().train("deu", posts(), CARD, tmp_path, first)
-    assert backbone().train("deu", posts(), CARD, tmp_path, second) == ref
+    ref = backbone(tmp_path).train("deu", posts(), first)
+    assert backbone(tmp_path).train("deu", posts(), second) == ref
     assert second.figures.items() <= first.figures.items()
     keys = ("fold-0-seed-0", "fold-1-seed-0", "final-seed-0")
     assert second.figures["train_seconds"] == pytest.approx(sum(second.figures[f"{key}/seconds"] for key in keys))
@@ -186,11 +184,11 @@ def test_what_a_training_took_is_known_when_it_is_found_again_and_is_no_part_of_
         second.figures[f"{key}/{name}"] > 0 for key in keys for name in ("loss", "dev_loss", "tokens_per_second")
     )
     third = Progress()
-    backbone().score("deu", ref, posts(), CARD, tmp_path, third)
+    backbone(tmp_path).score("deu", ref, posts(), third)
     assert third.figures["posts_per_second"] == first.figures["posts_per_second"] > 0
     shutil.rmtree(tmp_path / "figures")
     nothing = Progress()
-    assert backbone().train("deu", posts(), CARD, tmp_path, nothing) == ref and nothing.figures == {}
+    assert backbone(tmp_path).train("deu", posts(), nothing) == ref and nothing.figures == {}
 
 
 def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
@@ -198,15 +196,15 @@ def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
 ) -> None:
     root, ref = copy
     for ask in (
-        lambda: backbone().score("eng", ref, posts(), CARD, root),
-        lambda: backbone().logits("eng", ref, ["a"], root, (0,)),
+        lambda: backbone(root).score("eng", ref, posts()),
+        lambda: backbone(root).logits("eng", ref, ["a"], (0,)),
     ):
         with pytest.raises(InputError, match=r"language is 'deu', not 'eng'.*materialize tiny_adapter for eng again"):
             ask()
     forged = ref.model_copy(update={"language": "eng"})
     for ask in (
-        lambda: backbone().score("eng", forged, posts(), CARD, root),
-        lambda: backbone().logits("eng", forged, ["a"], root, (0,)),
+        lambda: backbone(root).score("eng", forged, posts()),
+        lambda: backbone(root).logits("eng", forged, ["a"], (0,)),
     ):
         with pytest.raises(InputError, match=r"is not what its reference says \(language is 'eng', not 'deu'\)"):
             ask()
@@ -214,35 +212,35 @@ def test_an_adapter_of_another_language_is_refused_whatever_its_reference_says(
 
 def test_new_texts_are_scored_and_not_kept(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    backbone().logits("deu", ref, ["before"], root, (0,))  # the hashes of the base are kept
+    backbone(root).logits("deu", ref, ["before"], (0,))  # the hashes of the base are kept
     before = sorted(root.rglob("*"))
     for text in ("one", "another"):
-        assert backbone().logits("deu", ref, [text], root, (0,)).shape == (1,)
+        assert backbone(root).logits("deu", ref, [text], (0,)).shape == (1,)
     assert sorted(root.rglob("*")) == before
-    assert backbone().logits("deu", ref, [], root, (0,)).shape == (0,)
+    assert backbone(root).logits("deu", ref, [], (0,)).shape == (0,)
 
 
 def test_the_probe_is_what_the_final_model_gives_dev_posts_that_it_was_trained_on(tmp_path: Path) -> None:
     given = posts()
     inside = given["split"] != "test"
     given = given.assign(fold=pd.array(np.where(inside, given.index % 2, -1), dtype="Int8"))
-    ref, _ = trained(backbone(), given, tmp_path)
-    probes = backbone().probes(ref, given, tmp_path)
+    ref, _ = trained(backbone(tmp_path), given)
+    probes = backbone(tmp_path).probes(ref, given)
     dev = given[given["split"] == "dev"]
     assert probes["id"].tolist() == dev["id"].tolist() and probes["fold"].tolist() == dev["fold"].tolist()
-    again = backbone().logits("deu", ref, dev["text"].tolist(), tmp_path, (0,))
+    again = backbone(tmp_path).logits("deu", ref, dev["text"].tolist(), (0,))
     np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
-    table = backbone().score("deu", ref, given, CARD, tmp_path)
+    table = backbone(tmp_path).score("deu", ref, given)
     unseen = table.loc[(given["split"] == "dev").to_numpy(), "logit"].to_numpy()
     assert np.abs(unseen - again).min() > 1e-6  # out of fold they are others
 
 
 def test_scores_that_were_lost_are_computed_again_from_disk(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    before = backbone().score("deu", ref, posts(), CARD, root)
+    before = backbone(root).score("deu", ref, posts())
     forget_scores(root)
     bases = ModelCache()
-    after = backbone(bases).score("deu", ref, posts(), CARD, root)
+    after = backbone(root, bases).score("deu", ref, posts())
     assert bases.loads == 1
     pd.testing.assert_frame_equal(before, after)
 
@@ -252,12 +250,12 @@ def test_stale_posts_settings_and_languages_are_refused(finished: tuple[Path, Ad
     given = posts()
     changed = given.assign(label=given["label"].where(given.index != 0, 1 - given["label"]))
     with pytest.raises(InputError, match=r"posts_fingerprint.*materialize tiny_adapter for deu again"):
-        backbone().score("deu", ref, changed, CARD, root)
+        backbone(root).score("deu", ref, changed)
     for changes in ({"rank": 2}, {"learning_rate": 0.1}, {"model": "tiny:qwen3"}, {"max_length": 16}):
         with pytest.raises(InputError, match="config_fingerprint"):
-            backbone(**changes).score("deu", ref, given, CARD, root)
+            backbone(root, **changes).score("deu", ref, given)
     with pytest.raises(InputError, match="config_fingerprint"):
-        LoraBackbone(settings(), seed=2, folds=2, models=ModelCache()).score("deu", ref, given, CARD, root)
+        LoraBackbone(settings(), 2, 2, CARD, root, ModelCache()).score("deu", ref, given)
 
 
 def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
@@ -273,8 +271,8 @@ def test_posts_that_are_only_watched_belong_to_what_an_adapter_is_made_of(
         given[~(dev & (given["label"] == 1))].reset_index(drop=True),
     ):
         with pytest.raises(InputError, match="posts_fingerprint"):
-            backbone().score("deu", ref, changed, CARD, root)
-    again, said = trained(backbone(), changed, root)
+            backbone(root).score("deu", ref, changed)
+    again, said = trained(backbone(root), changed)
     assert again != ref and "deu: trained before, nothing to do" not in said
 
 
@@ -282,8 +280,8 @@ def test_texts_of_test_do_not_reach_training(copy: tuple[Path, AdapterRef]) -> N
     root, ref = copy
     given = posts()
     other = given.assign(text=given["text"].where(given["split"] != "test", "something else"))
-    assert trained(backbone(), other, root)[0] == ref
-    table = backbone().score("deu", ref, other, CARD, root)
+    assert trained(backbone(root), other)[0] == ref
+    table = backbone(root).score("deu", ref, other)
     assert table["logit"][(given["split"] == "test").to_numpy()].nunique() == 1
 
 
@@ -294,38 +292,38 @@ def test_another_base_under_the_same_name_is_refused(copy: tuple[Path, AdapterRe
     shutil.rmtree(place)
     tiny_checkpoint("tiny:gemma3", tmp_path / "other", seed=1).rename(place)
     for ask in (
-        lambda: backbone().score("deu", ref, posts(), CARD, root),
-        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
+        lambda: backbone(root).score("deu", ref, posts()),
+        lambda: backbone(root).logits("deu", ref, ["a"], (0,)),
     ):
         with pytest.raises(InputError, match=r"was trained on other weights of 'tiny:gemma3' .* than are there now"):
             ask()
-    assert trained(backbone(), posts(), root)[0] != ref
+    assert trained(backbone(root), posts())[0] != ref
 
 
 def test_one_byte_deep_in_the_weights_makes_another_base(bases_root: Path, tmp_path: Path) -> None:
     """The size stays, and so does the time of change: an adapter of other weights gives wrong logits without a word."""
     folder = Path(shutil.copytree(tiny_checkpoint("tiny:gemma3", bases_root), tmp_path / "model"))
-    ref, _ = trained(backbone(model=str(folder)), posts(), tmp_path)
+    ref, _ = trained(backbone(tmp_path, model=str(folder)), posts())
     weights = folder / "model.safetensors"
     stat, content = weights.stat(), bytearray(weights.read_bytes())
     content[-1000] ^= 1
     weights.write_bytes(content)
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    model = backbone(model=str(folder))
+    model = backbone(tmp_path, model=str(folder))
     with pytest.raises(InputError, match=r"was trained on other weights of '.*model' .* than are there now .*: name"):
-        model.logits("deu", ref, ["a"], tmp_path, (0,))
+        model.logits("deu", ref, ["a"], (0,))
     forget_scores(tmp_path)
     with pytest.raises(InputError, match="was trained on other weights"):
-        model.score("deu", ref, posts(), CARD, tmp_path)
-    assert trained(model, posts(), tmp_path)[0] != ref
+        model.score("deu", ref, posts())
+    assert trained(model, posts())[0] != ref
 
 
 def test_a_tampered_adapter_is_refused(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
     flip(root / ref.path / "final-seed-0" / "adapter_model.safetensors")
     for ask in (
-        lambda: backbone().score("deu", ref, posts(), CARD, root),
-        lambda: backbone().logits("deu", ref, ["a"], root, (0,)),
+        lambda: backbone(root).score("deu", ref, posts()),
+        lambda: backbone(root).logits("deu", ref, ["a"], (0,)),
     ):
         with pytest.raises(InputError, match="was changed after it was written"):
             ask()
@@ -363,21 +361,21 @@ def test_a_finished_adapter_that_was_damaged_or_removed_is_trained_again(
 ) -> None:
     root, ref = copy
     DAMAGED[damage](root, root / ref.path)
-    again, said = trained(backbone(), posts(), root)
+    again, said = trained(backbone(root), posts())
     assert again == ref and folder_sha256(root / ref.path) == ref.sha256
     assert "is damaged or gone, so it is trained again" in said[0] and "deu fold 1 of 2: step" in " ".join(said)
-    assert trained(backbone(), posts(), root)[1] == ["deu: trained before, nothing to do"]
+    assert trained(backbone(root), posts())[1] == ["deu: trained before, nothing to do"]
 
 
 def test_force_trains_a_finished_adapter_again(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
     said: list[str] = []
-    again = backbone().train("deu", posts(), CARD, root, Progress(said.append), force=True)
+    again = backbone(root).train("deu", posts(), Progress(said.append), force=True)
     assert again == ref and sum(": step" in line for line in said) == 3 and "posts outside folds scored" in said[-1]
     with pytest.raises(KeyboardInterrupt):
-        backbone().train("deu", posts(), CARD, root, Progress(measure=interrupt), force=True)
+        backbone(root).train("deu", posts(), Progress(measure=interrupt), force=True)
     # what was interrupted does not count as finished
-    assert trained(backbone(), posts(), root)[1] != ["deu: trained before, nothing to do"]
+    assert trained(backbone(root), posts())[1] != ["deu: trained before, nothing to do"]
 
 
 def interrupt(*_: object) -> None:
@@ -386,13 +384,13 @@ def interrupt(*_: object) -> None:
 
 def test_kept_logits_that_were_damaged_are_computed_again(copy: tuple[Path, AdapterRef]) -> None:
     root, ref = copy
-    expected = backbone().score("deu", ref, posts(), CARD, root)
+    expected = backbone(root).score("deu", ref, posts())
     (kept,) = (root / "scored").rglob("*.logits")
     content = kept.read_bytes()
     for damaged in (bytes([content[0] ^ 1]) + content[1:], content[:-1] + b"\0", content[:20], b""):
         kept.write_bytes(damaged)
         said: list[str] = []
-        found = backbone().score("deu", ref, posts(), CARD, root, Progress(said.append))
+        found = backbone(root).score("deu", ref, posts(), Progress(said.append))
         pd.testing.assert_frame_equal(found, expected)
         assert "are damaged, so they are computed again" in said[0] and kept.read_bytes() == content
 
@@ -406,9 +404,9 @@ def test_progress_runs_over_all_folds_seeds_and_epochs(tmp_path: Path, monkeypat
         seen.append(given)
         happened.append("advance")
 
-    model = backbone(seeds=(0, 5), epochs=2)
+    model = backbone(tmp_path, seeds=(0, 5), epochs=2)
     progress = Progress(measure=lambda *_: happened.append("step"), advance=advanced)
-    model.train("deu", posts(), CARD, tmp_path, progress)
+    model.train("deu", posts(), progress)
     assert happened[0] == "advance"
     tokens, scored = ([entry for entry in seen if entry[2] == unit] for unit in ("tokens", "posts"))
     dataset = LanguageDataset(posts(), ModelCache().get(settings(), tmp_path).base, settings(), "deu", 1)
@@ -424,7 +422,7 @@ def test_progress_of_a_resumed_training_begins_where_it_was(tmp_path: Path) -> N
     root, out = tmp_path / "root", tmp_path / "ref"
     assert processes.run(processes.train_language, root, out, "finished 2") == -9
     seen: list[float] = []
-    backbone().train("deu", posts(), CARD, root, Progress(advance=lambda done, total, unit: seen.append(done / total)))
+    backbone(root).train("deu", posts(), Progress(advance=lambda done, total, unit: seen.append(done / total)))
     assert seen[0] >= 0.4
 
 
@@ -443,13 +441,14 @@ COMPUTED: dict[str, object] = {
 def test_the_fingerprint_is_of_the_settings_that_change_numbers() -> None:
     """And of nothing else of a profile: a backbone is given its own settings, the seed and the number of folds."""
     assert {*CHANGED, *COMPUTED, "kind"} == set(LoraSettings.model_fields)
-    plain = backbone().config
+    root = Path("unused")
+    plain = backbone(root).config
     for name, value in CHANGED.items():
-        assert backbone(**{name: value}).config != plain, name
+        assert backbone(root, **{name: value}).config != plain, name
     for name, value in COMPUTED.items():
-        assert backbone(**{name: value}).config == plain, name
+        assert backbone(root, **{name: value}).config == plain, name
     for seed, folds in ((2, 2), (1, 3)):
-        assert LoraBackbone(settings(), seed=seed, folds=folds, models=ModelCache()).config != plain
+        assert LoraBackbone(settings(), seed, folds, CARD, root, ModelCache()).config != plain
 
 
 def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_read_back(
@@ -471,8 +470,8 @@ def test_an_adapter_that_was_saved_otherwise_than_trained_is_seen_when_it_is_rea
         with pytest.raises(
             InputError, match=r"gives logits that differ by .* from those in training: it was not saved"
         ):
-            trained(backbone(), posts(), tmp_path)
-    assert trained(backbone(), posts(), tmp_path)[0] == finished[1]
+            trained(backbone(tmp_path), posts())
+    assert trained(backbone(tmp_path), posts())[0] == finished[1]
 
 
 DAMAGE = {
@@ -498,10 +497,10 @@ def test_a_model_that_was_damaged_before_its_language_is_done_is_trained_again(
     with monkeypatch.context() as patch:
         patch.setattr(LoraBackbone, "_assemble", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            trained(backbone(), posts(), tmp_path)
+            trained(backbone(tmp_path), posts())
     (folder,) = (tmp_path / "work").glob("tiny/deu/*/fold-1-seed-0")
     DAMAGE[damage](folder)
-    ref, said = trained(backbone(), posts(), tmp_path)
+    ref, said = trained(backbone(tmp_path), posts())
     assert ref == finished[1]
     assert any(
         "fold-1-seed-0 was damaged after it was written, so this model is trained again" in line for line in said
@@ -514,7 +513,7 @@ def test_a_damaged_note_that_a_language_is_done_is_made_again(copy: tuple[Path, 
     root, ref = copy
     (note,) = (root / "finished").rglob("*.json")
     note.write_text('{"path": ')
-    again, said = trained(backbone(), posts(), root)
+    again, said = trained(backbone(root), posts())
     assert again == ref and "is damaged, so its adapter is made again" in said[0]
 
 
@@ -527,40 +526,40 @@ def test_logits_that_are_not_numbers_are_refused_too(
         "polar_pipeline.backbones.lora.final_models.score_tokens", lambda base, rows, *_: np.full(len(rows), np.nan)
     )
     with pytest.raises(InputError, match="differ by nan"):
-        backbone().score("deu", ref, posts(), CARD, root)
+        backbone(root).score("deu", ref, posts())
 
 
 def test_no_folds(tmp_path: Path) -> None:
     given = posts(folds=0)
-    table = scored(backbone(), given, tmp_path)
+    table = scored(backbone(tmp_path), given)
     assert table["id"].tolist() == given["id"][given["split"] != "train"].tolist()
     assert (table["fold"] == -1).all()
 
 
 def test_seeds_are_members_and_their_mean_scores_new_texts(tmp_path: Path) -> None:
     given = posts()
-    model = backbone(seeds=(0, 5))
-    ref, _ = trained(model, given, tmp_path)
-    table = model.score("deu", ref, given, CARD, tmp_path)
+    model = backbone(tmp_path, seeds=(0, 5))
+    ref, _ = trained(model, given)
+    table = model.score("deu", ref, given)
     assert table.groupby("seed").size().to_dict() == {0: len(given), 5: len(given)}
     halves = [table["logit"][table["seed"] == seed].to_numpy() for seed in (0, 5)]
     assert (halves[0] != halves[1]).all()
     rest = (given["fold"] < 0).to_numpy()
-    mean = model.logits("deu", ref, given["text"][rest].tolist(), tmp_path, (0, 5))
+    mean = model.logits("deu", ref, given["text"][rest].tolist(), (0, 5))
     np.testing.assert_allclose(mean, (halves[0][rest] + halves[1][rest]) / 2, atol=1e-5)
     # a seed is what it is alone
-    alone = scored(backbone(), given, tmp_path / "alone")
+    alone = scored(backbone(tmp_path / "alone"), given)
     np.testing.assert_allclose(halves[0], alone["logit"], atol=1e-6)
 
 
 def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, AdapterRef], tmp_path: Path) -> None:
     root, ref = finished
     given = posts()
-    model = backbone(final="fold_average")
-    averaged_ref, _ = trained(model, given, tmp_path)
+    model = backbone(tmp_path, final="fold_average")
+    averaged_ref, _ = trained(model, given)
     averaged, retrained = (
-        model.score("deu", averaged_ref, given, CARD, tmp_path),
-        backbone().score("deu", ref, given, CARD, root),
+        model.score("deu", averaged_ref, given),
+        backbone(root).score("deu", ref, given),
     )
     inside = (given["fold"] >= 0).to_numpy()
     np.testing.assert_array_equal(averaged["logit"][inside], retrained["logit"][inside])
@@ -581,10 +580,10 @@ def test_fold_average_is_the_mean_of_the_fold_models(finished: tuple[Path, Adapt
 
 def test_a_language_that_it_does_not_speak_is_empty_and_loads_nothing(tmp_path: Path) -> None:
     bases = ModelCache()
-    model = backbone(bases, languages=("eng",))
+    model = backbone(tmp_path, bases, languages=("eng",))
     assert model.speaks("eng") and not model.speaks("deu")
-    ref, _ = trained(model, posts(), tmp_path)
-    table = model.score("deu", ref, posts(), CARD, tmp_path)
+    ref, _ = trained(model, posts())
+    table = model.score("deu", ref, posts())
     assert list(table.columns) == SCORE_COLUMNS and len(table) == 0
     assert bases.loads == 0
 
@@ -614,8 +613,8 @@ def test_a_language_that_is_killed_again_and_again_ends_as_one_that_is_not(
     assert AdapterRef.model_validate_json(line) == finished[1]
     assert said[0] == "deu fold 1 of 2: trained before"  # the last kill came before the language was closed
     pd.testing.assert_frame_equal(
-        backbone().score("deu", finished[1], posts(), CARD, root),
-        backbone().score("deu", finished[1], posts(), CARD, finished[0]),
+        backbone(root).score("deu", finished[1], posts()),
+        backbone(finished[0]).score("deu", finished[1], posts()),
     )
 
 
@@ -648,9 +647,9 @@ def test_a_disk_that_fills_leaves_nothing_half_and_the_next_run_ends_well(
         with pytest.raises(
             InputError, match=r"cannot be written, its disk is full .*: free space there, or set POLAR_HOME"
         ):
-            trained(backbone(), posts(), tmp_path)
+            trained(backbone(tmp_path), posts())
     assert count == written + 1
     assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
-    ref, _ = trained(backbone(), posts(), tmp_path)
+    ref, _ = trained(backbone(tmp_path), posts())
     assert ref == finished[1]
     assert folder_sha256(tmp_path / ref.path) == ref.sha256

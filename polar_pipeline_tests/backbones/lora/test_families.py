@@ -14,7 +14,7 @@ import transformers
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.loading import FAMILIES, load_base
-from polar_pipeline.backbones.lora.tiny import _SHAPE, tiny_checkpoint, tokenizer
+from polar_pipeline.backbones.lora.model_files import _SHAPE, tiny_checkpoint, tokenizer
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
@@ -73,7 +73,7 @@ def test_its_adapter_is_trained_and_read_back(folder: Path, tmp_path: Path) -> N
     assert any(value.abs().max() > 1e-4 for name, value in slot.parameters().items() if "lora_B" in name)
     for name, content in slot.files().items():
         (tmp_path / name).write_bytes(content)
-    slot.reset()
+    slot.fresh(1)
     before = score_tokens(slot.base, task.rows.tokens, 128)
     assert np.abs(before - trained).max() > 1e-3
     slot.load(tmp_path)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from polar_pipeline.backbones.lora import tunable
-from polar_pipeline.backbones.lora.fused import fuse_adapter, fuse_norms
+from polar_pipeline.backbones.lora.base_model import fuse_adapter, fuse_norms
 from polar_pipeline.backbones.lora.loading import load_base
-from polar_pipeline.backbones.lora.training import dropout_of
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline_tests.backbones.lora.examples import settings
 
@@ -85,8 +84,7 @@ def test_logits_and_gradients_are_those_of_peft(
     if recompute:
         slot.base.model.activation_checkpointing_enable({"use_reentrant": False})
         slot.base.model.train()
-    with dropout_of(slot.base.model, chosen):
-        (plain, expected), (fused, found) = both(slot)
+    (plain, expected), (fused, found) = both(slot)
     assert float(plain.std()) > 0.02
     torch.testing.assert_close(fused, plain, atol=tolerance, rtol=tolerance)
     for name, value in expected.items():
@@ -116,9 +114,8 @@ def test_what_peft_does_otherwise_is_left_to_it(bases_root: Path, changes: dict[
     assert fuse_adapter(slot.base.model, slot._name) == 0
 
 
-def test_the_next_adapter_is_computed_and_an_empty_slot_is_the_base(slot: AdaptedModel) -> None:
+def test_the_next_adapter_is_computed(slot: AdaptedModel) -> None:
     rows = slot.base.tokens(TEXTS)
-    before = slot.base.logits(rows).detach()
     (plain, _), _ = both(slot)
     slot.fresh(4)
     fuse_adapter(slot.base.model, slot._name)
@@ -126,5 +123,3 @@ def test_the_next_adapter_is_computed_and_an_empty_slot_is_the_base(slot: Adapte
     slot.fresh(4)
     assert float((fresh - plain).abs().max()) > 1e-3
     torch.testing.assert_close(slot.base.logits(rows).detach(), fresh, atol=1e-5, rtol=0)
-    slot.reset()
-    assert torch.equal(slot.base.logits(rows), before)

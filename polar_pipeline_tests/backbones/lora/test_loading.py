@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from polar_pipeline.backbones.lora import loading, memory, model_files
 from polar_pipeline.backbones.lora.base_model import BaseModel
 from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
-from polar_pipeline.backbones.lora.tiny import tiny_checkpoint
+from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora.examples import settings

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.lora.backbone import PooledBackbone, tag
 from polar_pipeline.backbones.lora.dataset import dataset_fingerprint
 from polar_pipeline.backbones.lora.loading import ModelCache
-from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import bundled_folder
@@ -22,9 +22,9 @@ CARD = load_card("polar")
 SETTINGS = {"model": "tiny:gemma3", "device": "cpu", "epochs": 1, "max_length": 24, "token_budget": 1024, "rank": 2}
 
 
-def backbone(**changes: object) -> PooledBackbone:
+def backbone(root: Path, **changes: object) -> PooledBackbone:
     settings = LoraSettings(name="pooled", kind="lora", scope="pooled", **(SETTINGS | changes))
-    return PooledBackbone(settings, 1, 2, ModelCache())
+    return PooledBackbone(settings, 1, 2, CARD, root, ModelCache())
 
 
 @pytest.fixture(scope="module")
@@ -39,24 +39,25 @@ def posts() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def trained(posts: dict[str, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> tuple[PooledBackbone, Path]:
-    root, model = tmp_path_factory.mktemp("pooled"), backbone()
-    model.train_all(posts, CARD, root, Progress())
+    root = tmp_path_factory.mktemp("pooled")
+    model = backbone(root)
+    model.train_all(posts, Progress())
     return model, root
 
 
 def test_every_language_gets_its_own_logits(
     trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
 ) -> None:
-    model, root = trained
-    pooled = model.train_all(posts, CARD, root, Progress())  # trained before, so it is found again
+    model, _ = trained
+    pooled = model.train_all(posts, Progress())  # trained before, so it is found again
     for code, table in posts.items():
-        ref = model.share(code, table, CARD, root, pooled, Progress())
+        ref = model.share(code, table, pooled, Progress())
         assert (ref.language, ref.posts_fingerprint) == (code, dataset_fingerprint(table, CARD))
-        scores = model.score(code, ref, table, CARD, root)
+        scores = model.score(code, ref, table)
         assert scores["id"].tolist() == table["id"].tolist()
         assert scores["logit"].std() > 0
         outside = (table["fold"] < 0).to_numpy()
-        again = model.logits(code, ref, table.loc[outside, "text"].tolist(), root, (0,))
+        again = model.logits(code, ref, table.loc[outside, "text"].tolist(), (0,))
         np.testing.assert_allclose(again, scores["logit"].to_numpy()[outside], atol=1e-6)
 
 
@@ -67,10 +68,10 @@ def test_a_fold_is_held_out_in_all_languages_at_once(posts: dict[str, pd.DataFra
     }
     found = []
     for place, tables in enumerate((posts, flipped)):
-        model, root = backbone(), tmp_path / str(place)
-        pooled = model.train_all(tables, CARD, root, Progress())
-        ref = model.share("deu", tables["deu"], CARD, root, pooled, Progress())
-        found.append(model.score("deu", ref, tables["deu"], CARD, root)["logit"].to_numpy())
+        model = backbone(tmp_path / str(place))
+        pooled = model.train_all(tables, Progress())
+        ref = model.share("deu", tables["deu"], pooled, Progress())
+        found.append(model.score("deu", ref, tables["deu"])["logit"].to_numpy())
     held_out = (posts["deu"]["fold"] == 1).to_numpy()
     np.testing.assert_array_equal(found[0][held_out], found[1][held_out])
     assert (found[0][~held_out] != found[1][~held_out]).all()
@@ -80,60 +81,60 @@ def test_other_posts_or_settings_need_another_pooled_adapter(
     trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
 ) -> None:
     model, root = trained
-    pooled = model.train_all(posts, CARD, root, Progress())
+    pooled = model.train_all(posts, Progress())
     changed = posts["deu"].assign(text=posts["deu"]["text"] + "!")
     with pytest.raises(
         InputError, match="pooled_pooled_adapter was trained with other settings or on other posts of deu"
     ):
-        model.share("deu", changed, CARD, root, pooled, Progress())
+        model.share("deu", changed, pooled, Progress())
     with pytest.raises(InputError, match="other settings"):
-        backbone(rank=4).share("deu", posts["deu"], CARD, root, pooled, Progress())
+        backbone(root, rank=4).share("deu", posts["deu"], pooled, Progress())
     with pytest.raises(InputError, match="trained on all languages together"):
-        model.train("deu", posts["deu"], CARD, root, Progress())
+        model.train("deu", posts["deu"], Progress())
 
 
 def test_a_language_that_is_left_out_has_no_scores_and_the_others_have(
     posts: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
-    model = backbone(languages=("eng",))
-    pooled = model.train_all(posts, CARD, tmp_path, Progress())
-    ref = model.share("deu", posts["deu"], CARD, tmp_path, pooled, Progress())
-    assert model.score("deu", ref, posts["deu"], CARD, tmp_path).empty
-    ref = model.share("eng", posts["eng"], CARD, tmp_path, pooled, Progress())
-    assert len(model.score("eng", ref, posts["eng"], CARD, tmp_path)) == len(posts["eng"])
+    model = backbone(tmp_path, languages=("eng",))
+    pooled = model.train_all(posts, Progress())
+    ref = model.share("deu", posts["deu"], pooled, Progress())
+    assert model.score("deu", ref, posts["deu"]).empty
+    ref = model.share("eng", posts["eng"], pooled, Progress())
+    assert len(model.score("eng", ref, posts["eng"])) == len(posts["eng"])
 
 
 def test_each_language_is_probed_with_its_own_dev_posts_and_no_other_takes_its_share(
     trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
 ) -> None:
     model, root = trained
-    pooled = model.train_all(posts, CARD, root, Progress())
+    pooled = model.train_all(posts, Progress())
     for code, table in posts.items():
-        ref = model.share(code, table, CARD, root, pooled, Progress())
-        probes = model.probes(ref, table, root)
+        ref = model.share(code, table, pooled, Progress())
+        probes = model.probes(ref, table)
         dev = table[table["split"] == "dev"]
         assert probes["id"].tolist() == dev["id"].tolist() and (probes["fold"] >= 0).all()
         kept = sorted(root.rglob("*"))
-        again = model.logits(code, ref, dev["text"].tolist(), root, (0,))
+        again = model.logits(code, ref, dev["text"].tolist(), (0,))
         np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
         assert sorted(root.rglob("*")) == kept
         other = "deu" if code == "eng" else "eng"
         for ask in (
-            lambda ref=ref, other=other: model.score(other, ref, posts[other], CARD, root),
-            lambda ref=ref, other=other: model.logits(other, ref, ["a"], root, (0,)),
+            lambda ref=ref, other=other: model.score(other, ref, posts[other]),
+            lambda ref=ref, other=other: model.logits(other, ref, ["a"], (0,)),
         ):
             with pytest.raises(InputError, match=f"language is '{code}', not '{other}'"):
                 ask()
     with pytest.raises(InputError, match="was trained with other settings"):  # a share is no pooled adapter
-        model.share("deu", posts["deu"], CARD, root, ref, Progress())
+        model.share("deu", posts["deu"], ref, Progress())
 
 
 def test_what_the_training_of_all_took_is_known_when_it_is_found_again(
     trained: tuple[PooledBackbone, Path], posts: dict[str, pd.DataFrame]
 ) -> None:
-    model, root = trained
+    model, _ = trained
     found = Progress()
-    model.train_all(posts, CARD, root, found)
+    model.train_all(posts, found)
     assert found.figures["train_seconds"] > 0 and found.figures["final-seed-0/loss"] > 0
 
 

@@ -11,9 +11,8 @@ from safetensors.torch import load
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora import training
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
-from polar_pipeline.backbones.lora.batching import training_steps
 from polar_pipeline.backbones.lora.checkpoints import read_checkpoint
-from polar_pipeline.backbones.lora.dataset import Rows
+from polar_pipeline.backbones.lora.dataset import Rows, training_steps
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import ADAPTER_WEIGHTS as WEIGHTS
@@ -132,7 +131,7 @@ def test_a_warm_up_is_never_the_best_and_uses_no_patience(
         seen.append({name: value.detach().clone() for name, value in slot.parameters().items()})
         return next(losses)
 
-    monkeypatch.setattr(training, "evaluate", watched)
+    monkeypatch.setattr(training._Training, "_evaluate", watched)
     task = fit(slot.base)
     synthetic = np.arange(len(task.rows.labels)) % 2 == 0
     chosen = settings(synthetic="warm_up", epochs=6, patience=2)
@@ -178,7 +177,7 @@ def test_the_loss_that_is_said_is_the_mean_of_the_steps_rows(
     slot: AdaptedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[tuple[int, dict[str, float]]] = []
-    monkeypatch.setattr("polar_pipeline.backbones.lora.training.Throughput.should_log", lambda _: True)
+    monkeypatch.setattr("polar_pipeline.backbones.lora.training._LOG_SECONDS", 0)
     chosen = settings(token_budget=64, learning_rate=1e-9)
     task = fit(slot.base, watched=0)
     progress = Progress(None, lambda step, values: measured.append((step, values)))

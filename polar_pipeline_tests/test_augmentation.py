@@ -1,8 +1,12 @@
-"""Shares are compared on the same real posts, and only what helps beyond the error is taken."""
+"""Shares are compared on the same real posts; only what helps beyond the error, and the profile allows, is taken."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from polar_pipeline import augmentation
 from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
@@ -12,13 +16,18 @@ from polar_pipeline.curation.curate import VERDICT
 from polar_pipeline.metrics.intervals import Interval
 from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.settings.profile import load_profile
+from polar_pipeline.settings.curation import CurationSettings
+from polar_pipeline.settings.profile import Profile, load_profile
 from polar_pipeline.synthesis.formats import posts_table
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")
 PROFILE = load_profile("demo")
-BACKBONE = LinearBackbone(LinearSettings(), seed=1, folds=5)
+
+
+def shares_of(table: pd.DataFrame, root: Path) -> list[ShareResult]:
+    backbone = LinearBackbone(LinearSettings(), seed=1, folds=5, card=CARD, root=root)
+    return evaluate_shares(table, "deu", PROFILE, backbone)
 
 
 def curated(good: bool) -> pd.DataFrame:
@@ -40,8 +49,8 @@ def curated(good: bool) -> pd.DataFrame:
     return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0)
 
 
-def test_good_posts_help_and_noise_does_not() -> None:
-    good, noise = (evaluate_shares(curated(kind), "deu", CARD, PROFILE, BACKBONE) for kind in (True, False))
+def test_good_posts_help_and_noise_does_not(tmp_path: Path) -> None:
+    good, noise = (shares_of(curated(kind), tmp_path) for kind in (True, False))
     assert [result.asked for result in good] == [0.0, 0.1, 0.2, 0.3, 0.5]
     assert np.allclose([result.share for result in good], [0.0, 0.1, 0.2, 0.3, 0.5], atol=0.01)
     assert [result.posts for result in good] == [0, 11, 25, 42, 100]
@@ -59,17 +68,17 @@ def test_only_what_helps_beyond_the_error_is_taken() -> None:
     assert helpful_share([]) == 0
 
 
-def test_without_synthetic_posts_there_is_one_result() -> None:
+def test_without_synthetic_posts_there_is_one_result(tmp_path: Path) -> None:
     table = curated(True)
-    found = evaluate_shares(table[table["source"] == REAL], "deu", CARD, PROFILE, BACKBONE)
+    found = shares_of(table[table["source"] == REAL], tmp_path)
     assert [(item.share, item.posts) for item in found] == [(0.0, 0)]
 
 
-def test_where_posts_run_out_the_share_is_the_one_reached_and_no_set_comes_twice() -> None:
+def test_where_posts_run_out_the_share_is_the_one_reached_and_no_set_comes_twice(tmp_path: Path) -> None:
     table = curated(True)
     few = table[(table["source"] == REAL) | table["id"].isin([f"s{place}" for place in range(13)])]
     few = few.reset_index(drop=True)
-    found = evaluate_shares(few, "deu", CARD, PROFILE, BACKBONE)
+    found = shares_of(few, tmp_path)
     trained = int((few["fold"] >= 0).sum())
     assert [(item.asked, item.posts) for item in found] == [(0.0, 0), (0.1, 11), (0.2, 13)]
     assert found[-1].share == 13 / trained
@@ -89,3 +98,18 @@ def test_useless_posts_seldom_help_any_share() -> None:
         ]
         taken += helpful_share(found) > 0
     assert taken <= 6
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(0.5, 0.5), (0.3, 0.2), (0.1, 0.0)])
+def test_a_share_above_the_profiles_is_measured_and_not_chosen(
+    monkeypatch: pytest.MonkeyPatch, most: float, chosen: float
+) -> None:
+    gains = {0.0: 0.0, 0.1: -0.01, 0.2: 0.01, 0.3: 0.005, 0.5: 0.02}
+    results = [
+        ShareResult(share, share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001))
+        for share, gain in gains.items()
+    ]
+    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: results)
+    profile = Profile(name="x", description="", curation=CurationSettings(share=most))
+    found = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
+    assert found.share == chosen and found.results == results

@@ -1,1 +1,0 @@
-"""Tests, file by file as in the package."""
