@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polar_pipeline import augmentation
+from polar_pipeline.augmentation import gate as augmentation
 from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
