@@ -224,7 +224,7 @@ def test_a_step_that_may_use_a_gpu_waits_for_its_slot(root: Path, database: Path
         assert thread.is_alive()
         assert not jobs.instance.get_materialized_partitions(jobs.key("tiny_adapter"))
         slots.free_concurrency_slots_for_run("another-run")
-        thread.join(60)
+        thread.join(300)
         assert results and results[0].success
         assert jobs.instance.get_materialized_partitions(jobs.key("tiny_adapter")) == {"eng"}
 
