@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, check_provenance, save_adapter
+from polar_pipeline.corpus.folds import training_rows
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -64,7 +65,7 @@ class Progress:
             self._advance(done, total, unit)
 
     def advancing(self, before: float, total: float, unit: str) -> Callable[[float], None]:
-        """A callback for one part of a phase, which has done what it is given after the `before` of earlier parts."""
+        """A callback that takes how much of a part is done, and reports it on top of the `before` of earlier parts."""
         return lambda done: self.advance(before + done, total, unit)
 
 
@@ -142,15 +143,16 @@ def real_posts(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 def fitted_rows(posts: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows may be fitted on: those in folds, or of train without folds, less those that curation dropped."""
-    inside = posts["fold"] >= 0
-    if not inside.any():
-        inside = posts["split"] == "train"
-    return inside & posts["keep"] if "keep" in posts else inside
+    """Which rows may be fitted on: training rows, less those that curation dropped."""
+    rows = training_rows(posts)
+    return rows & posts["keep"] if "keep" in posts else rows
 
 
 def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
-    """sha256 of everything that training can see: the rows in folds, their texts, labels and folds. Nothing of test."""
+    """sha256 of everything that training can see: texts, labels and folds of the rows in folds.
+
+    Without folds, those are all labelled rows. Nothing of test is among them.
+    """
     inside = posts["fold"] >= 0
     rows = posts[inside if inside.any() else posts["label"].notna()]
     verdict = ["keep"] if "keep" in posts else []

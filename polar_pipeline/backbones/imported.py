@@ -80,6 +80,8 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
     try:
         # a CSV as text, so that an id of 007 stays one
         table = pd.read_parquet(path) if path.suffix == ".parquet" else read_rows(path).frame
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(
             f"scores {path} cannot be read ({' '.join(str(error).split())}): write the file again."

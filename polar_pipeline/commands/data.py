@@ -10,7 +10,7 @@ from rich.table import Table
 from polar_pipeline.corpus.audit import Audit, audit
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import ExitCode, InputError
 
 WIDTH = 80
 # by title: the headings of a table's columns, and the field of the audit that each shows
@@ -44,22 +44,22 @@ TABLES: dict[str, dict[str, str]] = {
 }
 
 
-def check_data(project: Project, codes: list[str]) -> int:
-    """Print the audit of these languages. Returns 0, or 2 when the files of any language are wrong."""
+def check_data(project: Project, codes: list[str]) -> ExitCode:
+    """Print the audit of these languages. Returns 0, or the exit code of what is wrong with any language."""
     folder = project.data
     audits: list[Audit] = []
-    problems: list[str] = []
+    problems: list[InputError] = []
     for code in codes:
         try:
             posts = read_posts(folder, code, project.card)
             audits.append(audit(posts, code, project.card, project.profile.seed))
-        except InputError as error:  # the next language may be fine; every problem is shown, and the exit code is 2
-            problems.append(str(error))
+        except InputError as error:  # the next language may be fine; every problem is shown
+            problems.append(error)
     if audits:
         _print(audits, folder)
     for problem in problems:
         click.echo(f"polar: {problem}", err=True)
-    return 2 if problems else 0
+    return max((problem.exit_code for problem in problems), default=ExitCode.DONE)
 
 
 def _print(audits: list[Audit], folder: Path) -> None:

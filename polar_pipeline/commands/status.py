@@ -20,7 +20,7 @@ _SHOWN = 5  # orphans
 
 
 def print_status(home: Home, check: bool) -> int:
-    """Print it. Returns 0, or with `check` 1 if anything is not current or not known."""
+    """Print the state of the home. Returns 0, or with `check` 1 if anything is not current or not known."""
     if not home.root.is_dir():
         click.echo(f"home       {home.root} does not exist: `polar run` makes it.")
         return int(check)

@@ -21,7 +21,7 @@ _TEMPORARY = "tmp????????"  # the names that pooch gives to files that are not c
 
 
 @dataclass(frozen=True)
-class RetryPolicy:
+class DownloadRetries:
     """When a failed request is sent again; times in seconds.
 
     `attempts` counts requests for one file, those with wrong or incomplete content too; waits double from `first_wait`
@@ -36,7 +36,7 @@ class RetryPolicy:
 
 
 def download(
-    base: str, files: Mapping[str, str], target: Path, policy: RetryPolicy, on_file: Callable[[str], None]
+    base: str, files: Mapping[str, str], target: Path, policy: DownloadRetries, on_file: Callable[[str], None]
 ) -> None:
     """Fetch `files` (sha256 by path under `base`) into `target`, and call `on_file` with each path once it is complete.
 
@@ -62,7 +62,7 @@ def download(
             on_file(name)
 
 
-class _RefusedError(Exception):
+class _PermanentError(Exception):
     """An answer after which pooch should not try again, as it does after a ValueError or an error of requests."""
 
 
@@ -73,7 +73,7 @@ def _fetch(fetcher: Any, name: str, send: "_Downloader") -> None:
     url = fetcher.get_url(name)
     try:
         fetcher.fetch(name, downloader=send)
-    except _RefusedError as error:
+    except _PermanentError as error:
         raise InputError(str(error)) from None
     except requests.RequestException as error:
         raise InputError(_unreachable(url, error)) from None
@@ -88,7 +88,7 @@ def _fetch(fetcher: Any, name: str, send: "_Downloader") -> None:
 class _Downloader:
     """What pooch calls to fetch one file. Connections are shared, and urllib3 retries failures that may pass."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: DownloadRetries) -> None:
         import requests
         from requests.adapters import HTTPAdapter
         from urllib3 import Retry
@@ -114,7 +114,7 @@ class _Downloader:
         try:
             response = self._session.get(url, stream=True, timeout=self._timeout)
         except requests.ConnectionError as error:  # urllib3 has tried often enough
-            raise _RefusedError(_unreachable(url, error)) from None
+            raise _PermanentError(_unreachable(url, error)) from None
         with response, Path(output_file).open("wb") as file:
             _refuse(response, url)
             _copy(response, file)
@@ -122,10 +122,10 @@ class _Downloader:
 
 def _refuse(response: "requests.Response", url: str) -> None:
     if response.status_code in _TRANSIENT_STATUS:
-        raise _RefusedError(_unreachable(url, f"HTTP {response.status_code}"))
+        raise _PermanentError(_unreachable(url, f"HTTP {response.status_code}"))
     if response.status_code != 200:
         remedy = "set POLAR_RELEASE_URL to the address that has train/, dev/ and test/"
-        raise _RefusedError(f"{url} answered HTTP {response.status_code}: {remedy}.")
+        raise _PermanentError(f"{url} answered HTTP {response.status_code}: {remedy}.")
 
 
 def _copy(response: "requests.Response", file: IO[bytes]) -> None:

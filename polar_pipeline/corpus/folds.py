@@ -31,6 +31,12 @@ def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.D
     return posts.assign(fold=folds)
 
 
+def training_rows(posts: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows models may be fitted on: those in folds, or those of train where there are no folds."""
+    inside = posts["fold"] >= 0
+    return inside if inside.any() else posts["split"] == "train"
+
+
 def scored_posts(posts: pd.DataFrame) -> pd.DataFrame:
     """The posts that need scores: all, or those outside train where there are no folds."""
     return posts if (posts["fold"] >= 0).any() else posts[posts["split"] != "train"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from polar_pipeline.corpus.release import SPLITS
-from polar_pipeline.corpus.rows import Rows, and_more, read_rows
+from polar_pipeline.corpus.rows import CsvRows, and_more, read_rows
 from polar_pipeline.corpus.text import bare, is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.card import TaskCard
@@ -143,22 +143,24 @@ def enforce(schema: "pa.DataFrameSchema", frame: pd.DataFrame, what: str, place:
         raise InputError(f"{sentence}{and_more(len(problems) - 1)}.") from None
 
 
-def _posts(rows: Rows, language: str, split: str, card: TaskCard) -> pd.DataFrame:
+def _posts(rows: CsvRows, language: str, split: str, card: TaskCard) -> pd.DataFrame:
     """Check a file's rows and lay them out as a posts table."""
-    sealed = split == "test"
+    unlabelled = split == "test"
     frame = rows.frame
-    enforce(file_schema(language, card, labels=not sealed, required=not sealed), frame, str(rows.path), rows.place)
+    enforce(
+        file_schema(language, card, labels=not unlabelled, required=not unlabelled), frame, str(rows.path), rows.place
+    )
     posts = pd.DataFrame({"id": frame["id"], "text": frame["text"]})
     missing = pd.Series(pd.NA, index=frame.index, dtype="Int8")
-    posts["label"] = missing if sealed else labels_of(frame[card.label.column])
+    posts["label"] = missing if unlabelled else labels_of(frame[card.label.column])
     posts = posts.assign(split=split, fold=-1, source=REAL, parent_id=None)
     posts = posts.astype({"split": "str", "fold": "Int8", "source": "str", "parent_id": "str"})
     for name in card.auxiliary.columns:
-        posts[name] = missing if sealed or name not in frame else labels_of(frame[name])
+        posts[name] = missing if unlabelled or name not in frame else labels_of(frame[name])
     return posts.reset_index(drop=True)
 
 
-def _marks(rows: Rows) -> list[str]:
+def _marks(rows: CsvRows) -> list[str]:
     """The canaries that a file declares in its own column, each once."""
     if CANARY_COLUMN not in rows.frame:
         return []

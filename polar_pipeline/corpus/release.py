@@ -14,7 +14,7 @@ from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.home import Home
 
 if TYPE_CHECKING:
-    from polar_pipeline.corpus.download import RetryPolicy
+    from polar_pipeline.corpus.download import DownloadRetries
 
 # The address of train/, dev/ and test/, at the commit to which the checksums in `release.sha256` belong. If the
 # organisers move them, $POLAR_RELEASE_URL names the new address; the checksums show whether it is the same release.
@@ -40,7 +40,7 @@ def fetch_release(
     base_url: str | None = None,
     say: Callable[[str], None] | None = None,
     *,
-    policy: "RetryPolicy | None" = None,
+    policy: "DownloadRetries | None" = None,
     files: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Download the missing files of the release into `target` and return the paths of all its files, each verified.
@@ -67,11 +67,11 @@ def _fetch_missing(
     base: str,
     table: Mapping[str, str],
     target: Path,
-    policy: "RetryPolicy | None",
+    policy: "DownloadRetries | None",
     say: Callable[[str], None] | None,
 ) -> None:
     # not at the top: every process that asks where the data are would pay for these imports
-    from polar_pipeline.corpus.download import RetryPolicy, download
+    from polar_pipeline.corpus.download import DownloadRetries, download
     from polar_pipeline.corpus.progress import progress, to_stderr
 
     missing = {name: sha256 for name, sha256 in table.items() if not _is_whole(target / name, sha256)}
@@ -79,7 +79,7 @@ def _fetch_missing(
         (say or to_stderr)(f"{len(table) - len(missing)} of {len(table)} files are there and verified")
     if missing:
         with progress("files", len(missing), say=say) as advance:
-            download(base, missing, target, policy or RetryPolicy(), lambda name: advance(1, name))
+            download(base, missing, target, policy or DownloadRetries(), lambda name: advance(1, name))
 
 
 def _is_whole(path: Path, sha256: str) -> bool:

@@ -1,6 +1,6 @@
 """Reading a CSV file row by row: every field is a text, and every row is good or says what is wrong with it.
 
-Memory does not grow with the file. What does not belong here: what the columns mean (schema.py).
+Memory does not grow with the file. What does not belong here: what the columns mean (posts.py).
 """
 
 import csv
@@ -102,7 +102,7 @@ class CsvFile:
         return Row(number, line, record)
 
 
-class Rows(NamedTuple):
+class CsvRows(NamedTuple):
     """A CSV file as a whole. `frame` holds texts, indexed by row number from 1; `lines` has the line of each row."""
 
     path: Path
@@ -114,7 +114,7 @@ class Rows(NamedTuple):
         return f"{self.path}: row {row} (line {self.lines[row - 1]})"
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> CsvRows:
     """Every row of the CSV file at `path`. Raises InputError as `CsvFile`, for a bad row, and if there are none."""
     with CsvFile(path) as file:
         found = list(file.rows())
@@ -125,7 +125,7 @@ def read_rows(path: Path) -> Rows:
         rows = [row for row in found if isinstance(row, Row)]
         index = pd.RangeIndex(1, len(rows) + 1)
         frame = pd.DataFrame([row.fields for row in rows], columns=file.header, index=index, dtype="str")
-    return Rows(path, frame, [row.line for row in rows])
+    return CsvRows(path, frame, [row.line for row in rows])
 
 
 def refusal(file: CsvFile, bad: BadRow, more: int = 0) -> InputError:

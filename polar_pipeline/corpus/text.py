@@ -36,7 +36,7 @@ def is_blank(text: str) -> bool:
     return _INVISIBLE.fullmatch(text) is not None
 
 
-def fold(text: str) -> str:
+def fold_case(text: str) -> str:
     """`text` in Unicode's compatibility form (NFKC), case folded."""
     return unicodedata.normalize("NFKC", text).casefold()
 
@@ -46,12 +46,12 @@ def normalise(text: str) -> str:
 
     Empty for a post that has nothing else.
     """
-    return _strip(_ADDRESSES.sub(" ", fold(text)))
+    return _strip(_ADDRESSES.sub(" ", fold_case(text)))
 
 
 def bare(text: str) -> str:
     """`text` without case, punctuation and spaces, but with its addresses: canaries are searched in this form."""
-    return _strip(fold(text))
+    return _strip(fold_case(text))
 
 
 def duplicate_groups(posts: pd.DataFrame) -> Ints:
@@ -83,7 +83,7 @@ def _strip(text: str) -> str:
 
 
 def _script_numbers(text: str) -> dict[str, int]:
-    """By letter the number of its script in `SCRIPTS`, `len(SCRIPTS)` for any other; only letters are in it."""
+    """The number of each letter's script in `SCRIPTS`; `len(SCRIPTS)` for other scripts."""
     alphabet = "".join(set(text))
     letters = regex.findall(r"(?V1)[\p{L}--\p{Script=Common}--\p{Script=Inherited}]", alphabet)
     numbers = dict.fromkeys(letters, len(SCRIPTS))

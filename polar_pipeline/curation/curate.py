@@ -1,8 +1,8 @@
 """Real and synthetic posts in one table, whose rows say whether they are kept or else which stage objected and why.
 
-Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of a kept
-row, "" where none is near) and `similarity` (float). Both halves of a contrastive pair are kept, or none. Real posts
-are always kept, except contradictory ones where the settings say so.
+Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of the
+earlier row that it is like, "" where there is none) and `similarity` (float). Both halves of a contrastive pair are
+kept, or none. Real posts are always kept, except contradictory ones where the settings say so.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from polar_pipeline.corpus.folds import training_rows
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.text import duplicate_groups, normalise
 from polar_pipeline.curation.cleaning import clean_replies
@@ -182,7 +183,7 @@ class _Curation:
 
     def drop_contradictions(self) -> None:
         """Object to real training posts whose text has the other label too."""
-        rows = ~self.made & (self._table["fold"] >= 0).to_numpy()
+        rows = ~self.made & training_rows(self._table).to_numpy()
         training = self._table[rows]
         groups = pd.Series(duplicate_groups(training), index=training.index)
         disagree = training["label"].groupby(groups).transform("nunique").to_numpy(dtype=int) > 1

@@ -136,7 +136,7 @@ class _Index:
 
 
 def _searched(index: Any, vectors: Floats, above: float) -> tuple[Any, Any, Any]:
-    """In one thread: languages run side by side, and faiss's threads wait for each other at full speed."""
+    """Faiss's range search: limits, similarities and places. In one thread, because languages run side by side."""
     import faiss
 
     threads = faiss.omp_get_max_threads()

@@ -11,7 +11,7 @@ from typing import Any
 import regex
 import yaml
 
-from polar_pipeline.corpus.text import UNSPACED, fold
+from polar_pipeline.corpus.text import UNSPACED, fold_case
 from polar_pipeline.task.card import Label
 
 ENGLISH = "eng"  # models fall back to English in every language
@@ -93,4 +93,4 @@ def _any(phrases: list[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    return fold(text).replace("\u2019", "'")
+    return fold_case(text).replace("\u2019", "'")

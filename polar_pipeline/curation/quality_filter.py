@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import regex
 
-from polar_pipeline.corpus.text import dominant_scripts, fold
+from polar_pipeline.corpus.text import dominant_scripts, fold_case
 from polar_pipeline.curation.cleaning import has_markup
 from polar_pipeline.curation.label_leakage import ENGLISH, label_leak, word_lists, word_pattern
 from polar_pipeline.curation.language_filter import LanguageFilter
@@ -130,4 +130,4 @@ def _any(phrases: list[str], whole: bool = True) -> Any:
 
 def _flatten(text: str) -> str:
     """Folded, with one kind of apostrophe and of space."""
-    return " ".join(fold(text).replace("\u2019", "'").replace("\u02bc", "'").split())
+    return " ".join(fold_case(text).replace("\u2019", "'").replace("\u02bc", "'").split())

@@ -32,7 +32,7 @@ _FEW = 5  # posts that may be on one side of a threshold by chance alone
 Mask = np.typing.NDArray[np.bool_]
 
 
-class Rows(NamedTuple):
+class ScreenedPosts(NamedTuple):
     """Which posts are looked at: those with out-of-fold scores and labels, and those of the final models."""
 
     inside: Mask
@@ -68,13 +68,15 @@ def screen(
     return kept, tuple(excluded)
 
 
-def _rows_of(posts: pd.DataFrame, transductive: bool) -> Rows:
+def _rows_of(posts: pd.DataFrame, transductive: bool) -> ScreenedPosts:
     """Without folds, `inside` is the labelled dev posts, on which decisions are then made, and `final` is empty."""
     folded = (posts["fold"] >= 0).to_numpy(dtype=bool)
     labelled = posts["label"].notna().to_numpy(dtype=bool)
     inside = folded if folded.any() else labelled & (posts["split"] == "dev").to_numpy(dtype=bool)
     final = ~folded & ((posts["split"] != "test").to_numpy(dtype=bool) | transductive) & folded.any()
-    return Rows(inside, final, posts["label"][inside].to_numpy(dtype=int), posts["fold"][inside].to_numpy(dtype=int))
+    return ScreenedPosts(
+        inside, final, posts["label"][inside].to_numpy(dtype=int), posts["fold"][inside].to_numpy(dtype=int)
+    )
 
 
 def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[MemberScores]:
@@ -88,7 +90,7 @@ def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[Memb
     return kept
 
 
-def _fault(logits: Floats, rows: Rows) -> str:
+def _fault(logits: Floats, rows: ScreenedPosts) -> str:
     """What is wrong with a model by its own scores, or nothing."""
     inside, final = logits[rows.inside], logits[rows.final]
     if inside.std() <= _FLAT:
@@ -101,7 +103,7 @@ def _fault(logits: Floats, rows: Rows) -> str:
     return _shrunk(inside, final, rows) or (_one_class(inside, final, rows.labels) if _knows(rank, rows.labels) else "")
 
 
-def _shrunk(inside: Floats, final: Floats, rows: Rows) -> str:
+def _shrunk(inside: Floats, final: Floats, rows: ScreenedPosts) -> str:
     """Whether a final model's logits are nearly constant beside those of its folds."""
     spread = float(final.std() / max(_within_folds(inside, rows.folds), _FLAT))
     return f"the final model's logits spread {spread:.1%} as far as its folds'" if spread < _SHRUNK else ""
@@ -134,7 +136,7 @@ def _one_class(inside: Floats, final: Floats, labels: Ints) -> str:
     return ""
 
 
-def _furthest_apart(members: list[MemberScores], rows: Rows) -> Excluded | None:
+def _furthest_apart(members: list[MemberScores], rows: ScreenedPosts) -> Excluded | None:
     """The final model that agrees least with the other models, if its folds agreed with theirs; ties go by name.
 
     Agreement is the rank correlation with the mean rank of the others. Needs three models: of two that disagree, nobody
@@ -200,7 +202,7 @@ def unsound(
     return found
 
 
-def _far_below(logits: Floats, rows: Rows, dev: Mask, labels: Ints) -> str:
+def _far_below(logits: Floats, rows: ScreenedPosts, dev: Mask, labels: Ints) -> str:
     """Whether the final model is far below its folds on dev, at their threshold. Needs folds, and dev outside them."""
     if not rows.final.any() or len(set(labels.tolist())) < 2:
         return ""
@@ -215,7 +217,7 @@ def _far_below(logits: Floats, rows: Rows, dev: Mask, labels: Ints) -> str:
     return f"the final model has macro-F1 {score:.2f} on dev, its folds {expected:.2f}"
 
 
-def _below_unseen(logits: Floats, rows: Rows, posts: pd.DataFrame, probes: pd.DataFrame) -> str:
+def _below_unseen(logits: Floats, rows: ScreenedPosts, posts: pd.DataFrame, probes: pd.DataFrame) -> str:
     """Whether the final model does worse on posts that it was trained on than the fold models, which were not."""
     if probes.empty:
         return ""
@@ -264,7 +266,7 @@ def _balanced(labels: Ints) -> int:
     return 2 * _rarer(labels)
 
 
-def _undivided(logits: Floats, rows: Rows) -> str:
+def _undivided(logits: Floats, rows: ScreenedPosts) -> str:
     """Whether all posts of dev get one class. With folds, the other checks say more."""
     inside = logits[rows.inside]
     if rows.final.any() or (inside >= 0).any() != (inside >= 0).all():

@@ -74,7 +74,7 @@ def read_history(home: Home) -> Iterator[dg.DagsterInstance]:
 def find_old_runs(instance: dg.DagsterInstance, home: Home, keep: int) -> OldRuns:
     """Finished runs but for the newest `keep` of each profile, job and language, and their runs in the home's MLflow.
 
-    Those that others need stay: with the newest materialization of an output, or the start of a run that is kept.
+    Runs stay that hold the newest version of an output, or that a kept run was started from.
     """
     needed, mlflow = _needed(instance)
     runs, seen = instance.get_runs(), Counter[tuple[str, ...]]()  # newest first
@@ -141,7 +141,7 @@ def delete_runs(home: Home, old: OldRuns) -> None:
 
 
 def databases(home: Home) -> list[Path]:
-    """The sqlite databases of the history: those that every run is in, and of single runs those with a log to merge."""
+    """The history's sqlite databases: the shared ones, and those of single runs that have a write-ahead log."""
     own = [] if storage_settings(home.dagster) else [home.dagster / name for name in DATABASES]
     logs = [Path(str(log).removesuffix(SQLITE[1])) for log in home.dagster.glob(f"history/runs/*{SQLITE[1]}")]
     return [path for path in dict.fromkeys([*own, home.mlflow_database, *logs]) if path.exists()]

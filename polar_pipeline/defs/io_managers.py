@@ -32,7 +32,7 @@ class Loaded:
     missing: dict[str | None, str] = field(default_factory=dict)  # why a value cannot be read
 
     def value(self, language: str | None) -> Any:
-        """What a step of this language reads; {language: value} for one without, of an asset with languages."""
+        """The value for a step of `language`; without one, {language: value}, or the one value without languages."""
         if None in self.values:
             return self.values[None]
         return self.values[language] if language else self.values

@@ -13,14 +13,14 @@ from polar_pipeline.settings.backbones import LoraSettings
 
 LANGUAGE_JOB, REPORT_JOB, ADAPTERS_JOB = "language_pipeline", "report", "train_adapters"
 PREPARE_JOB, POOLED_JOB = "prepare_posts", "train_pooled"
-POSTS, ACROSS, POOLED = ("corpus", "synthesis"), ("evidence",), ("pooled",)
+POSTS, REPORT_GROUPS, POOLED = ("corpus", "synthesis"), ("evidence",), ("pooled",)
 OF_A_LANGUAGE = (*POSTS, "backbones", "decision")
 PROFILE_TAG = "polar/profile"  # on every run of these jobs
 
 
 def jobs(project: Project) -> dict[str, Any]:
-    """By name: the language job and the report job, and where models are trained those that train adapters, many
-    languages over one base.
+    """Jobs by name: the language job and the report job; where models are trained, also jobs that train adapters of
+    many languages over one base.
 
     Their stages are light: separate processes per step would cost more than the work.
     """
@@ -30,10 +30,10 @@ def jobs(project: Project) -> dict[str, Any]:
     groups = dg.AssetSelection.groups
     chosen: list[tuple[str, dg.AssetSelection, str]] = [
         (LANGUAGE_JOB, groups(*OF_A_LANGUAGE), "One language, from raw posts to predictions."),
-        (REPORT_JOB, groups(*ACROSS), "The report and the submission, over all languages that are there."),
+        (REPORT_JOB, groups(*REPORT_GROUPS), "The report and the submission, over all languages that are there."),
     ]
     if trained:
-        # the language job runs a language a run, as it should, though adapters alone may take many
+        # the language job runs one language per run, as it should, though adapters alone may take many
         warnings.filterwarnings("ignore", message="Asset job language_pipeline materializes assets with varying")
         text = "Adapters of the chosen languages in one run, which loads each base once. Needs their deduped_posts."
         chosen.append((ADAPTERS_JOB, dg.AssetSelection.assets(*trained), text))

@@ -5,6 +5,7 @@ the same code versions and data versions, and so agrees on what has to be made a
 marks only once that is made.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Lineage:
         return [*reasons, f"incomplete: {found.incomplete}"] if found and found.incomplete else reasons
 
     def why_not_usable(self, asset: str, language: str | None) -> list[str]:
-        """Why nothing may be made from an output, in words; empty when it is what would be made now, or a part."""
+        """Why nothing may be made from an output; empty if it is what would be made now, or a part of that."""
         key = (asset, language)
         if key not in self._reasons:
             self._reasons[key] = list(self._why(self.nodes[asset], language))
@@ -142,9 +143,10 @@ class Lineage:
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""
         if reasons := self.root_reasons(asset, language):
+            where = shlex.join(["--profile", self.project.source, "--home", str(self.project.home.root)])
             raise InputError(
                 f"{asset} of {language} is not current ({'; '.join(reasons)}): "
-                f"run `polar run --language {language} --profile {self.project.source}`."
+                f"run `polar run --language {language} {where}`."
             )
 
     def root_reasons(self, asset: str, language: str | None) -> list[str]:

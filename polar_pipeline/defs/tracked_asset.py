@@ -61,7 +61,7 @@ class StepContext:
 
 
 class StepProgress(NamedTuple):
-    """`done` of `total` units of one asset and language, a second count since the step began beside them."""
+    """`done` of `total` units of one asset and language; `seconds` since the step began."""
 
     asset: str
     language: str | None

@@ -1,1 +1,1 @@
-"""Measures of scores and decisions, and their uncertainty. numpy only."""
+"""Measures of scores and decisions, and their uncertainty. numpy and scikit-learn only."""

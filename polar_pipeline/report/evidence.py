@@ -1,7 +1,7 @@
 """One language's evidence: the macro-F1 of its decision with intervals, on which posts, and every warning about it.
 
-Tables and records go in, one record comes out. No drawing and no HTML here. The functions below `judged_posts` take
-its table, or those rows of it that decisions are made on (`decided`), or are of dev.
+No drawing and no HTML here. Functions that take `judged` get the table of `judged_posts`; `decided` and `dev` are some
+of its rows. `read_test_labels` alone reads labels of test.
 """
 
 from dataclasses import dataclass

@@ -135,7 +135,7 @@ def export_report(folder: Path, results: Results, test_labels: TestLabels, profi
 
 
 def all_errors(results: Results, test_labels: TestLabels) -> pd.DataFrame:
-    """The errors of all languages: `diagnostics.ERROR_COLUMNS`."""
+    """The errors of all languages: `evidence.ERROR_COLUMNS`."""
     found = [
         errors(code, with_test_labels(judged_posts(item), test_labels.get(code)))
         for code, item in results.present.items()

@@ -94,7 +94,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
 
 
 def template(name: str) -> Any:
-    """A template of this room. Values are escaped in HTML and stay as they are in plain text."""
+    """A template of this package. Values are escaped in HTML and stay as they are in plain text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

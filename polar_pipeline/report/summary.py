@@ -1,4 +1,4 @@
-"""Figures over all languages: the mean, what each part of a decision is worth, which labels are missing, who is better.
+"""Figures over all languages: the mean, what each part of a decision is worth, and which labels are missing.
 
 Languages are independent samples, so the variances of their estimates add up. No drawing and no HTML here.
 """

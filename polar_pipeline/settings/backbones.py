@@ -11,7 +11,7 @@ LONGEST_NGRAM = 10
 
 
 def _lengths(value: Any) -> Any:
-    """Whether this is [shortest, longest], or null for none."""
+    """The value, if it is [shortest, longest] or null for none. Raises ValueError otherwise."""
     whole = isinstance(value, list | tuple) and all(type(one) is int for one in value) and len(value) == 2
     if value is not None and not (whole and 1 <= value[0] <= value[1] <= LONGEST_NGRAM):
         raise ValueError(

@@ -71,7 +71,7 @@ class SynthesisSettings(Settings):
     batch: bool = False
     """Whether requests go out as batch jobs, which an endpoint that has them answers within a day, for less."""
     concurrency: int = Field(default=32, ge=1, le=1024)
-    """Most requests in flight at a time."""
+    """Most requests at a time."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds until a request counts as lost."""
     attempts: int = Field(default=6, ge=1, le=20)

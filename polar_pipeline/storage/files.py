@@ -87,12 +87,12 @@ def _explained(path: Path) -> Iterator[None]:
     except Exception as error:
         if is_full(error):
             raise EnvironmentProblem(
-                f"{path} cannot be written, its disk is full (No space left on device): free space there, or set "
-                f"POLAR_HOME to a folder on another disk, and start again; what was finished stays."
+                f"{path} cannot be written, its disk is full (No space left on device): free space there, or "
+                f"write to another disk, and start again; what was finished stays."
             ) from error
         if isinstance(error, OSError) and error.errno in _REFUSED:
             raise EnvironmentProblem(
-                f"{path} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
+                f"{path} cannot be written ({error.strerror}): allow it, or write to another folder."
             ) from error
         if isinstance(error, OSError) and error.errno in _IMPOSSIBLE:
             raise InputError(f"{path} cannot be written ({error.strerror}): correct the path.") from error

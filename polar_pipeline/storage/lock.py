@@ -66,7 +66,7 @@ def serving(home: Home, profile: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def maintaining(home: Home, command: str) -> Iterator[None]:
-    """Be the only one that works in this home. Raises InputError, naming another one, while there is one.
+    """Be the only one that works in this home. Raises EnvironmentProblem, naming another one, while there is one.
 
     Others that start meanwhile wait before they open the databases.
     """
@@ -99,7 +99,7 @@ def ui_was_killed(home: Home) -> bool:
 
 @functools.cache
 def machine() -> str:
-    """Within what a pid is unique: this machine's boot, and the namespace of pids, as containers have their own."""
+    """The scope in which a pid is unique: the machine's boot id and its pid namespace (containers have one each)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"

@@ -72,7 +72,7 @@ class Outputs:
         return self._tables / asset / f"{language or ALL}{suffix}"
 
     def provenance(self, asset: str, language: str | None) -> Provenance | None:
-        """What is stored, or None when nothing was, or what is there is damaged, foreign or of another version."""
+        """The provenance of what is stored; None if there is none, or it is damaged, foreign or of another version."""
         try:
             found = Provenance.model_validate_json(self._provenance_path(asset, language).read_bytes())
         except (FileNotFoundError, ValidationError):

@@ -126,7 +126,7 @@ def advice(outcome: str, message: str, address: str, settings: SynthesisSettings
 
 
 def no_credit_left(address: str, status: str, message: str) -> str:
-    """The account behind the key is empty."""
+    """The sentence for an account without money."""
     return (
         f"the account at {address} has no money left ({status}, {message!r}): "
         "fill it and run again, what was answered is kept"
@@ -134,7 +134,7 @@ def no_credit_left(address: str, status: str, message: str) -> str:
 
 
 def billed_too_much(address: str) -> str:
-    """A reply cost more than its upper bound."""
+    """The sentence for an endpoint that billed more than the upper bound of a request."""
     return (
         f"the endpoint at {address} billed more tokens than the request can have: "
         "look at its prices; another run reserves as much more, so that the cap holds"

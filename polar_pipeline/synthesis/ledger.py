@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
+from polar_pipeline.storage.files import is_full
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.formats import Reply
 
@@ -44,8 +45,8 @@ FROM calls
 # by the beginnings of sqlite's names of errors; any other error means that the file is no ledger (any more)
 _REMEDIES = {
     ("SQLITE_BUSY",): "end the process that has locked it for a minute",
-    ("SQLITE_FULL", "SQLITE_IOERR"): "free space there, or set POLAR_HOME to a folder on another disk",
-    ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"): "allow it, or set POLAR_HOME to another folder",
+    ("SQLITE_FULL", "SQLITE_IOERR"): "free space there, or use a home on another disk (--home)",
+    ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"): "allow it, or use another home (--home)",
 }
 _AMONG = "language = ? AND key IN (SELECT value FROM json_each(?))"
 
@@ -95,7 +96,10 @@ class Ledger:
         self._session = uuid.uuid4().hex
 
     def __enter__(self) -> "Ledger":
-        """Open the database. Raises InputError when another process writes for this language."""
+        """Open the database.
+
+        Raises EnvironmentProblem when another process writes for this language, or the database cannot be used.
+        """
         try:
             with self._explained():
                 if not self._read_only:
@@ -103,7 +107,7 @@ class Ledger:
                     self._language_lock.acquire(timeout=0)
                 self._open()
         except TimeoutError:
-            raise InputError(
+            raise EnvironmentProblem(
                 f"the ledger of {self._language} in {self._folder} is in use by another process: wait for it to end."
             ) from None
         except BaseException:
@@ -282,7 +286,7 @@ class Ledger:
         """All of it or nothing, with no other process in between."""
         with self._explained():
             if not self._path.exists() or self._path.stat().st_ino != self._inode:
-                raise InputError(f"{self._path} was moved away while it is in use: put it back, and run again.")
+                raise EnvironmentProblem(f"{self._path} was moved away while it is in use: put it back, and run again.")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -311,15 +315,17 @@ class Ledger:
                     self._db.execute("PRAGMA journal_mode = WAL")
                     self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         if self._version() != _VERSION:
-            raise InputError(f"{self._path} was written by a newer version of polar_pipeline: install that version.")
+            raise EnvironmentProblem(
+                f"{self._path} was written by a newer version of polar_pipeline: install that version."
+            )
         if (sums := self._rows(_SUMS + "UNION ALL SELECT requests, settled, open FROM totals"))[0] != sums[1]:
             raise self._damaged(f"its calls sum to {sums[0]}, its totals to {sums[1]}")
 
     def _version(self) -> int:
         return int(self._rows("PRAGMA user_version")[0][0])
 
-    def _damaged(self, what: str) -> InputError:
-        return InputError(
+    def _damaged(self, what: str) -> EnvironmentProblem:
+        return EnvironmentProblem(
             f"{self._path} is damaged ({what}): restore a backup of it, or move it and its -wal and -shm files away to "
             "begin anew, which asks and pays for everything again."
         )
@@ -336,12 +342,13 @@ class Ledger:
             remedy = next((remedy for starts, remedy in _REMEDIES.items() if name.startswith(starts)), "")
             if not remedy:
                 raise self._damaged(str(error)) from error
-            raise InputError(
+            raise EnvironmentProblem(
                 f"{self._path} cannot be written ({error}): {remedy}; what was answered is kept."
             ) from error
         except OSError as error:
-            raise InputError(
-                f"{self._folder} cannot be written ({error.strerror}): allow it, or set POLAR_HOME to another folder."
+            remedy = "free space there" if is_full(error) else "allow it"
+            raise EnvironmentProblem(
+                f"{self._folder} cannot be written ({error.strerror}): {remedy}, or use another home (--home)."
             ) from error
 
 

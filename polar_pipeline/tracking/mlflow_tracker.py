@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
 
 ARTIFACT_BYTES = 32 << 20  # of one step; what is larger belongs into the home's own folders
-HOST, PROCESS, STARTED = "polar.host", "polar.pid", "polar.process_start"  # tags: which process works on a run
+HOST_TAG, PROCESS, STARTED = "polar.host", "polar.pid", "polar.process_start"  # tags: which process works on a run
 _PARENT, _KIND, _PIPELINE = "mlflow.parentRunId", "polar.kind", "pipeline"
 _CLOCK = 2.0  # seconds by which a start time may differ when the clock was set; a pid is not reused that soon
 _PARAM_LENGTH, _DIGEST_LENGTH = 6000, 36  # characters that MLflow takes
@@ -70,7 +70,7 @@ class MlflowTracker(Tracker):
     def step(self, step: TrackedStep) -> Iterator[TrackedRun]:
         """Open a run for `step`; it is FINISHED when the block ends, and FAILED when anything interrupts it.
 
-        Raises InputError if the store cannot be opened for the first time.
+        Raises EnvironmentProblem if the store cannot be opened for the first time.
         """
         opened = self._open(step)
         run = TrackedRun()
@@ -109,7 +109,7 @@ class MlflowTracker(Tracker):
     def close_killed(self, dagster_run: str | None = None) -> int:
         """Mark open runs of a dead Dagster run KILLED, or all whose process on this host is gone; returns how many.
 
-        Raises InputError if the store cannot be opened.
+        Raises EnvironmentProblem if the store cannot be opened.
         """
         if self._database and not store.open_runs(self._database):
             return 0
@@ -119,7 +119,7 @@ class MlflowTracker(Tracker):
     def connect(self) -> "tuple[MlflowClient, str]":
         """The client and the experiment's id. The first call creates or migrates a sqlite file, and closes orphans.
 
-        Raises InputError if the store cannot be used.
+        Raises EnvironmentProblem if the store cannot be used.
         """
         if self._store is None:
             try:
@@ -166,7 +166,7 @@ class MlflowTracker(Tracker):
                 if found:
                     parent = found[0].info.run_id
                     client.update_run(parent, status="RUNNING")
-                    for name, value in (owner_tags() | {"dagster.run_id": step.dagster_run}).items():
+                    for name, value in (process_tags() | {"dagster.run_id": step.dagster_run}).items():
                         client.set_tag(parent, name, value)
                 else:
                     name = f"{_PIPELINE}[{step.partition}]" if step.partition else _PIPELINE
@@ -176,7 +176,7 @@ class MlflowTracker(Tracker):
 
     def _run_tags(self, dagster_run: str) -> dict[str, str]:
         link = f"[Dagster run]({self._dagster_ui}/runs/{dagster_run})"
-        return {**self._tags, **owner_tags(), "mlflow.note.content": link}
+        return {**self._tags, **process_tags(), "mlflow.note.content": link}
 
     def _url(self, run_id: str) -> str:
         """Relative to Dagster's web server, whatever its port, or on the tracking server."""
@@ -248,7 +248,7 @@ class MlflowTracker(Tracker):
 def find_killed(database: Path, dagster_runs: Collection[str] = ()) -> list[str]:
     """Ids of open runs in a sqlite store whose process is gone, and of those of dead Dagster runs.
 
-    Raises InputError if the file is damaged.
+    Raises EnvironmentProblem if the file is damaged.
     """
     return _killed(store.open_runs(database), dagster_runs)
 
@@ -260,7 +260,7 @@ def _killed(open_ones: Mapping[str, Mapping[str, str]], dagster_runs: Collection
     return sorted(dead - {tags.get(_PARENT) for run, tags in open_ones.items() if run not in dead})
 
 
-def owner_tags() -> dict[str, str]:
+def process_tags() -> dict[str, str]:
     """Tags that name this process."""
     return _tags_of(os.getpid())
 
@@ -268,12 +268,12 @@ def owner_tags() -> dict[str, str]:
 @cache
 def _tags_of(process: int) -> dict[str, str]:
     started = psutil.Process(process).create_time()
-    return {HOST: socket.gethostname(), PROCESS: str(process), STARTED: f"{started:.2f}"}
+    return {HOST_TAG: socket.gethostname(), PROCESS: str(process), STARTED: f"{started:.2f}"}
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process in `tags` ran on this host and does so no more. False where that cannot be known."""
-    if tags.get(HOST) != socket.gethostname() or PROCESS not in tags or STARTED not in tags:
+    if tags.get(HOST_TAG) != socket.gethostname() or PROCESS not in tags or STARTED not in tags:
         return False
     try:
         process = psutil.Process(int(tags[PROCESS]))

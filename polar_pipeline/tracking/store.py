@@ -160,7 +160,10 @@ def follow_moved_home(database: Path, experiment: str, artifacts: Path) -> None:
 
 
 def is_old_store(file: Path) -> bool:
-    """Whether a sqlite store was written by an older MLflow. Raises InputError for a damaged file or a newer MLflow."""
+    """Whether a sqlite store was written by an older MLflow.
+
+    Raises EnvironmentProblem for a damaged file, or one of a newer MLflow.
+    """
     if not file.exists() or file.stat().st_size == 0:
         return False
     revision = _revision(file)

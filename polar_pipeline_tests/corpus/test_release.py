@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from polar_pipeline.corpus.download import RetryPolicy
+from polar_pipeline.corpus.download import DownloadRetries
 from polar_pipeline.corpus.release import (
     LICENCE_NOTICE,
     RELEASE_URL,
@@ -27,7 +27,7 @@ from polar_pipeline.storage.home import Home
 from polar_pipeline.task.languages import LANGUAGES
 from polar_pipeline_tests.corpus.server import Answer, Server, serving
 
-QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
+QUICK = DownloadRetries(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=5.0)
 CONTENT = {f"{split}/eng.csv": f"{split} ".encode() * 5000 for split in ("train", "dev", "test")}
 TABLE = {path: hashlib.sha256(content).hexdigest() for path, content in CONTENT.items()}
 NAME = "train/eng.csv"
@@ -40,7 +40,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, policy: RetryPolicy = QUICK) -> list[str]:
+def fetch(server: Server, target: Path, table: dict[str, str] = TABLE, policy: DownloadRetries = QUICK) -> list[str]:
     """Fetch, check that everything is there and nothing else, and return what was reported."""
     lines: list[str] = []
     paths = fetch_release(target, server.url, lines.append, policy=policy, files=table)
@@ -56,7 +56,7 @@ def left_over(target: Path) -> list[str]:
     return sorted(there - set(TABLE) - {".fetch.lock"})
 
 
-def refusal(server: Server, target: Path, policy: RetryPolicy = QUICK) -> str:
+def refusal(server: Server, target: Path, policy: DownloadRetries = QUICK) -> str:
     with pytest.raises(InputError) as caught:
         fetch_release(target, server.url, lambda _: None, policy=policy, files={NAME: TABLE[NAME]})
     return str(caught.value)
@@ -131,14 +131,14 @@ def test_a_passing_failure_is_tried_again(server: Server, tmp_path: Path, status
 @pytest.mark.parametrize(("header", "least"), [("1", 1.0), ("0", 0.0)])
 def test_retry_after_is_honoured(server: Server, tmp_path: Path, header: str, least: float) -> None:
     server.plans[NAME] = [Answer(status=429, headers={"Retry-After": header})]
-    slow = RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0)
+    slow = DownloadRetries(attempts=3, first_wait=30.0, timeout=5.0)
     fetch(server, tmp_path, {NAME: TABLE[NAME]}, slow)
     assert least <= server.times[1] - server.times[0] < least + 1.0
 
 
 def test_retry_after_may_be_a_date(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})]
-    fetch(server, tmp_path, {NAME: TABLE[NAME]}, RetryPolicy(attempts=3, first_wait=30.0, timeout=5.0))
+    fetch(server, tmp_path, {NAME: TABLE[NAME]}, DownloadRetries(attempts=3, first_wait=30.0, timeout=5.0))
     assert server.times[1] - server.times[0] < 1.0
 
 

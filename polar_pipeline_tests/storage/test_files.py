@@ -74,9 +74,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.ENOSPC, "its disk is full .*: free space there, or set POLAR_HOME to a folder on another disk"),
+        (errno.ENOSPC, "its disk is full .*: free space there, or write to another disk"),
         (errno.EDQUOT, "its disk is full"),
-        (errno.EACCES, r"\(Permission denied\): allow it, or set POLAR_HOME to another folder"),
+        (errno.EACCES, r"\(Permission denied\): allow it, or write to another folder"),
         (errno.EROFS, "Read-only file system"),
     ],
 )

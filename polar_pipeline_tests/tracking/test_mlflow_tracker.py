@@ -19,7 +19,14 @@ from mlflow import MlflowClient
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.tracking.base import TrackedRun, TrackedStep, Tracker
-from polar_pipeline.tracking.mlflow_tracker import ARTIFACT_BYTES, HOST, PROCESS, STARTED, MlflowTracker, owner_tags
+from polar_pipeline.tracking.mlflow_tracker import (
+    ARTIFACT_BYTES,
+    HOST_TAG,
+    PROCESS,
+    STARTED,
+    MlflowTracker,
+    process_tags,
+)
 from polar_pipeline_tests.tracking.stores import STEP, all_runs, another, mlflow_server, parents, steps, tracker
 
 
@@ -42,7 +49,7 @@ def test_a_step_becomes_a_finished_run_with_links_both_ways(tmp_path: Path) -> N
         "mlflow.note.content": "[Dagster run](/polar/dagster/runs/run-1)",
     }
     assert expected.items() <= found.data.tags.items()
-    assert owner_tags().items() <= found.data.tags.items()
+    assert process_tags().items() <= found.data.tags.items()
     assert run.links == {
         "mlflow_run_id": found.info.run_id,
         "mlflow_url": f"/polar/mlflow/runs/{found.info.run_id}",
@@ -170,7 +177,7 @@ def test_processes_of_one_run_share_its_parent_which_is_open_while_one_of_them_w
 def open_run(home: Path, changes: dict[str, str], step: TrackedStep = STEP) -> str:
     """A run that somebody left open."""
     client, experiment = tracker(home).connect()
-    run_id: str = client.create_run(experiment, tags=step.run_tags | owner_tags() | changes).info.run_id
+    run_id: str = client.create_run(experiment, tags=step.run_tags | process_tags() | changes).info.run_id
     return run_id
 
 
@@ -196,7 +203,7 @@ def test_runs_whose_process_is_gone_are_killed_and_no_others(tmp_path: Path) -> 
     }
     kept = {
         "alive": open_run(tmp_path, {}),
-        "elsewhere": open_run(tmp_path, {HOST: "another-host", PROCESS: dead_process()}),
+        "elsewhere": open_run(tmp_path, {HOST_TAG: "another-host", PROCESS: dead_process()}),
     }
     status = {run.info.run_id: run.info.status for run in all_runs(tmp_path)}
     assert {status[run] for run in kept.values()} == {"RUNNING"}
@@ -225,9 +232,9 @@ def test_a_zombie_is_gone(tmp_path: Path) -> None:
 
 def test_a_parent_stays_open_while_any_process_works_below_it(tmp_path: Path) -> None:
     client, experiment = tracker(tmp_path).connect()
-    owner = owner_tags() | {PROCESS: dead_process()}
+    owner = process_tags() | {PROCESS: dead_process()}
     parent = client.create_run(experiment, tags=owner | {"polar.kind": "pipeline"}).info.run_id
-    client.create_run(experiment, tags=owner_tags() | {"mlflow.parentRunId": parent})
+    client.create_run(experiment, tags=process_tags() | {"mlflow.parentRunId": parent})
     assert tracker(tmp_path).close_killed() == 0
     assert {run.info.status for run in all_runs(tmp_path)} == {"RUNNING"}
 

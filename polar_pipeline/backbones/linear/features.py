@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Keys = NDArray[np.uint64]
-Rows = NDArray[np.int32]
+RowNumbers = NDArray[np.int32]
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying by it loses nothing
 _SPACE, _WORD, _SYMBOL = 0, 1, 2
@@ -31,15 +31,15 @@ class Units(NamedTuple):
     """A corpus as a sequence of units: identity, group and row of each, all (units,)."""
 
     ids: Keys
-    group: Rows
-    row: Rows
+    group: RowNumbers
+    row: RowNumbers
 
 
 class Layout(NamedTuple):
     """The code points of a corpus, one text after the other, with row and class of each, all (code points,)."""
 
     codes: NDArray[np.uint32]
-    row: Rows
+    row: RowNumbers
     kind: NDArray[np.uint8]
 
 
@@ -98,11 +98,11 @@ def padded_chars(lay: Layout) -> Units:
 _UNITS = {"words": words, "char_wb": padded_chars, "char": chars}
 
 
-def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
+def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, RowNumbers]:
     """Key and row of every n-gram of `kind.shortest` to `kind.longest` units, both (n-grams,)."""
     units = _UNITS[kind.name](layout(texts if kind.cased else [text.lower() for text in texts]))
     keys: list[Keys] = []
-    rows: list[Rows] = []
+    rows: list[RowNumbers] = []
     rolling = units.ids
     for size in range(1, kind.longest + 1):
         if size > 1:
@@ -115,7 +115,7 @@ def ngrams(texts: list[str], kind: NgramKind) -> tuple[Keys, Rows]:
     return np.concatenate(keys), np.concatenate(rows)
 
 
-def count(keys: Keys, rows: Rows, posts: int, at_least: int = 2) -> "tuple[csr_matrix, Keys]":
+def count(keys: Keys, rows: RowNumbers, posts: int, at_least: int = 2) -> "tuple[csr_matrix, Keys]":
     """Counts (posts, vocabulary) in float32, and the sorted vocabulary: the keys that stand in `at_least` rows."""
     order = np.argsort(keys, kind="stable")
     ranked, ordered = keys[order], rows[order]
@@ -128,7 +128,7 @@ def count(keys: Keys, rows: Rows, posts: int, at_least: int = 2) -> "tuple[csr_m
     return _counts(ordered[hit], (np.cumsum(kept) - 1)[column[hit]], (posts, int(kept.sum()))), ranked[start][kept]
 
 
-def count_known(keys: Keys, rows: Rows, posts: int, vocabulary: Keys) -> "csr_matrix":
+def count_known(keys: Keys, rows: RowNumbers, posts: int, vocabulary: Keys) -> "csr_matrix":
     """Counts (posts, vocabulary) of the keys of a given sorted vocabulary; others are passed over."""
     if not len(vocabulary):
         return _counts(rows[:0], np.zeros(0, dtype=np.int64), (posts, 0))
@@ -186,7 +186,7 @@ def _changes(*arrays: NDArray[Any]) -> NDArray[np.bool_]:
     return changed
 
 
-def _counts(rows: Rows, columns: NDArray[np.int64], shape: tuple[int, int]) -> "csr_matrix":
+def _counts(rows: RowNumbers, columns: NDArray[np.int64], shape: tuple[int, int]) -> "csr_matrix":
     from scipy.sparse import coo_matrix
 
     ones = np.ones(len(rows), dtype=np.float32)

@@ -224,7 +224,7 @@ class LoraBackbone(Backbone):
 
 
 def _training_figures(models: list[TrainingTask], store: ModelStore) -> Figures:
-    """What was measured of each model, and the seconds of all; of a training that was killed, those since."""
+    """Figures of each model, and the seconds of all; after a kill, only the seconds since."""
     by_model = {model.key: store.figures(model.key) for model in models}
     seconds = sum(figures.get("seconds", 0.0) for figures in by_model.values())
     named = {f"{key}/{name}": value for key, figures in by_model.items() for name, value in figures.items()}

@@ -25,17 +25,17 @@ _MIN_WEIGHT = 1e-12
 _PROBE = 400  # posts whose logits are noted in training and compared with those of the adapter read from disk
 
 
-class Rows(NamedTuple):
+class TokenizedRows(NamedTuple):
     """Rows of one language."""
 
     tokens: Tokens
     labels: Ints  # 0/1
     synthetic: Mask
 
-    def take(self, which: "Mask | Ints") -> "Rows":
+    def take(self, which: "Mask | Ints") -> "TokenizedRows":
         """Some of them, by mask or number."""
         places = np.arange(len(self.labels))[which]
-        return Rows([self.tokens[place] for place in places], self.labels[places], self.synthetic[places])
+        return TokenizedRows([self.tokens[place] for place in places], self.labels[places], self.synthetic[places])
 
     @property
     def lengths(self) -> Ints:
@@ -48,10 +48,10 @@ class TrainingTask(NamedTuple):
 
     title: str  # such as "deu fold 1 of 5"
     key: str  # such as "fold-0-seed-0", the name of its folder
-    rows: Rows
+    rows: TokenizedRows
     weights: Floats  # of `rows`
-    watch: Rows | None  # never fitted on; early stopping may look at it
-    judged: Rows
+    watch: TokenizedRows | None  # never fitted on; early stopping may look at it
+    judged: TokenizedRows
     random_seed: int
     seed: int = 0
     fold: int = -1  # the final model
@@ -74,7 +74,7 @@ class LanguageDataset:
         self._dev = _labelled_dev(posts)
         self._probe = probe_rows(posts)
         labels = posts["label"].fillna(0).to_numpy(dtype=np.int64)
-        self.rows = Rows(base.tokens(posts["text"].tolist()), labels, ~self._real)
+        self.rows = TokenizedRows(base.tokens(posts["text"].tolist()), labels, ~self._real)
         self.in_folds: Mask = self._real & (self._folds >= 0)  # these rows get out-of-fold logits
         self.folds: Ints = self._folds[self.in_folds]  # of those rows
 
@@ -102,7 +102,7 @@ class LanguageDataset:
         random_seed = int(fingerprint([self._seed, seed, fold])[:8], 16)
         return TrainingTask(title, key, rows, weights, self._watched(fold), judged, random_seed, seed, fold)
 
-    def _watched(self, fold: int) -> Rows | None:
+    def _watched(self, fold: int) -> TokenizedRows | None:
         """Rows that the model has not seen: dev if it is outside the folds, else what its fold holds out, to look at.
 
         The profile allows early stopping in the first case alone, so that nothing is judged on what stopped it.

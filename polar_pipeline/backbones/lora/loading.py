@@ -73,8 +73,8 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
         raise InputError(
-            f"backbone {settings.name!r}: four_bit is for Gemma 3 and Qwen3, not for {config.model_type}: "
-            f"set it to false, encoders are small."
+            f"backbone {settings.name!r}: four_bit is for Gemma 3, Qwen3, Qwen2, Llama and Mistral, not for "
+            f"{config.model_type}: set it to false, encoders are small."
         )
     refuse_too_large(model_class, config, settings, device, dtype, at_least)
     model = none_if_out_of_memory(lambda: _weights(model_class, location, config, settings, device, dtype))

@@ -243,7 +243,7 @@ def check_tiny(name: str) -> None:
 
 
 def tokenizer() -> Any:
-    """A byte-level tokenizer: `<bos>`, then one token a UTF-8 byte."""
+    """A byte-level tokenizer: `<bos>`, then one token per UTF-8 byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -13,7 +13,14 @@ import numpy as np
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.checkpoints import read_checkpoint, write_checkpoint
-from polar_pipeline.backbones.lora.dataset import Rows, Step, TrainingTask, loss_divisors, step_weights, training_steps
+from polar_pipeline.backbones.lora.dataset import (
+    Step,
+    TokenizedRows,
+    TrainingTask,
+    loss_divisors,
+    step_weights,
+    training_steps,
+)
 from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_memory, should_recompute
 from polar_pipeline.backbones.lora.optimizer import Optimizer, row_losses
 from polar_pipeline.backbones.lora.tunable import TunableModel
@@ -161,7 +168,7 @@ class _Training:
         else:
             self._without += 1
 
-    def _evaluate(self, watch: Rows) -> float:
+    def _evaluate(self, watch: TokenizedRows) -> float:
         """The loss on the watched rows; it and macro-F1 are reported."""
         task = self._task
         logits = score_tokens(self._base, watch.tokens, self._settings.token_budget)

@@ -19,6 +19,7 @@ from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, make_
 from polar_pipeline.backbones.lora.backbone import PooledBackbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.decision.screening import unsound
 from polar_pipeline.defs.lineage import Lineage
@@ -182,7 +183,7 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
 
 
 SCORE_CHECKS = {
-    "complete": "Exactly one score a seed for every post of every split; none for a language that was left out.",
+    "complete": "Exactly one score per seed for every post of every split; none for a language that was left out.",
     "finite": "No score is NaN or infinite.",
     "not_constant": "The out-of-fold scores differ from post to post.",
     "sound": "No final model collapsed, was inverted, puts all posts into one class, or falls below its folds on dev.",
@@ -198,12 +199,12 @@ def scores_checks(
     deduped_posts: pd.DataFrame,
     ref: AdapterRef,
 ) -> Iterator[Check]:
-    """Every post has exactly one finite score a seed, and models that were trained here are sound.
+    """Every post has exactly one finite score per seed, and models that were trained here are sound.
 
     A warning where they were imported, or constant: the decision leaves broken models out.
     """
     trained_on = for_backbones(deduped_posts)
-    posts = scored_posts(trained_on[trained_on["source"] == "real"])
+    posts = scored_posts(trained_on[trained_on["source"] == REAL])
     seeds = max(scores["seed"].nunique(), 1) if backbone.speaks(language) else 0
     wanted = Counter(zip(posts["split"], posts["id"], strict=True))
     got = Counter(zip(scores["split"], scores["id"], strict=True))
@@ -253,7 +254,7 @@ def _note_training(
 ) -> None:
     """Note an adapter, of one language or of all, in the tracked run and in its materialization.
 
-    `rows` posts were fitted on, in `seconds`, unless `progress` knows what it took when `train_adapters` did it before.
+    `rows` posts were fitted on in `seconds`; figures in `progress`, of an earlier training, take precedence.
     """
     figures = {"train_seconds": seconds, **progress.figures}
     models = _models(figures)

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.dataset import Rows, TrainingTask
+from polar_pipeline.backbones.lora.dataset import TokenizedRows, TrainingTask
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.settings.backbones import LoraSettings
@@ -47,7 +47,7 @@ def fit(base: BaseModel, rows: int = 12, seed: int = 7, watched: int = 6) -> Tra
     random = np.random.default_rng(3)
     labels = np.arange(rows + watched) % 2
     texts = ["".join(random.choice(list("xyz"), random.integers(3, 20))) + "ab"[label] for label in labels]
-    both = Rows(base.tokens(texts), labels, np.zeros(len(labels), dtype=bool))
+    both = TokenizedRows(base.tokens(texts), labels, np.zeros(len(labels), dtype=bool))
     inside = np.arange(len(labels)) < rows
     watch = both.take(~inside) if watched else None
     return TrainingTask("deu final model", "final-seed-0", both.take(inside), np.ones(rows), watch, both, seed)

@@ -18,7 +18,7 @@ from polar_pipeline.backbones.base import SCORE_COLUMNS, Progress
 from polar_pipeline.backbones.lora import backbone as module
 from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.base_model import score_tokens
-from polar_pipeline.backbones.lora.dataset import LanguageDataset, Rows, TrainingTask
+from polar_pipeline.backbones.lora.dataset import LanguageDataset, TokenizedRows, TrainingTask
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
@@ -83,7 +83,7 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
         held_out = (given["fold"] == fold).to_numpy()
         others = given[(given["fold"] >= 0).to_numpy() & ~held_out]
         labels = others["label"].to_numpy(dtype=np.int64)
-        rows = Rows(tunable.base.tokens(others["text"].tolist()), labels, np.zeros(len(labels), dtype=bool))
+        rows = TokenizedRows(tunable.base.tokens(others["text"].tolist()), labels, np.zeros(len(labels), dtype=bool))
         start = int(fingerprint([1, 0, fold])[:8], 16)
         task = TrainingTask("by hand", "by-hand", rows, np.ones(len(labels)), None, rows, start)
         train_model(tunable, task, chosen, tmp_path / "none", Progress())

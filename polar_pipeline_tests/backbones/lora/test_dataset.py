@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from polar_pipeline.backbones.lora.base_model import BaseModel, by_length
 from polar_pipeline.backbones.lora.dataset import (
     LanguageDataset,
-    Rows,
     Step,
+    TokenizedRows,
     loss_divisors,
     plan_epochs,
     step_weights,
@@ -22,7 +22,9 @@ from polar_pipeline.backbones.lora.dataset import (
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline_tests.backbones.lora.examples import posts, settings
 
-ROWS = Rows([np.ones(n, dtype=np.int64) for n in (3, 1, 2)], np.array([0, 1, 1]), np.array([False, False, True]))
+ROWS = TokenizedRows(
+    [np.ones(n, dtype=np.int64) for n in (3, 1, 2)], np.array([0, 1, 1]), np.array([False, False, True])
+)
 
 
 def test_masks_and_numbers() -> None:
@@ -42,7 +44,7 @@ def gemma(bases_root: Path) -> BaseModel:
     return load_base(settings(max_length=256, token_budget=256), bases_root)
 
 
-def texts(base: BaseModel, rows: Rows) -> list[str]:
+def texts(base: BaseModel, rows: TokenizedRows) -> list[str]:
     return [base.tokenizer.decode(row[1:]) for row in rows.tokens]
 
 
@@ -211,9 +213,11 @@ def test_little_is_padding_at_the_lengths_of_posts() -> None:
     assert padded_share(lengths, np.array_split(random.permutation(4000), 125)) > 2
 
 
-def rows_with(lengths: list[int], synthetic: list[int] | None = None) -> Rows:
+def rows_with(lengths: list[int], synthetic: list[int] | None = None) -> TokenizedRows:
     mask = np.isin(np.arange(len(lengths)), synthetic or [])
-    return Rows([np.ones(length, dtype=np.int64) for length in lengths], np.zeros(len(lengths), dtype=int), mask)
+    return TokenizedRows(
+        [np.ones(length, dtype=np.int64) for length in lengths], np.zeros(len(lengths), dtype=int), mask
+    )
 
 
 def test_a_long_post_counts_as_much_as_a_short_one() -> None:

@@ -12,7 +12,7 @@ from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora import training
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import read_checkpoint
-from polar_pipeline.backbones.lora.dataset import Rows, training_steps
+from polar_pipeline.backbones.lora.dataset import TokenizedRows, training_steps
 from polar_pipeline.backbones.lora.loading import load_base
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import ADAPTER_WEIGHTS as WEIGHTS
@@ -273,7 +273,7 @@ def test_recomputing_recomputes(slot: AdaptedModel, tmp_path: Path, monkeypatch:
 
 def test_synthetic_rows_come_first_and_once_where_they_are_a_warm_up() -> None:
     synthetic = np.arange(20) % 2 == 0
-    rows = Rows([np.ones(8, dtype=np.int64)] * 20, np.zeros(20, dtype=int), synthetic)
+    rows = TokenizedRows([np.ones(8, dtype=np.int64)] * 20, np.zeros(20, dtype=int), synthetic)
     steps = training_steps(
         rows.lengths, rows.synthetic, settings(synthetic="warm_up", epochs=3, token_budget=32), seed=1
     )
@@ -283,7 +283,7 @@ def test_synthetic_rows_come_first_and_once_where_they_are_a_warm_up() -> None:
     assert sum(step.ends_epoch for step in steps) == 4
     mixed = training_steps(rows.lengths, rows.synthetic, settings(epochs=3, token_budget=32), seed=1)
     assert np.bincount(np.concatenate([np.concatenate(step.batches) for step in mixed])).tolist() == [3] * 20
-    real = Rows(rows.tokens, rows.labels, np.zeros(20, dtype=bool))
+    real = TokenizedRows(rows.tokens, rows.labels, np.zeros(20, dtype=bool))
     assert (
         sum(
             step.ends_epoch
