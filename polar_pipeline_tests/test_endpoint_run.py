@@ -1,5 +1,6 @@
 """An endpoint through the whole graph: two languages at once under one cap, nothing asked twice, the key nowhere."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -98,6 +99,22 @@ def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path)
     }
     assert {"language", "duplicate", "judge"} <= flagged
     assert any(name.startswith("kept/direct/") for name in metrics["deduped_posts"])
+
+
+def test_a_verification_that_a_cap_ended_goes_on_when_the_cap_is_raised(tmp_path: Path) -> None:
+    server = Running(tmp_path, {})
+    home, own = tmp_path / "home", tmp_path / "own.yaml"
+    stored = home / "profiles" / "asked" / "tables" / "deduped_posts" / "deu.provenance.json"
+    text = PROFILE.format(url=server.url, dollars=1.0, judge="true").replace("posts: 400", "posts: 20")
+    try:
+        for cap in (24, 1000):
+            own.write_text(text.replace("  concurrency: 8", f"  max_requests: {cap}"))
+            done = polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)
+            incomplete = json.loads(stored.read_text())["incomplete"]
+            assert ("max_requests" in incomplete) == (cap == 24), incomplete
+        assert "deduped_posts: incomplete" in done.stdout
+    finally:
+        server.stop()
 
 
 def read_metrics(home: Path, asset: str) -> dict[str, float]:

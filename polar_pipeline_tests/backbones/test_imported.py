@@ -178,9 +178,9 @@ def test_a_file_that_does_not_fit_is_refused_by_name_and_fault(fault: str, suffi
         ("gone.parquet", None, "are not there or neither"),
         ("scores.txt", b"id,logit\n", "neither .parquet nor .csv"),
         ("broken.parquet", b"PAR1 but no table", "cannot be read"),
-        ("empty.csv", b"", "cannot be read"),
-        ("ragged.csv", b"id,logit\nx_0,1\nx_1,1,2,3\n", "cannot be read"),
-        ("binary.csv", b"id,logit\n\xff\xfe,1\n", "cannot be read"),
+        ("empty.csv", b"", "is empty"),
+        ("ragged.csv", b"id,logit\nx_0,1\nx_1,1,2,3\n", "fields where the header has"),
+        ("binary.csv", b"id,logit\n\xff\xfe,1\n", "not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("languages", [("swa",), ("deu",)], ids=["spoken", "not spoken"])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.augmentation.gate import cap_share
+from polar_pipeline.backbones.base import fitted_rows
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.corpus.release import bundled_folder
@@ -238,6 +239,19 @@ def test_contradictions_are_kept_unless_the_settings_say_drop() -> None:
         table = curate(posts, posts_table([], CARD), "deu", CARD, settings, NgramEmbedder())
         assert table["keep"][:2].tolist() == kept and table["keep"][2:].all()
         assert len(for_backbones(table)) == len(posts)  # scored all the same
+
+
+def test_contradictions_are_dropped_without_folds_too() -> None:
+    posts = real_posts()
+    posts.loc[1, "text"] = str(posts.loc[0, "text"]).lower()
+    posts.loc[0, "label"], posts.loc[1, "label"] = 0, 1
+    posts["fold"] = pd.array([-1] * len(posts), dtype="Int8")
+    settings = CurationSettings.model_validate({"contradictions": "drop"})
+    table = curate(posts, posts_table([], CARD), "deu", CARD, settings, NgramEmbedder())
+    assert (
+        table["keep"][:2].tolist() == [False, False]
+        and fitted_rows(table).sum() == (posts["split"] == "train").sum() - 2
+    )
 
 
 def test_the_funnel_counts_every_row_once() -> None:

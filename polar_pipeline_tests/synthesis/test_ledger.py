@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polar_pipeline.errors import InputError
+from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.synthesis.formats import Reply
 from polar_pipeline.synthesis.ledger import FILE, Account, Budget, Ledger, read_account
 
@@ -156,7 +156,7 @@ def test_useless_answers_may_be_asked_for_again_and_what_they_cost_stays_spent(t
 
 
 def test_two_processes_do_not_write_for_one_language(tmp_path: Path) -> None:
-    with Ledger(tmp_path, "deu"), pytest.raises(InputError, match=r"of deu .* is in use by another process"):  # noqa: SIM117
+    with Ledger(tmp_path, "deu"), pytest.raises(EnvironmentProblem, match=r"of deu .* is in use by another process"):  # noqa: SIM117
         with Ledger(tmp_path, "deu"):
             pass
     with Ledger(tmp_path, "deu"), Ledger(tmp_path, "deu", read_only=True) as reader:
@@ -183,10 +183,10 @@ def test_a_database_that_is_moved_away_meanwhile_is_named(tmp_path: Path) -> Non
     fill(tmp_path)
     with Ledger(tmp_path, "deu") as ledger:
         (tmp_path / FILE).rename(tmp_path / "away")
-        with pytest.raises(InputError, match=rf"{FILE} was moved away while it is in use: put it back"):
+        with pytest.raises(EnvironmentProblem, match=rf"{FILE} was moved away while it is in use: put it back"):
             ledger.reserve("l", 1.0)
         shutil.copy(tmp_path / "away", tmp_path / FILE)  # a copy is not the file that is open
-        with pytest.raises(InputError, match="was moved away"):
+        with pytest.raises(EnvironmentProblem, match="was moved away"):
             ledger.reserve("l", 1.0)
 
 
@@ -207,10 +207,10 @@ def test_a_damaged_database_is_one_sentence_with_path_and_remedy(tmp_path: Path,
     else:
         with sqlite3.connect(path) as database:
             database.execute("UPDATE calls SET cost = 1 WHERE id = 7" if damage == "cost" else "DROP TABLE calls")
-    with pytest.raises(InputError, match=rf"{FILE} is damaged \(.+\): restore a backup of it, or move"):  # noqa: SIM117
+    with pytest.raises(EnvironmentProblem, match=rf"{FILE} is damaged \(.+\): restore a backup of it, or move"):  # noqa: SIM117
         with Ledger(tmp_path, "deu") as ledger:
             ledger.replies([f"k{number}" for number in range(200)])
-    with pytest.raises(InputError, match="is damaged"):  # and not in use: the lock was given back
+    with pytest.raises(EnvironmentProblem, match="is damaged"):  # and not in use: the lock was given back
         fill_one(tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     fill(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(InputError, match="was written by a newer version"):
+    with pytest.raises(EnvironmentProblem, match="was written by a newer version"):
         fill(tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_what_was_answered_is_kept(
     with Ledger(tmp_path, "deu") as ledger:
         call = reserve(ledger, "l")
         ledger._db.execute(pragma)
-        with pytest.raises(InputError, match=rf"{FILE} {sentence}"):
+        with pytest.raises(EnvironmentProblem, match=rf"{FILE} {sentence}"):
             ledger.settle(call, reply("l", text="lang " * 10_000))
     with Ledger(tmp_path, "deu") as ledger:
         assert ledger.account() == (2, 0.25, 1.0) and ledger.finished("k0") and not ledger.finished("l")
@@ -251,13 +251,13 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_what_was_answered_is_kept(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match=r"cannot be written .*: allow it, or set POLAR_HOME"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot be written .*: allow it, or use another home"):
         fill(tmp_path / "ledgers")
 
 
 def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ledgers").write_text("")
-    with pytest.raises(InputError, match=r"ledgers cannot be written \(File exists\)"):
+    with pytest.raises(EnvironmentProblem, match=r"ledgers cannot be written \(File exists\)"):
         fill(tmp_path / "ledgers")
 
 
