@@ -102,17 +102,23 @@ def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path)
 
 
 def test_a_verification_that_a_cap_ended_goes_on_when_the_cap_is_raised(tmp_path: Path) -> None:
-    server = Running(tmp_path, {})
+    server = Running(tmp_path, {"german": 1.0})
     home, own = tmp_path / "home", tmp_path / "own.yaml"
     stored = home / "profiles" / "asked" / "tables" / "deduped_posts" / "deu.provenance.json"
-    text = PROFILE.format(url=server.url, dollars=1.0, judge="true").replace("posts: 400", "posts: 20")
+
+    def run(judge: str, most: int) -> str:
+        text = PROFILE.format(url=server.url, dollars=1.0, judge=judge).replace("posts: 400", "posts: 40")
+        own.write_text(text.replace("  concurrency: 8", f"  max_requests: {most}"))
+        return polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY).stdout
+
+    def incomplete() -> str:
+        return str(json.loads(stored.read_text())["incomplete"])
+
     try:
-        for cap in (24, 1000):
-            own.write_text(text.replace("  concurrency: 8", f"  max_requests: {cap}"))
-            done = polar(home, "run", "--language", "deu", "--profile", str(own), OPENAI_API_KEY=KEY)
-            incomplete = json.loads(stored.read_text())["incomplete"]
-            assert ("max_requests" in incomplete) == (cap == 24), incomplete
-        assert "deduped_posts: incomplete" in done.stdout
+        run("false", 1000)
+        run("true", len(ledger_calls(home)))  # nothing is left for the judge
+        assert "max_requests" in incomplete()
+        assert f"deduped_posts: incomplete: {incomplete()}" in run("true", 1000) and incomplete() == ""
     finally:
         server.stop()
 
