@@ -1,6 +1,7 @@
 # run   the whole graph on the bundled corpus, offline; sets up what it needs first
 # test  every test, slow ones too        lint  style, types, import contracts
-# bench the headline figures             ui    Dagster and MLflow over this folder's home
+# bench every benchmark; each says what it needs, which for most is POLAR_DATA_DIR
+# ui    Dagster and MLflow over this folder's home
 
 PYTHON ?= python3
 # On Linux without a GPU: TORCH_INDEX=https://download.pytorch.org/whl/cpu saves gigabytes of CUDA libraries.
@@ -19,7 +20,7 @@ ui: .venv/installed
 	.venv/bin/polar ui --profile demo
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .
@@ -29,7 +30,7 @@ lint: .venv/installed-dev
 	.venv/bin/dg check defs
 
 bench: .venv/installed
-	for script in benchmarks/*.py; do .venv/bin/python $$script || exit 1; done
+	for script in benchmarks/*.py; do echo "$$script"; .venv/bin/python $$script || failed=1; done; exit $${failed:-0}
 
 # A stamp per set of packages: a second `make` installs nothing again unless these files changed.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

@@ -24,6 +24,7 @@ from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import NgramEmbedder
 from polar_pipeline.curation.quality_filter import QualityFilter
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.task.card import Label
 from polar_pipeline.task.languages import LANGUAGES, language
@@ -97,4 +98,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # no official data
+        raise SystemExit(str(error)) from None

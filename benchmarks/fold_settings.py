@@ -20,6 +20,7 @@ from polar_pipeline.backbones.base import Progress, make_backbone
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion, macro_f1_resamples
 from polar_pipeline.metrics.scores import macro_f1
 
@@ -72,4 +73,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # no official data
+        raise SystemExit(str(error)) from None

@@ -16,6 +16,7 @@ import numpy as np
 from polar_pipeline.backbones.base import Progress, make_backbone
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 
 CHANGES = {
     "the defaults": {},
@@ -61,4 +62,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # no official data
+        raise SystemExit(str(error)) from None

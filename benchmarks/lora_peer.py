@@ -9,7 +9,7 @@ import torch
 from lora_models import LONGEST
 
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.dataset import Rows
+from polar_pipeline.backbones.lora.dataset import TokenizedRows
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory
 from polar_pipeline.settings.backbones import LoraSettings
 
@@ -17,7 +17,7 @@ _PARTS = (1, 2, 4, 8, 16)  # how often the rows of a step are divided until they
 
 
 def train_peer(
-    base: BaseModel, rows: Rows, batch: int, padded: bool, settings: LoraSettings, mark: Callable[[], None]
+    base: BaseModel, rows: TokenizedRows, batch: int, padded: bool, settings: LoraSettings, mark: Callable[[], None]
 ) -> str:
     """Train two epochs in random order, `mark` at the end of each.
 
@@ -37,7 +37,9 @@ def train_peer(
 
 
 class _Peer:
-    def __init__(self, base: BaseModel, rows: Rows, batch: int, parts: int, padded: bool, recompute: bool) -> None:
+    def __init__(
+        self, base: BaseModel, rows: TokenizedRows, batch: int, parts: int, padded: bool, recompute: bool
+    ) -> None:
         self._base, self._rows, self._batch, self._parts = base, rows, batch, parts
         self._padded, self._recompute = padded, recompute
 

@@ -32,7 +32,7 @@ from lora_peer import train_peer
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import by_length, score_tokens
-from polar_pipeline.backbones.lora.dataset import Rows, TrainingTask
+from polar_pipeline.backbones.lora.dataset import TokenizedRows, TrainingTask
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory, should_recompute
 from polar_pipeline.backbones.lora.model_files import silence_libraries
 from polar_pipeline.backbones.lora.training import train_model
@@ -100,7 +100,7 @@ def make_fit(lengths: np.ndarray, title: str, seed: int) -> TrainingTask:
     """Rows of random tokens with these lengths."""
     random = np.random.default_rng(seed)
     count = len(lengths)
-    rows = Rows(
+    rows = TokenizedRows(
         [random.integers(4, 260, length) for length in lengths], random.integers(0, 2, count), np.zeros(count, bool)
     )
     return TrainingTask(title, "final-seed-0", rows, np.ones(count), None, rows, seed)

@@ -26,6 +26,7 @@ from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, macro_f1
 from polar_pipeline.settings.decision import FoldSettings
 
@@ -104,4 +105,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # no official data
+        raise SystemExit(str(error)) from None
