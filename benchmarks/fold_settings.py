@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.base import Progress, make_backbone
+from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project

@@ -22,7 +22,8 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import FeatureUnion, Pipeline
 from threadpoolctl import threadpool_limits
 
-from polar_pipeline.backbones.base import Progress, make_backbone
+from polar_pipeline.backbones.base import Progress
+from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.linear.backbone import ngram_kinds
 from polar_pipeline.backbones.linear.features import surface_features
 from polar_pipeline.backbones.linear.model import expand, fit_scaling, ngram_scale, weigh

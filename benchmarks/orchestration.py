@@ -34,7 +34,8 @@ def plain(profile: str, codes: list[str]) -> float:
     """Seconds of the stages' functions alone, in this process, after their packages were imported."""
     import pandas as pd
 
-    from polar_pipeline.backbones.base import Progress, make_backbone, training_fingerprint
+    from polar_pipeline.backbones.base import Progress, training_fingerprint
+    from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
     from polar_pipeline.decision.predictions import predict
     from polar_pipeline.decision.selection import decide

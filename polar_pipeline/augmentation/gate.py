@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.base import Backbone, Progress, make_backbone
+from polar_pipeline.backbones.base import Backbone, Progress
+from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import CONTRAST, for_backbones
 from polar_pipeline.decision.selection import nested_predictions

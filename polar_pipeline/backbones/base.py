@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,9 @@ from polar_pipeline.corpus.folds import training_rows
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, Languages, LinearSettings
-from polar_pipeline.settings.profile import Profile
+from polar_pipeline.settings.backbones import Languages
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
-
-if TYPE_CHECKING:
-    from polar_pipeline.backbones.lora.loading import ModelCache
 
 SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
 
@@ -157,21 +153,3 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     rows = posts[inside if inside.any() else posts["label"].notna()]
     verdict = ["keep"] if "keep" in posts else []
     return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.auxiliary.columns])
-
-
-def make_backbone(
-    settings: BackboneSettings, profile: Profile, card: TaskCard, root: Path, models: "ModelCache | None" = None
-) -> Backbone:
-    """The backbone of an entry of a profile; `root` is the folder of adapters. Imports nothing heavy."""
-    # each of these imports this module
-    from polar_pipeline.backbones.imported import ImportedBackbone
-    from polar_pipeline.backbones.linear.backbone import LinearBackbone
-    from polar_pipeline.backbones.lora.backbone import LoraBackbone, PooledBackbone
-    from polar_pipeline.backbones.lora.loading import ModelCache
-
-    if isinstance(settings, ImportedSettings):
-        return ImportedBackbone(settings, card, root)
-    if isinstance(settings, LinearSettings):
-        return LinearBackbone(settings, profile.seed, profile.folds.count, card, root)
-    make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
-    return make(settings, profile.seed, profile.folds.count, card, root, models or ModelCache())
