@@ -26,6 +26,7 @@ from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.text import normalise
 from polar_pipeline.curation.dedup import Duplicates, duplicates, share_of_words, word_indices
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.formats import synthetic_posts
@@ -169,4 +170,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:  # no official data
+        raise SystemExit(str(error)) from None
