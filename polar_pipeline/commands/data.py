@@ -9,6 +9,7 @@ from rich.table import Table
 
 from polar_pipeline.corpus.audit import Audit, audit
 from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.progress import progress
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import ExitCode, InputError
 
@@ -49,12 +50,14 @@ def check_data(project: Project, codes: list[str]) -> ExitCode:
     folder = project.data
     audits: list[Audit] = []
     problems: list[InputError] = []
-    for code in codes:
-        try:
-            posts = read_posts(folder, code, project.card)
-            audits.append(audit(posts, code, project.card, project.profile.seed))
-        except InputError as error:  # the next language may be fine; every problem is shown
-            problems.append(error)
+    with progress("languages", len(codes), every=5.0) as advance:
+        for code in codes:
+            try:
+                posts = read_posts(folder, code, project.card)
+                audits.append(audit(posts, code, project.card, project.profile.seed))
+            except InputError as error:  # the next language may be fine; every problem is shown
+                problems.append(error)
+            advance(1, code)
     if audits:
         _print(audits, folder)
     for problem in problems:

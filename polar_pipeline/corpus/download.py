@@ -47,6 +47,7 @@ def download(
 
     pooch.get_logger().setLevel("ERROR")  # its lines about each file would repeat what `on_file` shows
     for folder in {(target / name).parent for name in files}:
+        folder.mkdir(parents=True, exist_ok=True)  # pooch's threads would race for it
         for stale in folder.glob(_TEMPORARY):  # of a process that was killed
             stale.unlink()
     fetcher = pooch.create(path=target, base_url=f"{base}/", registry=dict(files), retry_if_failed=policy.attempts - 1)

@@ -92,7 +92,8 @@ def release_folder(home: Home, environment: Mapping[str, str]) -> Path:
         folder = Path(named).expanduser()
         if not (folder / "train").is_dir():
             raise InputError(
-                f"POLAR_DATA_DIR is {named}, which is not a folder with train/, dev/ and test/: correct it."
+                f"the data folder (--data or POLAR_DATA_DIR) is {named}, which is not a folder with train/, dev/ and "
+                "test/: correct it."
             )
         return folder
     table = release_files()

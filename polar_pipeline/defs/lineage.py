@@ -138,7 +138,10 @@ class Lineage:
                     reasons += self.root_reasons(name, code) or own
             unique = dict.fromkeys(reason.replace(f"/{code}.", "/<language>.") for reason in reasons)
             found.setdefault(tuple(unique), []).append(code)
-        return found
+        return {
+            reasons if len(codes) > 1 else tuple(one.replace("/<language>.", f"/{codes[0]}.") for one in reasons): codes
+            for reasons, codes in found.items()
+        }
 
     def require_current(self, asset: str, language: str) -> None:
         """Raise InputError with the reason and the remedy when an output is not current."""

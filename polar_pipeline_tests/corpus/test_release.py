@@ -256,7 +256,7 @@ def test_data_dir_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_data_dir_without_train(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"POLAR_DATA_DIR is .*none, which is not a folder with train/"):
+    with pytest.raises(InputError, match=r"POLAR_DATA_DIR\) is .*none, which is not a folder with train/"):
         release_folder(Home(tmp_path), {"POLAR_DATA_DIR": str(tmp_path / "none")})
 
 
