@@ -138,7 +138,7 @@ def test_nothing_is_current_in_a_new_home(store: Store) -> None:
     assert store.stale() == ALL and store.why("thresholds") == ["not made yet"]
     assert store.lineage.root_reasons("thresholds", "deu") == ["raw_posts: not made yet"]
     with pytest.raises(
-        InputError, match=r"no language can be shown \(deu: raw_posts: not made yet; eng: .*`polar run`"
+        InputError, match=r"no language can be shown \(deu: raw_posts: not made yet; eng: .*`polar run --all --profile "
     ):
         current_languages(store.project)
 

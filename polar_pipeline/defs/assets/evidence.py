@@ -2,6 +2,7 @@
 the reason.
 """
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,8 +115,10 @@ def current_languages(project: Project) -> tuple[list[str], dict[str, str]]:
     absent = {code: "; ".join(found) for code, found in reasons.items() if found}
     present = [code for code in reasons if code not in absent]
     if not present:
-        named = "; ".join(f"{code}: {reason}" for code, reason in absent.items())
-        raise InputError(f"no language can be shown ({named}): run `polar run` for at least one of them.")
+        named = "; ".join(f"{code}: {reason}" for code, reason in list(absent.items())[:3])
+        more = f"; and {len(absent) - 3} more" if len(absent) > 3 else ""
+        where = shlex.join(["--profile", project.source, "--home", str(project.home.root)])
+        raise InputError(f"no language can be shown ({named}{more}): run `polar run --all {where}`.")
     return present, absent
 
 
