@@ -645,7 +645,7 @@ def test_a_disk_that_fills_leaves_nothing_half_and_the_next_run_ends_well(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(
-            InputError, match=r"cannot be written, its disk is full .*: free space there, or set POLAR_HOME"
+            InputError, match=r"cannot be written, its disk is full .*: free space there, or write to another disk"
         ):
             trained(backbone(tmp_path), posts())
     assert count == written + 1
