@@ -20,7 +20,7 @@ ui: .venv/installed
 	.venv/bin/polar ui --profile demo
 
 test: .venv/installed-dev
-	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest -n 3 --dist loadfile
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

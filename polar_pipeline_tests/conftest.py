@@ -42,12 +42,6 @@ ASSETS = [  # of one language in the demo
 CODES = ["deu", "eng", "hin"]  # of the bundled corpus
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with many slow tests come first, so that of two processes none ends long after the other."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
-
-
 def polar(home: Path, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the `polar` command as a user would, in its own process and home."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith(("POLAR_", "DAGSTER_"))}

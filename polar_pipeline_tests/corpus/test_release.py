@@ -145,6 +145,7 @@ def test_retry_after_may_be_a_date(server: Server, tmp_path: Path) -> None:
 def test_retry_after_that_is_nonsense_is_passed_over(server: Server, tmp_path: Path) -> None:
     server.plans[NAME] = [Answer(status=503, headers={"Retry-After": "soon"})]
     fetch(server, tmp_path)
+    assert (tmp_path / NAME).read_bytes() == CONTENT[NAME] and [name for name, _ in server.asked].count(NAME) == 2
 
 
 def test_a_failure_that_does_not_pass_is_one_sentence(server: Server, tmp_path: Path) -> None:

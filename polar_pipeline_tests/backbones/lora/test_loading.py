@@ -173,7 +173,9 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(bases_root: Path) ->
 
 
 def test_four_bit_is_not_for_encoders(bases_root: Path) -> None:
-    with pytest.raises(InputError, match="four_bit is for Gemma 3, Qwen3, Qwen2, Llama and Mistral, not for xlm-roberta"):
+    with pytest.raises(
+        InputError, match="four_bit is for Gemma 3, Qwen3, Qwen2, Llama and Mistral, not for xlm-roberta"
+    ):
         load_base(settings(model="tiny:xlm_roberta", four_bit=True), bases_root)
 
 
