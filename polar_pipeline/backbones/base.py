@@ -1,4 +1,7 @@
-"""What all backbones share. A row in a fold is scored by a model that never saw it, others by the final model."""
+"""What all backbones have in common, and the scores table that they all make.
+
+A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
+"""
 
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +27,10 @@ _ADVANCE_SECONDS = 1.0
 
 
 class Progress:
-    """Receives lines for a person, figures of steps, and how far the work is; by default nobody listens."""
+    """Receives what a training or scoring reports; by default nobody listens.
+
+    `say` gets lines for a person, `measure` a step and its figures, `advance` what is done, the total, and their unit.
+    """
 
     def __init__(
         self,
@@ -109,7 +115,10 @@ class Backbone(ABC):
         check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
     def _scores(self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats]) -> pd.DataFrame:
-        """One row per seed and post, with `SCORE_COLUMNS`. Raises InputError if a logit is not finite."""
+        """One row per seed and post, with `SCORE_COLUMNS`, from the logits (posts,) of each seed; empty without seeds.
+
+        Raises InputError if a logit is not finite.
+        """
         bad = sum(int((~np.isfinite(values)).sum()) for values in logits.values())
         if bad:
             raise InputError(

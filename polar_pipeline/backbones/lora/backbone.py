@@ -232,7 +232,11 @@ def _training_figures(models: list[TrainingTask], store: ModelStore) -> Figures:
 
 
 class PooledBackbone(LoraBackbone):
-    """One adapter for all languages, each post after its language's name; a language's own is a share of it."""
+    """One adapter for all languages: what one language's posts teach serves the others.
+
+    Each post begins with its language. A language's own adapter is a reference to the pooled one and its share of the
+    out-of-fold logits.
+    """
 
     def train_all(self, posts: dict[str, pd.DataFrame], progress: Progress, force: bool = False) -> AdapterRef:
         """Train one adapter on the posts of all languages that it should speak; `force` trains it again."""
@@ -245,7 +249,10 @@ class PooledBackbone(LoraBackbone):
         return self._train_or_reuse(ALL, pd.concat(tagged, ignore_index=True), progress, force, notes)
 
     def share(self, language: str, posts: pd.DataFrame, pooled: AdapterRef, progress: Progress) -> AdapterRef:
-        """A language's adapter, a share of the pooled one. Raises InputError if that is of other settings or posts."""
+        """A language's adapter: a reference to the pooled one, and its out-of-fold logits of this language.
+
+        Raises InputError if the pooled one was trained with other settings or on other posts of the language.
+        """
         data = dataset_fingerprint(posts, self._card)
         if not self.speaks(language):
             return self._without_models(language, data)

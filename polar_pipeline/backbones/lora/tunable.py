@@ -47,7 +47,10 @@ class AdaptedModel:
         self.base.max_length = settings.max_length
 
     def fresh(self, seed: int) -> dict[str, Any]:
-        """Put in an adapter that changes nothing yet and a head, drawn from `seed`. Returns what is trained."""
+        """Put in an adapter that changes nothing yet and a head in float32, both drawn from `seed`.
+
+        Returns the parameters to train, by name.
+        """
         import torch
 
         devices = [torch.cuda.current_device()] if self.base.device == "cuda" else []
