@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_norms
-from polar_pipeline.backbones.lora.model_files import tokenizer
+from polar_pipeline.pretrained.tiny import tokenizer
 from polar_pipeline.settings.backbones import LoraSettings
 
 LONGEST = 256

@@ -34,12 +34,12 @@ from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import by_length, score_tokens
 from polar_pipeline.backbones.lora.dataset import TokenizedRows, TrainingTask
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory, should_recompute
-from polar_pipeline.backbones.lora.model_files import silence_libraries
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.model_files import silence_libraries
 from polar_pipeline.settings.backbones import LoraSettings
 
 BYTES_A_TOKEN = 4

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from polar_pipeline.backbones.lora.base_model import fuse_adapter
-from polar_pipeline.backbones.lora.model_files import silence_libraries
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
+from polar_pipeline.pretrained.model_files import silence_libraries
 
 FLOP_RATE, MEMORY_RATE = 790e12, 3.8e12
 LARGE = 256  # a product whose inner or outer size is below this waits for memory, not for arithmetic

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from polar_pipeline.backbones.lora.model_files import check_model_settings
+from polar_pipeline.backbones.lora.loading import check_model_settings
 from polar_pipeline.commands.printing import new_table, print_table, say_reasons
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.decision.record import Decision

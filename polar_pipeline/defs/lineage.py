@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.lora.model_files import base_identity
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.model_files import base_identity
 from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
@@ -299,7 +299,7 @@ def _backbone_sources(entry: BackboneSettings, adapters: Path) -> Callable[[str 
             path = Path(entry.path)
             return {path.name: file_sha256(path)} if path.is_file() else {}
         if isinstance(entry, LoraSettings) and Path(entry.model).is_dir():
-            return {entry.model: base_identity(entry, adapters / "bases")}
+            return {entry.model: base_identity(entry.source, adapters / "bases")}
         return {}
 
     return sources

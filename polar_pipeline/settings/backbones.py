@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.settings.yaml_files import Settings
 
-TINY = "tiny:"  # a model that is built in place, such as tiny:gemma3
 LONGEST_NGRAM = 10
 
 
@@ -200,7 +200,12 @@ class LoraSettings(Settings):
     @property
     def untrained(self) -> bool:
         """Whether the base is a tiny model with random weights, which only shows the path."""
-        return self.model.startswith(TINY)
+        return self.source.tiny
+
+    @property
+    def source(self) -> ModelSource:
+        """The model, as messages name it."""
+        return ModelSource(self.model, self.revision, f"backbone {self.name!r}")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "LoraSettings":

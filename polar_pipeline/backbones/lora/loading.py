@@ -17,18 +17,19 @@ from polar_pipeline.backbones.lora.memory import (
     refuse_too_large,
     smaller_model_advice,
 )
-from polar_pipeline.backbones.lora.model_files import (
+from polar_pipeline.backbones.lora.tunable import AdaptedModel, FineTunedModel, TunableModel
+from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.model_files import (
     HASHES,
     base_identity,
     check_downloaded,
+    check_source,
     fetched,
     folder_identity,
     hub_commit,
     model_location,
     silence_libraries,
 )
-from polar_pipeline.backbones.lora.tunable import AdaptedModel, FineTunedModel, TunableModel
-from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 
 # multimodal checkpoints, as published and as transformers 5 writes them
@@ -47,6 +48,35 @@ FAMILIES = {
     "roberta": "RoBERTa",
 }
 _MIN_VOCABULARY = 256
+_NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+
+
+def check_model_settings(settings: LoraSettings) -> None:
+    """Raises InputError for what is wrong with a model's settings, without loading it or asking a hub."""
+    check_source(settings.source)
+    folder = Path(settings.model)
+    if folder.is_dir() and settings.tuning == "lora" and not isinstance(settings.target_modules, str):
+        layers = _linear_layer_names(folder)
+        if layers and (unknown := [name for name in settings.target_modules if name not in layers]):
+            raise InputError(
+                f"backbone {settings.name!r}: target_modules {', '.join(unknown)} are no layers of {settings.model!r}, "
+                f"use all-linear or some of {', '.join(sorted(layers))}."
+            )
+
+
+def _linear_layer_names(folder: Path) -> set[str]:
+    """Last parts of the names of two-dimensional weights, as of linear layers; empty if a header cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    found = set()
+    try:
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, framework="numpy") as weights:
+                named = [name.split(".") for name in weights.keys() if name.endswith(".weight")]  # noqa: SIM118
+                found |= {part[-2] for part in named if len(weights.get_slice(".".join(part)).get_shape()) == 2}
+    except (OSError, SafetensorError):
+        return set()  # loading says what is wrong with the file
+    return found - _NOT_LINEAR
 
 
 def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> BaseModel:
@@ -65,10 +95,10 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
         # its backward pass gives NaN on Hopper for some lengths
         torch.backends.cuda.enable_cudnn_sdp(False)
     dtype = pick_dtype(settings, device)
-    location = model_location(settings, root)
+    location = model_location(settings.source, root)
     local = Path(location).is_dir()
     if not local:
-        settings = settings.model_copy(update={"revision": hub_commit(location, settings)})
+        settings = settings.model_copy(update={"revision": hub_commit(location, settings.source)})
     config, tokenizer = _config(location, settings), _tokenizer(location, settings)
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
@@ -84,7 +114,7 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             f"{smaller_model_advice(settings)}"
         )
     if not local:
-        check_downloaded(location, settings, root / HASHES)
+        check_downloaded(location, settings.source, root / HASHES)
     identity = folder_identity(Path(location), root / HASHES) if local else settings.revision
     head = next(name for name in _HEADS if hasattr(model, name))
     model.requires_grad_(False)
@@ -122,7 +152,8 @@ def _config(location: str, settings: LoraSettings) -> Any:
     from transformers import AutoConfig
 
     config = fetched(
-        lambda: AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False), settings
+        lambda: AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False),
+        settings.source,
     )
     text = config.get_text_config()
     text.num_labels = 1
@@ -134,7 +165,8 @@ def _tokenizer(location: str, settings: LoraSettings) -> Any:
     from transformers import AutoTokenizer
 
     found = fetched(
-        lambda: AutoTokenizer.from_pretrained(location, revision=settings.revision, trust_remote_code=False), settings
+        lambda: AutoTokenizer.from_pretrained(location, revision=settings.revision, trust_remote_code=False),
+        settings.source,
     )
     if not found.is_fast:
         raise InputError(f"model {settings.model!r} has no fast tokenizer (tokenizer.json): add one to its folder.")
@@ -183,7 +215,7 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             trust_remote_code=False,
         )
 
-    model, found = fetched(fetch, settings)
+    model, found = fetched(fetch, settings.source)
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(_HEADS))
     unexpected = sorted(
         key for key in found["unexpected_keys"] if not _LEFT_OUT.search(key) and not key.startswith(_HEADS)
@@ -232,7 +264,7 @@ class ModelCache:
         if key in self._refused:
             raise InputError(self._refused[key])
         try:
-            return base_identity(settings, root / "bases")
+            return base_identity(settings.source, root / "bases")
         except InputError as error:
             self._refused[key] = str(error)
             raise

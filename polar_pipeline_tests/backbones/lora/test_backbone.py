@@ -20,11 +20,11 @@ from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, TokenizedRows, TrainingTask
 from polar_pipeline.backbones.lora.loading import ModelCache
-from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import auc
+from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, folder_sha256
 from polar_pipeline_tests.backbones.lora import processes

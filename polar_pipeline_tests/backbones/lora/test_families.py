@@ -14,10 +14,10 @@ import transformers
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.loading import FAMILIES, load_base
-from polar_pipeline.backbones.lora.model_files import _SHAPE, tiny_checkpoint, tokenizer
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.tiny import _SHAPE, tiny_checkpoint, tokenizer
 from polar_pipeline_tests.backbones.lora.examples import fit, settings
 from polar_pipeline_tests.backbones.lora.test_base_model import TEXTS, plain
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from polar_pipeline.backbones.lora import loading, memory, model_files
+from polar_pipeline.backbones.lora import loading, memory
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.loading import load_base, pick_dtype
-from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
+from polar_pipeline.backbones.lora.loading import check_model_settings, load_base, pick_dtype
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained import model_files
+from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora.examples import settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
@@ -327,3 +328,23 @@ def test_a_downloaded_file_that_is_not_what_the_hub_published_is_refused(answers
 
 def test_a_model_of_the_hub_is_known_by_its_commit(answers: list[list[str]]) -> None:
     assert answers[2][:2] == ["loaded", "c" * 40]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layers_that_a_folder_does_not_have_are_named(shape: str, bases_root: Path) -> None:
+    folder = str(tiny_checkpoint(f"tiny:{shape}", bases_root))
+    some = ["query", "value"] if shape == "xlm_roberta" else ["q_proj", "v_proj"]
+    check_model_settings(settings(model=folder, target_modules=some))
+    check_model_settings(settings(model=folder))
+    check_model_settings(settings(model=folder, target_modules=["q_prj"], tuning="full"))
+    with pytest.raises(
+        InputError, match=rf"target_modules q_prj are no layers of .*, use all-linear or some of .*{some[0]}"
+    ):
+        check_model_settings(settings(model=folder, target_modules=[*some, "q_prj"]))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 12, b"\x05\0\0\0\0\0\0\0[1,2]"])
+def test_damaged_weights_are_left_to_loading(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(content)
+    check_model_settings(settings(model=str(tmp_path), target_modules=["q_proj"]))

@@ -15,12 +15,12 @@ from safetensors.torch import load, load_file, save_file
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.lora.base_model import score_tokens
 from polar_pipeline.backbones.lora.loading import load_base
-from polar_pipeline.backbones.lora.model_files import tiny_checkpoint
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import ADAPTER_CONFIG as CONFIG
 from polar_pipeline.backbones.lora.tunable import ADAPTER_WEIGHTS as WEIGHTS
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline_tests.backbones.lora.examples import fit, settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
 

@@ -6,52 +6,30 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from polar_pipeline.backbones.lora import model_files
-from polar_pipeline.backbones.lora.model_files import check_model_settings, folder_identity, tiny_checkpoint, tokenizer
 from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained import model_files
+from polar_pipeline.pretrained.model_files import check_source, folder_identity
+from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline_tests.backbones.lora.examples import settings
-from polar_pipeline_tests.backbones.lora.processes import SHAPES
 
 
 @pytest.mark.parametrize("model", ["./gone", "/gone/model", "../a", "~/model", "a/b/c"])
 def test_a_folder_that_does_not_exist(model: str) -> None:
     with pytest.raises(InputError, match=r"of backbone 'tiny' is no folder: correct its path, or give the name"):
-        check_model_settings(settings(model=model))
+        check_source(settings(model=model).source)
 
 
 def test_a_tiny_model_that_does_not_exist_and_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'tiny:gemma4' is no tiny model: use one of tiny:gemma3"):
-        check_model_settings(settings(model="tiny:gemma4"))
+        check_source(settings(model="tiny:gemma4").source)
     with pytest.raises(InputError, match=r"holds no config\.json"):
-        check_model_settings(settings(model=str(tmp_path)))
+        check_source(settings(model=str(tmp_path)).source)
 
 
 @pytest.mark.parametrize("model", ["google/gemma-3-12b-pt", "gpt2", "tiny:qwen3"])
 def test_a_name_on_a_hub_and_a_tiny_one_pass(model: str) -> None:
-    check_model_settings(settings(model=model, target_modules=["whatever"]))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_layers_that_a_folder_does_not_have_are_named(shape: str, bases_root: Path) -> None:
-    folder = str(tiny_checkpoint(f"tiny:{shape}", bases_root))
-    some = ["query", "value"] if shape == "xlm_roberta" else ["q_proj", "v_proj"]
-    check_model_settings(settings(model=folder, target_modules=some))
-    check_model_settings(settings(model=folder))
-    check_model_settings(settings(model=folder, target_modules=["q_prj"], tuning="full"))
-    with pytest.raises(
-        InputError, match=rf"target_modules q_prj are no layers of .*, use all-linear or some of .*{some[0]}"
-    ):
-        check_model_settings(settings(model=folder, target_modules=[*some, "q_prj"]))
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff" * 12, b"\x05\0\0\0\0\0\0\0[1,2]"])
-def test_damaged_weights_are_left_to_loading(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(content)
-    check_model_settings(settings(model=str(tmp_path), target_modules=["q_proj"]))
+    check_source(settings(model=model).source)
 
 
 @pytest.fixture
@@ -135,56 +113,3 @@ def test_a_file_that_cannot_be_read_is_a_sentence(
     monkeypatch.setattr(model_files, "file_sha256", forbidden)
     with pytest.raises(InputError, match=r"model .*model cannot be read \(.*Permission denied.*\): allow it"):
         folder_identity(folder, tmp_path / "hashes.json")
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_another_process_builds_the_same_bytes(here: dict[str, str], elsewhere: dict[str, str], shape: str) -> None:
-    assert here[f"{shape} weights"] == elsewhere[f"{shape} weights"]
-
-
-def test_the_seed_gives_the_weights_and_the_callers_random_numbers_do_not(tmp_path: Path) -> None:
-    first = load_file(tiny_checkpoint("tiny:gemma3", tmp_path / "a", seed=1) / "model.safetensors")
-    torch.manual_seed(9)
-    before = torch.get_rng_state()
-    again = load_file(tiny_checkpoint("tiny:gemma3", tmp_path / "b", seed=1) / "model.safetensors")
-    assert torch.equal(before, torch.get_rng_state())
-    other = load_file(tiny_checkpoint("tiny:gemma3", tmp_path / "a", seed=2) / "model.safetensors")
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-def test_it_is_built_once(tmp_path: Path) -> None:
-    folder = tiny_checkpoint("tiny:qwen3", tmp_path)
-    stamp = (folder / "model.safetensors").stat().st_mtime_ns
-    assert tiny_checkpoint("tiny:qwen3", tmp_path) == folder
-    assert (folder / "model.safetensors").stat().st_mtime_ns == stamp
-
-
-def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'tiny:gemma4' is no tiny model: use one of tiny:gemma3, .*tiny:xlm_roberta"):
-        tiny_checkpoint("tiny:gemma4", tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("shape", ["gemma3", "gemma3_multimodal"])
-def test_gemma_has_six_layers_and_both_kinds_of_attention(tmp_path: Path, shape: str) -> None:
-    config = json.loads((tiny_checkpoint(f"tiny:{shape}", tmp_path) / "config.json").read_text())
-    text = config.get("text_config", config)
-    assert text["num_hidden_layers"] == 6
-    assert set(text["layer_types"]) == {"sliding_attention", "full_attention"}
-    assert text["sliding_window"] == 32
-
-
-def test_the_multimodal_layout_has_a_vision_tower_and_other_names(tmp_path: Path) -> None:
-    names = load_file(tiny_checkpoint("tiny:gemma3_multimodal", tmp_path) / "model.safetensors")
-    assert any("vision_tower" in name for name in names)
-    assert any("language_model" in name for name in names)
-    assert not any(name.startswith("model.layers.") for name in names)
-
-
-def test_a_text_is_its_bytes() -> None:
-    found = tokenizer()
-    for text in ("Straße", "", "naïve 日本 🎉", "a\nb\t c", "\x00"):
-        numbers = found(text)["input_ids"]
-        assert len(numbers) == 1 + len(text.encode())
-        assert found.decode(numbers[1:]) == text
