@@ -87,7 +87,7 @@ def _row(project: Project, code: str) -> PlanRow:
     endpoint = Endpoint(language(code), project.profile.synthesis, project.home.ledgers, lambda _: None)
     expected = _expected(project, code, posts, requests)
     verification = verification_requests(expected, project.card, project.profile.curation, endpoint)
-    embedder = make_embedder(project.profile.curation.embedder, project.home.embeddings, endpoint)
+    embedder = make_embedder(project.profile.curation.embedder, project.home.embeddings, project.home.bases, endpoint)
     of_endpoint = isinstance(embedder, CachedEmbedder) and embedder.name.startswith(API)
     embedded = embedder.new([*posts["text"], *expected["text"]]) if of_endpoint else []  # type: ignore[attr-defined]
     size = sum(len(text.encode("utf-8")) for text in embedded)

@@ -57,7 +57,7 @@ def curate_by_profile(
 ) -> Curated:
     """`curate` with all that the profile asks for. `real` and `synthetic` are posts tables."""
     endpoint = Endpoint(registered(language), profile.synthesis, home.ledgers, say)
-    embedder = make_embedder(profile.curation.embedder, home.embeddings, endpoint)
+    embedder = make_embedder(profile.curation.embedder, home.embeddings, home.bases, endpoint)
     verifier = Verifier(card, profile.curation, embedder, endpoint)
     table = curate(real, synthetic, language, card, profile.curation, embedder, verifier)
     if verifier.stopped:

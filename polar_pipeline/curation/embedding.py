@@ -6,15 +6,18 @@ the whole count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from polar_pipeline.corpus.text import normalise
-from polar_pipeline.errors import EnvironmentProblem, InputError
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.storage.files import write_atomic_with
+from polar_pipeline.pretrained.cache import EmbeddingCache
+from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
+from polar_pipeline.settings.models import Encoding, ModelSource
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.client import Client, Endpoint, address, open_sdk
 from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
@@ -57,41 +60,36 @@ class NgramEmbedder:
         return vectors
 
 
-class SentenceEmbedder:
-    """A sentence-transformers model, which that library downloads on first use."""
+class EncoderEmbedder:
+    """A pretrained encoder: a folder, or a name on the hub, which is downloaded on first use."""
 
     calls = NO_CALLS
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, bases: Path) -> None:
         self.name = name
+        self._encoder = Encoder(encoding_of(name), bases)
 
-    def embed(self, texts: list[str]) -> Floats:
+    @property
+    def identity(self) -> str:
+        """Of the model's files and how it embeds. Raises InputError if the model cannot be had."""
+        return self._encoder.identity
+
+    def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:
         """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if it cannot be loaded."""
-        setting = f"curation.embedder {self.name!r}"
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise EnvironmentProblem(
-                f"{setting} needs the package sentence-transformers: install it, or use {NGRAMS}."
-            ) from None
-        try:
-            model = SentenceTransformer(self.name)
-        except (OSError, ValueError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise InputError(f"{setting} cannot be loaded ({why}): correct the name, or use {NGRAMS}.") from error
-        vectors: Floats = model.encode(texts, normalize_embeddings=True, convert_to_numpy=True).astype(np.float32)
-        return vectors
+        vectors = self._encoder.embed(texts, advance)
+        unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return unit
 
 
 class EndpointEmbedder:
     """A model of the endpoint. Key, address, time-out and caps are those of synthesis; every call is in the ledger."""
 
     def __init__(self, model: str, endpoint: Endpoint) -> None:
-        self.name = f"{API}{model}"
+        self.name = self.identity = f"{API}{model}"
         self._model, self._endpoint, self._settings = model, endpoint, endpoint.settings
         self.calls: CallSummary = NO_CALLS
 
-    def embed(self, texts: list[str]) -> Floats:
+    def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:  # noqa: ARG002
         """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if the endpoint gives none."""
         texts = [text or " " for text in texts]
         key = fingerprint([address(self._settings.base_url), self._model, texts])
@@ -141,65 +139,44 @@ class EndpointEmbedder:
         return result, vectors
 
 
-class CachedEmbedder:
-    """Asks another embedder once per text. Vectors lie in a safetensors file per set of texts asked together."""
+class CachedEmbedder(EmbeddingCache):
+    """Asks another embedder once per text."""
 
-    def __init__(self, inner: Embedder, folder: Path, batch_size: int | None = None) -> None:
-        """So many texts are asked and written at a time, so that what was paid for is not lost; None for all."""
-        self.name = inner.name
-        self._inner, self._folder, self._batch_size = inner, folder / fingerprint(inner.name)[:16], batch_size
+    def __init__(self, inner: "EncoderEmbedder | EndpointEmbedder", path: Path, batch: int | None = None) -> None:
+        super().__init__(inner, path, batch)
+        self.name, self._asked = inner.name, inner
 
     @property
     def calls(self) -> CallSummary:
         """Those of the other embedder."""
-        return self._inner.calls
-
-    def new(self, texts: list[str]) -> list[str]:
-        """The texts that the cache lacks, each once."""
-        keys = {fingerprint(text): text for text in texts}
-        known = self._read(set(keys))
-        return [text for key, text in keys.items() if key not in known]
-
-    def embed(self, texts: list[str]) -> Floats:
-        """Unit vectors, float32 (texts, dimensions), from the cache where it has them."""
-        new = self.new(texts)
-        size = self._batch_size or len(new) or 1
-        for start in range(0, len(new), size):
-            batch = new[start : start + size]
-            self._write([fingerprint(text) for text in batch], self._inner.embed(batch))
-        keys = [fingerprint(text) for text in texts]
-        known = self._read(set(keys))
-        return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 1), dtype=np.float32)
-
-    def _read(self, wanted: set[str]) -> dict[str, Floats]:
-        from safetensors import safe_open
-
-        found: dict[str, Floats] = {}
-        for path in sorted(self._folder.glob("*.safetensors")):
-            with safe_open(path, framework="numpy") as file:
-                keys: list[str] = file.metadata()["keys"].split(",")
-                mine = [place for place, key in enumerate(keys) if key in wanted and key not in found]
-                if mine:
-                    vectors = file.get_tensor("vectors")
-                    found |= {keys[place]: vectors[place] for place in mine}
-        return found
-
-    def _write(self, keys: list[str], vectors: Floats) -> None:
-        from safetensors.numpy import save_file
-
-        path = self._folder / f"{fingerprint(keys)[:16]}.safetensors"
-        write_atomic_with(path, lambda file: save_file({"vectors": vectors}, file, {"keys": ",".join(keys)}))
+        return self._asked.calls
 
 
-def make_embedder(name: str, cache: Path, endpoint: Endpoint | None = None) -> Embedder:
-    """The embedder of a setting; those that start with `api:` need an `endpoint`. n-grams are faster than a cache."""
+def encoding_of(name: str) -> Encoding:
+    """How the encoder of a setting embeds: as its folder says."""
+    return Encoding(ModelSource(name, "main", f"curation.embedder {name!r}"))
+
+
+def cache_name(name: str) -> str | None:
+    """The file, in the folder of embeddings, with the vectors of a setting; None where none are kept."""
     if name == NGRAMS:
+        return None
+    return cache_file(encoding_of(name)) if not name.startswith(API) else f"{fingerprint(name)[:16]}.sqlite"
+
+
+def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None = None) -> Embedder:
+    """The embedder of a setting; those that start with `api:` need an `endpoint`. n-grams are faster than a cache.
+
+    `cache` is the folder of embeddings, `bases` that of base models.
+    """
+    file = cache_name(name)
+    if file is None:
         return NgramEmbedder()
     if not name.startswith(API):
-        return CachedEmbedder(SentenceEmbedder(name), cache)
+        return CachedEmbedder(EncoderEmbedder(name, bases), cache / file, ENCODED_TOGETHER)
     if endpoint is None:
         raise InputError(f"curation.embedder {name!r} needs an endpoint to ask: use {NGRAMS} here.")
-    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache, TEXTS_PER_CALL)
+    return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache / file, TEXTS_PER_CALL)
 
 
 def _parse(body: str, wanted: int) -> tuple[Floats | None, int | None]:

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from polar_pipeline.storage.fingerprint import canonical_json, file_sha256, fing
 HASHES = "file_hashes.json"
 
 _RECENT = 2 * 10**9  # nanoseconds: a file that changed so shortly ago may change again within one tick of its clock
+# what of a repository is downloaded to embed: neither pickles nor copies for other engines
+_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
 _UNSAFE = re.compile(r".*\.(bin|pt|pth|ckpt|pkl|pickle|msgpack|h5|gguf)")
 _MODEL_FILE = re.compile(
     r".*\.safetensors(\.index\.json)?|config\.json|(tokenizer|special_tokens|added_tokens|vocab|merges|sentencepiece|spiece).*"
@@ -75,6 +79,60 @@ def silence_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
+def local_folder(source: ModelSource, root: Path, say: Callable[[str], None] | None = None) -> Path:
+    """The folder of a model, which is downloaded on first use; `say` is told what and how large.
+
+    Raises InputError if it cannot be had.
+    """
+    check_source(source)
+    location = Path(model_location(source, root))
+    if location.is_dir():
+        return location
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(**options: Any) -> Path:
+        return Path(snapshot_download(source.model, revision=source.revision, allow_patterns=_WANTED, **options))
+
+    try:
+        folder = fetch(local_files_only=True)
+        if any(folder.glob("*.safetensors")):
+            return folder
+    except LocalEntryNotFoundError:
+        pass
+    with _explained(source):
+        files = HfApi().model_info(source.model, revision=source.revision, files_metadata=True).siblings or []
+        sizes = [file.size or 0 for file in files if any(fnmatch(file.rfilename, one) for one in _WANTED)]
+        if say:
+            say(f"downloading model {source.model} once: {len(sizes)} files, {sum(sizes) / 1e6:,.0f} MB")
+        return fetch()
+
+
+def refuse_foreign_code(folder: Path, source: ModelSource) -> None:
+    """Raises InputError for a folder whose model needs code of its own, or code from outside sentence-transformers."""
+    modules = read_json(folder / "modules.json")
+    kinds = [str(one.get("type", "")) for one in modules] if isinstance(modules, list) else []
+    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    config = read_json(folder / "config.json")
+    if config.get("auto_map"):
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        foreign += [kind for kind in [str(config.get("model_type"))] if kind not in CONFIG_MAPPING]
+    if foreign:
+        raise InputError(
+            f"model {source.model!r} of {source.used_by} needs code of its own ({foreign[0]}), which is never run: "
+            f"name a model whose architecture transformers knows."
+        )
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; an empty dict if there is none. Raises InputError if it cannot be read."""
+    try:
+        return json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): fetch the model again.") from error
+
+
 def base_identity(source: ModelSource, root: Path) -> str:
     """Which weights the base of `source` has, without loading it: sha256 of its files, or the commit at the hub.
 
@@ -122,12 +180,18 @@ def _snapshot(location: str, source: ModelSource) -> Path:
 
 def fetched(fetch: Callable[[], Any], source: ModelSource) -> Any:
     """The result of `fetch`. Raises InputError instead of the many errors with which a model cannot be had."""
-    from huggingface_hub.errors import GatedRepoError
+    with _explained(source):
+        return fetch()
+
+
+@contextmanager
+def _explained(source: ModelSource) -> Iterator[None]:
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
     from safetensors import SafetensorError
 
     try:
-        return fetch()
-    except (OSError, ValueError, SafetensorError) as error:
+        yield
+    except (OSError, ValueError, SafetensorError, HfHubHTTPError) as error:
         gated = isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError)
         if gated or "You are trying to access a gated repo" in str(error):  # a missing one mentions gated ones too
             raise InputError(
@@ -137,7 +201,8 @@ def fetched(fetch: Callable[[], Any], source: ModelSource) -> Any:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"model {source.model!r} (revision {source.revision}) of {source.used_by} cannot be loaded "
-            f"({reason}): check its name or folder, and that the hub can be reached."
+            f"({reason}): check its name or folder, and that the hub can be reached; "
+            f"without a network, set `model` to the folder of a copy."
         ) from error
 
 

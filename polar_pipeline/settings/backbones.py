@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from polar_pipeline.settings.models import ModelSource
+from polar_pipeline.settings.models import Encoding, ModelSource, Pooling, Precision
 from polar_pipeline.settings.yaml_files import Settings
 
 LONGEST_NGRAM = 10
@@ -218,4 +218,74 @@ class LoraSettings(Settings):
         return self
 
 
-BackboneSettings = LinearSettings | ImportedSettings | LoraSettings
+class EncoderSettings(Settings):
+    """Embeddings of a frozen pretrained encoder, and a head per language."""
+
+    name: Name
+    kind: Literal["encoder"]
+    """A pretrained encoder that stays as it is, and a small model per language over its embeddings; no GPU needed."""
+    model: str = Field(min_length=1)
+    """A model's name on the hub, or its folder: a sentence-transformers model, any encoder of transformers, or
+    model2vec. Only safetensors are read. tiny: and a type builds a small one with random weights.
+    """
+    revision: str = "main"
+    """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""
+    languages: Languages = "all"
+    prompt: str | None = None
+    """What is put before every text. null: what the model's folder says, if anything."""
+    pooling: Pooling = "auto"
+    """How tokens become one vector. auto: as the model's folder says, else their mean. mean, cls, last_token, max: so."""
+    layers: tuple[int, ...] = ()
+    """Layers, from 1, whose tokens are pooled as well; their vectors are put before that of the last one. Middle
+    layers hold what the last one forgets.
+    """
+    max_length: int | None = Field(default=None, ge=8)
+    """Tokens of a text; longer texts are cut. null: as many as the model takes."""
+    precision: Precision = "auto"
+    """What it computes in. auto: bfloat16 or int8 where the processor has instructions for it, else float32.
+    The others: that one everywhere.
+    """
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it runs. auto: a GPU where there is one, else the CPU. cpu, cuda, mps: there and nowhere else."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads. One gives the same bytes at any number of jobs."""
+    head: Literal["kernel", "logistic"] = "kernel"
+    """What is fitted over the embeddings. kernel: kernel ridge regression with a Gaussian kernel. logistic:
+    logistic regression.
+    """
+    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.5,), min_length=1)
+    """Widths of the kernel: its gamma times the number of dimensions. Of several, the best on held-out training rows
+    is taken.
+    """
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
+    """How strongly weights are kept small. Of several, the best on held-out training rows is taken."""
+    final: Final = "retrain"
+    """What scores the posts outside the folds, such as test. retrain: one head fitted on all rows in folds.
+    fold_average: the mean of the folds' heads, at as many times the size.
+    """
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the encoder is a tiny model with random weights, which only shows the path."""
+        return self.source.tiny
+
+    @property
+    def source(self) -> ModelSource:
+        """The model, as messages name it."""
+        return ModelSource(self.model, self.revision, f"backbone {self.name!r}")
+
+    @property
+    def encoding(self) -> Encoding:
+        """How texts become vectors."""
+        how = (self.prompt, self.pooling, self.layers, self.max_length, self.precision, self.device, self.threads)
+        return Encoding(self.source, *how)
+
+    @field_validator("layers")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(layer < 1 for layer in value) or list(value) != sorted(set(value)):
+            raise ValueError(f"name layers from 1, each once and in their order, not {list(value)}")
+        return value
+
+
+BackboneSettings = LinearSettings | ImportedSettings | LoraSettings | EncoderSettings

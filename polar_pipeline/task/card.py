@@ -32,6 +32,11 @@ class Auxiliary(Settings):
         """All auxiliary columns, types first."""
         return self.types + self.manifestations
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Columns by what they say: `types` and `manifestations`."""
+        return {"types": self.types, "manifestations": self.manifestations}
+
 
 class Submission(Settings):
     """Names inside submission.zip; `file` contains `{language}`."""

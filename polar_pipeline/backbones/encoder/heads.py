@@ -1,0 +1,190 @@
+"""Heads over frozen embeddings: kernel ridge or logistic regression for the label and its finer labels together.
+
+Kernel ridge regression with a Gaussian kernel has a closed form (Saunders et al. 1998): one factorisation serves all
+labels, and gives leave-one-out predictions too (Allen 1974). Those choose its settings, and make log-odds of its
+outputs (Platt 1999). Nothing is looked at but the rows that a head is fitted on.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.settings.backbones import EncoderSettings
+
+Tensors = dict[str, NDArray[Any]]
+Matrix = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+MAIN = "label"
+_FEWEST = 5  # posts with and without a finer label, below which it is left out
+_CLIP = 6.0  # standard deviations: a feature further out says no more
+_INNER_FOLDS = 5
+
+
+class Labels(NamedTuple):
+    """What a head is fitted on: 0/1 labels of all rows, and finer ones by group, NaN where a row has none."""
+
+    label: Ints  # (rows,)
+    groups: Mapping[str, Floats]  # (rows, labels of the group)
+
+    def rows(self, which: Mask) -> "Labels":
+        """Those of some rows; `which` is a mask (rows,)."""
+        return Labels(self.label[which], {name: values[which] for name, values in self.groups.items()})
+
+
+def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Tensors:
+    """Fit the head of the settings to features float32 (rows, dimensions). The tensors are all that scoring needs.
+
+    A column of `weights` is a label: the label itself where `group` is -1, else a finer one of that group.
+    """
+    mean, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    inputs = _standardise(features, mean, spread)
+    solver = (_KernelRidge if settings.head == "kernel" else _Logistic)(inputs, labels.label, settings)
+    found: list[Tensors] = []
+    final = np.full((len(labels.groups) + 1, 2), np.nan)  # a group without a label that can be learned stays NaN
+    for place, values in enumerate([labels.label[:, None].astype(float), *labels.groups.values()]):
+        known = ~np.isnan(values).any(axis=1)
+        targets = values[known]
+        positives = targets.sum(axis=0)
+        targets = targets[:, (place == 0) | (np.minimum(positives, len(targets) - positives) >= _FEWEST)]
+        if not targets.shape[1]:
+            continue
+        weights, offsets, held_out = solver.fit(known, targets)
+        lines = np.array([_line(*pair) for pair in zip(held_out.T, targets.T, strict=True)])
+        final[place] = _line(log_sum_exp(held_out * lines[:, 0] + lines[:, 1]), labels.label[known])
+        group = np.full(len(lines), place - 1, dtype=np.int8)
+        found.append({"weights": weights, "offsets": offsets, "lines": lines, "group": group})
+    whole = {name: np.concatenate([one[name] for one in found], axis=int(name == "weights")) for name in found[0]}
+    return {"mean": mean, "spread": spread, "final": final, **solver.tensors(), **whole}
+
+
+def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
+    """Log-odds (rows,) of the label by each head: `label`, and those groups, as `names`, that could be learned."""
+    inputs = _standardise(features, tensors["mean"], tensors["spread"])
+    if "rows" in tensors:
+        inputs = _gaussian(_squared_distances(inputs, tensors["rows"].astype(np.float32)), tensors["gamma"][0])
+    outputs = inputs.astype(np.float64) @ tensors["weights"] + tensors["offsets"]
+    logits = outputs * tensors["lines"][:, 0] + tensors["lines"][:, 1]
+    found = {}
+    for place, (name, (slope, intercept)) in enumerate(zip([MAIN, *names], tensors["final"], strict=True)):
+        if not np.isnan(slope):
+            found[name] = slope * log_sum_exp(logits[:, tensors["group"] == place - 1]) + intercept
+    return found
+
+
+def log_sum_exp(logits: Floats) -> Floats:
+    """Logarithm of the summed odds (rows,) of several labels (rows, labels): a score of any of them being true."""
+    top = logits.max(axis=1)
+    found: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    return found
+
+
+class _KernelRidge:
+    """Weights of the rows, for the width and the penalty that predict the label best with each row left out."""
+
+    def __init__(self, inputs: Matrix, label: Ints, settings: EncoderSettings) -> None:
+        self._inputs, self._distances = inputs, _squared_distances(inputs, inputs)
+        self._known: Mask | None = None
+        self._inverse: Matrix
+        everything, targets = np.ones(len(label), dtype=bool), label[:, None].astype(float)
+        choices = [(width, penalty) for width in settings.widths for penalty in settings.penalties]
+        errors = {}
+        self.gamma, self.penalty = choices[0][0] / inputs.shape[1], choices[0][1]
+        for width, penalty in choices if len(choices) > 1 else []:
+            self.gamma, self.penalty, self._known = width / inputs.shape[1], penalty, None
+            errors[width, penalty] = float(np.mean((self.fit(everything, targets)[2] - targets) ** 2))
+        if errors:
+            width, penalty = min(errors, key=lambda one: (errors[one], one))
+            self.gamma, self.penalty, self._known = width / inputs.shape[1], penalty, None
+
+    def fit(self, known: Mask, targets: Floats) -> tuple[Floats, Floats, Floats]:
+        """Weights (rows, labels), offsets (labels,) and leave-one-out outputs (known rows, labels)."""
+        if self._known is None or not np.array_equal(known, self._known):
+            self._known, self._inverse = known, self._inverted(known)
+        offsets = targets.mean(axis=0)
+        weights = np.zeros((len(known), targets.shape[1]))
+        weights[known] = self._inverse @ (targets - offsets).astype(np.float32)
+        held_out = targets - weights[known] / np.diag(self._inverse)[:, None]
+        return weights, offsets, held_out
+
+    def tensors(self) -> Tensors:
+        """What scoring needs of the rows."""
+        return {"rows": self._inputs.astype(np.float16), "gamma": np.array([self.gamma])}
+
+    def _inverted(self, known: Mask) -> Matrix:
+        from scipy.linalg.lapack import spotrf, spotri
+
+        kernel = _gaussian(self._distances[np.ix_(known, known)], self.gamma)
+        kernel[np.diag_indices_from(kernel)] += np.float32(self.penalty)
+        lower, problem = spotrf(kernel, lower=1, overwrite_a=1)
+        assert problem == 0  # a kernel with a penalty is positive definite
+        inverse, problem = spotri(lower, lower=1, overwrite_c=1)
+        assert problem == 0
+        upper = np.triu_indices_from(inverse, 1)
+        inverse[upper] = inverse.T[upper]
+        found: Matrix = inverse
+        return found
+
+
+class _Logistic:
+    """Weights of the dimensions, by logistic regression of the strength that predicts held-out rows best."""
+
+    def __init__(self, inputs: Matrix, label: Ints, settings: EncoderSettings) -> None:
+        self._inputs, self._strengths = inputs, [1 / penalty for penalty in settings.penalties]
+        self._folds = np.arange(len(label)) % _INNER_FOLDS
+
+    def fit(self, known: Mask, targets: Floats) -> tuple[Floats, Floats, Floats]:
+        """Weights (dimensions, labels), offsets (labels,) and held-out outputs (known rows, labels)."""
+        parts = [self._fit(self._inputs[known], column, self._folds[known]) for column in targets.T]
+        weights, offsets, held_out = zip(*parts, strict=True)
+        return np.stack(weights, axis=1), np.array(offsets), np.stack(held_out, axis=1)
+
+    def tensors(self) -> Tensors:
+        """Nothing but the weights is needed."""
+        return {}
+
+    def _fit(self, inputs: Matrix, target: Floats, folds: Ints) -> tuple[Floats, float, Floats]:
+        from sklearn.linear_model import LogisticRegression
+
+        def fitted(strength: float, which: Mask) -> Any:
+            return LogisticRegression(C=strength, solver="lbfgs", max_iter=300).fit(inputs[which], target[which])
+
+        held_out = {}
+        for strength in self._strengths:
+            held_out[strength] = np.zeros(len(target))
+            for fold in range(_INNER_FOLDS):
+                if len(np.unique(target[folds != fold])) == 2 and (folds == fold).any():
+                    model = fitted(strength, folds != fold)
+                    held_out[strength][folds == fold] = model.decision_function(inputs[folds == fold])
+        signs = np.where(target > 0, -1.0, 1.0)
+        best = min(held_out, key=lambda one: (np.logaddexp(0, signs * held_out[one]).mean(), one))
+        model = fitted(best, np.ones(len(target), dtype=bool))
+        return model.coef_[0].astype(float), float(model.intercept_[0]), held_out[best]
+
+
+def _line(outputs: Floats, targets: Floats | Ints) -> tuple[float, float]:
+    """Slope and intercept that make log-odds of outputs (rows,), by logistic regression on held-out ones."""
+    from sklearn.linear_model import LogisticRegression
+
+    scale = max(float(outputs.std()), 1e-9)
+    if len(np.unique(targets)) < 2:
+        return 1.0, 0.0
+    model = LogisticRegression(C=100.0, solver="newton-cholesky").fit(outputs[:, None] / scale, targets)
+    return float(model.coef_[0, 0]) / scale, float(model.intercept_[0])
+
+
+def _standardise(features: Matrix, mean: Matrix, spread: Matrix) -> Matrix:
+    return np.clip((features - mean) / spread, -_CLIP, _CLIP).astype(np.float32)
+
+
+def _squared_distances(left: Matrix, right: Matrix) -> Matrix:
+    """(left rows, right rows), float32."""
+    norms = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None, :]
+    return np.maximum(norms - 2 * (left @ right.T), 0)
+
+
+def _gaussian(distances: Matrix, gamma: float) -> Matrix:
+    return np.exp(np.float32(-gamma) * distances)
