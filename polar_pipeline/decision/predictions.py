@@ -26,12 +26,10 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
     _refuse_others(decision, scores)
-    seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores[
-        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
-    ]
+    models = [(member.backbone, member.head, seed) for member in decision.members for seed in member.seeds]
+    wanted = scores[pd.MultiIndex.from_frame(scores[["backbone", "head", "seed"]]).isin(models)]
     posts = scored_posts(posts)
-    members = gather(posts, wanted, list(seeds), decision.language)
+    members = gather(posts, wanted, [member.backbone for member in decision.members], decision.language)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
@@ -44,10 +42,12 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
 def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
     """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
 
-    `logits` has one array (posts,) per member of the decision, from its backbone's final model.
+    `logits` has one array (posts,) for the name of each member of the decision, from the final models. No post's
+    prediction depends on another's, so there is no rate matching.
     """
     members = [
-        MemberScores(member.backbone, member.seeds, logits[member.backbone][:, None]) for member in decision.members
+        MemberScores(member.backbone, member.seeds, logits[member.name][:, None], member.head)
+        for member in decision.members
     ]
     probabilities = _probabilities(decision, members)
     return _judged(decision, probabilities, np.full(len(probabilities), decision.threshold))
@@ -82,7 +82,7 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
 
 
 def _refuse_others(decision: Decision, scores: pd.DataFrame) -> None:
-    decided = sorted(member.backbone for member in decision.members)
+    decided = sorted({member.backbone for member in decision.members})
     rows = scores[scores["backbone"].isin(decided)]
     hashes = scores_sha256(rows.assign(logit=rows["logit"].replace([np.inf, -np.inf], np.nan)))
     if others := [name for name in decided if hashes.get(name) != decision.scores.get(name)]:

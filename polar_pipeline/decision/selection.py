@@ -64,7 +64,7 @@ def decide(
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
-    `posts` has id, text, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters` (name to
+    `posts` has id, text, split, label, fold; `scores` has backbone, head, seed, split, fold, id, logit of `adapters` (name to
     sha256), some of which may have none for this language. Raises InputError when a backbone lacks a score or has one
     that is not finite.
     """
@@ -223,19 +223,19 @@ def compare(
 def without_each(
     strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[Candidate, ...]:
-    """The strategy without each member in turn: negative where the member helps. Empty for a single backbone.
+    """The strategy without each member in turn: negative where the member helps. Empty for a single member.
 
     For readers of the report only: nothing is decided by these figures.
     """
-    if strategy in {member.backbone for member in members}:
+    if strategy in {member.name for member in members}:
         return ()
     rule = _quick_rule(settings)
     whole = cross_fitted(strategy, labels, folds, members, rule)
     found = []
     for member in members:
         rest = [other for other in members if other is not member]
-        left = strategy if strategy in strategies(rest) else rest[0].backbone
-        found.append(_candidate(member.backbone, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
+        left = strategy if strategy in strategies(rest) else rest[0].name
+        found.append(_candidate(member.name, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
     return tuple(found)
 
 
@@ -291,6 +291,12 @@ def _choose(
 
 def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
     return tuple(
-        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
+        Member(
+            backbone=member.backbone,
+            head=member.head,
+            seeds=member.seeds,
+            temperature=float(temperature),
+            weight=float(weight),
+        )
         for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
     )

@@ -27,7 +27,9 @@ def scores_of(posts: pd.DataFrame, moved: float = 0.0) -> pd.DataFrame:
     tables = []
     for backbone, seed in (("a", 0), ("a", 1), ("b", 7)):
         logit = truth(posts) + generator.normal(size=len(posts)) + moved * (posts["split"] == "test").to_numpy()
-        tables.append(posts[["id", "split", "fold"]].assign(backbone=backbone, seed=seed, language="x", logit=logit))
+        tables.append(
+            posts[["id", "split", "fold"]].assign(backbone=backbone, head="label", seed=seed, language="x", logit=logit)
+        )
     return pd.concat(tables)
 
 

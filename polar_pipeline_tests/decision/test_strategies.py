@@ -212,7 +212,7 @@ def make_posts(train: int = 600, dev: int = 100, test: int = 100) -> pd.DataFram
 def make_scores(posts: pd.DataFrame, backbones: dict[str, int]) -> pd.DataFrame:
     """Every logit is another number, so that a row in the wrong place is seen."""
     keys = [(backbone, seed) for backbone, seeds in backbones.items() for seed in range(seeds)]
-    tables = [posts[["split", "id"]].assign(backbone=backbone, seed=seed) for backbone, seed in keys]
+    tables = [posts[["split", "id"]].assign(backbone=backbone, head="label", seed=seed) for backbone, seed in keys]
     scores = pd.concat(tables, ignore_index=True)
     return scores.assign(logit=np.arange(len(scores), dtype=float))
 
@@ -262,13 +262,26 @@ def test_a_backbone_without_scores_is_left_out_and_none_at_all_is_an_error() -> 
         gather(posts, scores, ["silent"], "swa")
 
 
+def test_each_head_is_a_member_after_the_main_one() -> None:
+    posts = make_posts(4, 3, 3)
+    scores = make_scores(posts, {"b": 1, "a": 2})
+    types = scores.assign(head="types", logit=scores["logit"] + 100)
+    found = gather(posts, pd.concat([types, scores]), ["a", "b"], "x")
+    assert [member.name for member in found] == ["a", "a.types", "b", "b.types"] == strategies(found)[:4]
+    assert [member.seeds for member in found] == [(0, 1), (0, 1), (0,), (0,)]
+    np.testing.assert_array_equal(found[1].logits, found[0].logits + 100)
+    assert found[1].rows(np.array([True] + 9 * [False])).name == "a.types"
+    with pytest.raises(InputError, match=r"'a\.types' for x lack.*: materialize a_dev_probabilities for x again"):
+        gather(posts, pd.concat([scores, types[12:]]), ["a", "b"], "x")
+
+
 def test_the_hash_of_scores_is_that_of_every_cell_in_any_order() -> None:
     posts = make_posts(4, 3, 3).assign(fold=0)
     scores = make_scores(posts, {"b": 2, "a": 1}).assign(fold=0)
     hashes = scores_sha256(scores)
     assert sorted(hashes) == ["a", "b"] and hashes["a"] != hashes["b"]
     assert scores_sha256(scores.sample(frac=1, random_state=0)) == hashes
-    for column, value in (("logit", 0.5), ("seed", 9), ("id", "z"), ("split", "x"), ("fold", 1)):
+    for column, value in (("logit", 0.5), ("head", "types"), ("seed", 9), ("id", "z"), ("split", "x"), ("fold", 1)):
         changed = scores.copy()
         changed[column] = changed[column].astype(object)
         changed.loc[changed["backbone"] == "b", column] = value
