@@ -1,9 +1,9 @@
 """Broken models: which are left out of a decision, and which stop a language.
 
-A model is one seed of one member, that is of one head of a backbone. `screen` judges it by its out-of-fold scores, and by how the scores of its final
-model (rows outside folds) look beside them; the others go on without it. Labels outside folds are not used, so flipped
-labels of dev can remove nobody. What the final model gives to test posts is looked at only if the profile says
-`transductive`.
+A model is one seed of one member, that is of one head of a backbone. `screen` judges it by its out-of-fold scores, and
+by how the scores of its final model (rows outside folds) look beside them; the others go on without it. Labels outside
+folds are not used, so flipped labels of dev can remove nobody. What the final model gives to test posts is looked at
+only if the profile says `transductive`.
 
 `unsound` judges a freshly trained model and stops the language, because whoever trained it should know. It alone looks
 at labels of dev outside the folds: they can stop a language, and choose nothing. Where dev is in the folds, the final

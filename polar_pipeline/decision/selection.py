@@ -1,11 +1,13 @@
 """One decision per language, chosen on out-of-fold scores alone, and what each part of it is worth.
 
 The profile's strategy was best over all languages. A language departs from it only for a strategy whose lead on its
-own posts, cross-fitted, is beyond the error; among those, the simplest within one standard error of the best is taken
-(Breiman et al. 1984, section 3.4.3). The nested estimate repeats all choices without each fold in turn, so that
-choosing does not make it optimistic (Cawley & Talbot 2010). Labels of test are never used.
+own posts, cross-fitted, is beyond the error, corrected for the number of strategies (Bonferroni); among those, the
+simplest within one standard error of the best is taken (Breiman et al. 1984, section 3.4.3). The nested estimate
+repeats all choices without each fold in turn, so that choosing does not make it optimistic (Cawley & Talbot 2010).
+Labels of test are never used.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from polar_pipeline.decision.strategies import (
     MemberScores,
     combine,
     fit_combination,
+    fit_temperatures,
     gather,
     scores_sha256,
     strategies,
@@ -38,6 +41,7 @@ NONE, RATE_MATCHING, POOLED = "none", "rate_matching", "pooled"  # responses to 
 _DEV_FOLDS = 5
 _RESAMPLES = 2000  # of the estimate's interval: they fix a 95% limit to about 0.001 (Efron & Tibshirani 1993, ch. 13)
 _DIFFERENCE_RESAMPLES = 1000
+_CHANCE = 0.05  # of a departure where no strategy is better; half of it is on the side of a lead
 
 
 class Fitted(NamedTuple):
@@ -64,9 +68,9 @@ def decide(
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
-    `posts` has id, text, split, label, fold; `scores` has backbone, head, seed, split, fold, id, logit of `adapters` (name to
-    sha256), some of which may have none for this language. Raises InputError when a backbone lacks a score or has one
-    that is not finite.
+    `posts` has id, text, split, label, fold; `scores` is the scores table of `adapters` (name to sha256), some
+    of which may have none for this language. Raises InputError when a backbone lacks a score or has one that is not
+    finite.
     """
     settings, seed = profile.decision, profile.seed
     # the order of the rows is fixed, because sums of floats depend on it
@@ -179,7 +183,11 @@ def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: Decisi
 def nested_predictions(
     labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> Ints:
-    """Each fold is decided by what `fit` makes of the other folds, so no post helps to judge itself. 0/1 (posts,)."""
+    """Each fold is decided by what `fit` makes of the other folds: their labels and out-of-fold logits. 0/1 (posts,).
+
+    A fold's labels thus choose no weight, temperature, strategy or threshold that it is judged by. They are not without
+    any trace: the other folds' logits come from models that were trained on this fold too, as is usual in stacking.
+    """
     predictions = np.zeros(len(labels), dtype=int)
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -197,25 +205,39 @@ def cross_fitted(
     rule: str = ARGMAX,
     resamples: int = 1,
     seed: int = 0,
+    temperatures: Floats | None = None,
 ) -> Ints:
-    """Predictions 0/1 (posts,) of one strategy: weights, temperatures and threshold of each fold from the others."""
+    """Predictions 0/1 (posts,) of one strategy: weights, temperatures and threshold of each fold from the others.
+
+    `temperatures` are those that `_temperatures` gives, where they are known already.
+    """
     predictions = np.zeros(len(labels), dtype=int)
-    for fold in np.unique(folds):
+    temperatures = _temperatures(labels, folds, members) if temperatures is None else temperatures
+    for fold, fitted in zip(np.unique(folds), temperatures, strict=True):
         held_out = folds == fold
         inside, outside = [m.rows(~held_out) for m in members], [m.rows(held_out) for m in members]
-        combination = fit_combination(strategy, labels[~held_out], inside)
+        combination = fit_combination(strategy, labels[~held_out], inside, fitted)
         probabilities = sigmoid(combine(combination, inside))
         threshold = choose_threshold(rule, labels[~held_out], probabilities, resamples, seed)
         predictions[held_out] = sigmoid(combine(combination, outside)) >= threshold.value
     return predictions
 
 
+def _temperatures(labels: Ints, folds: Ints, members: list[MemberScores]) -> Floats:
+    """The temperatures (folds, members) from all folds but one."""
+    outside = [folds != fold for fold in np.unique(folds)]
+    return np.stack([fit_temperatures(labels[rows], [member.rows(rows) for member in members]) for rows in outside])
+
+
 def compare(
     labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[tuple[Candidate, ...], dict[str, Ints]]:
     """Every strategy beside the profile's, from simple to rich, and its cross-fitted predictions by name."""
-    rule = _quick_rule(settings)
-    decided = {strategy: cross_fitted(strategy, labels, folds, members, rule) for strategy in strategies(members)}
+    rule, known = _quick_rule(settings), _temperatures(labels, folds, members)
+    decided = {
+        strategy: cross_fitted(strategy, labels, folds, members, rule, temperatures=known)
+        for strategy in strategies(members)
+    }
     reference = decided[_default(members, settings)]
     return tuple(_candidate(name, labels, found, reference, seed) for name, found in decided.items()), decided
 
@@ -229,13 +251,15 @@ def without_each(
     """
     if strategy in {member.name for member in members}:
         return ()
-    rule = _quick_rule(settings)
-    whole = cross_fitted(strategy, labels, folds, members, rule)
+    rule, known = _quick_rule(settings), _temperatures(labels, folds, members)
+    whole = cross_fitted(strategy, labels, folds, members, rule, temperatures=known)
     found = []
-    for member in members:
+    for place, member in enumerate(members):
         rest = [other for other in members if other is not member]
         left = strategy if strategy in strategies(rest) else rest[0].name
-        found.append(_candidate(member.name, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
+        others = np.delete(known, place, axis=1)
+        decided = cross_fitted(left, labels, folds, rest, rule, temperatures=others)
+        found.append(_candidate(member.name, labels, decided, whole, seed))
     return tuple(found)
 
 
@@ -276,16 +300,23 @@ def _choose(
 ) -> tuple[str, tuple[Candidate, ...]]:
     """The strategy that decides, and all that were considered."""
     candidates, decided = compare(labels, folds, members, settings, seed)
-    ahead = [found for found in candidates if found.difference_low > 0]
+    default = _default(members, settings)
+
+    def error(first: str, second: str) -> float:
+        return float(paired_resamples(labels, decided[first], decided[second], _DIFFERENCE_RESAMPLES, seed).std())
+
+    # the interval is for one comparison; among many strategies that are as good, one would often be ahead by chance
+    limit = NormalDist().inv_cdf(1 - _CHANCE / 2 / max(len(candidates) - 1, 1))
+    ahead = [
+        found
+        for found in candidates
+        if found.difference_low > 0 and found.difference > limit * error(found.name, default)
+    ]
     if not ahead:
-        return _default(members, settings), candidates
+        return default, candidates
     best = max(ahead, key=lambda found: found.macro_f1)
-    errors = {
-        found.name: paired_resamples(labels, decided[best.name], decided[found.name], _DIFFERENCE_RESAMPLES, seed).std()
-        for found in ahead
-    }
     # from simple to rich; the best itself is within any error
-    simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= errors[found.name])
+    simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= error(best.name, found.name))
     return simplest.name, candidates
 
 

@@ -63,8 +63,9 @@ def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], lang
         bad = ~np.isfinite(logits).all(axis=1)
         if bad.any():
             raise InputError(
-                f"scores of {member_name(backbone, head)!r} for {language} lack a finite logit for {int(bad.sum())} posts, first "
-                f"{posts['id'].to_numpy()[bad][0]!r}: materialize {backbone}_dev_probabilities for {language} again."
+                f"scores of {member_name(backbone, head)!r} for {language} lack a finite logit for {int(bad.sum())} "
+                f"posts, first {posts['id'].to_numpy()[bad][0]!r}: "
+                f"materialize {backbone}_dev_probabilities for {language} again."
             )
         found.append(MemberScores(backbone, tuple(int(seed) for seed in table.columns), logits, head))
     if not found:
@@ -89,11 +90,21 @@ def strategies(members: list[MemberScores]) -> list[str]:
     return [*single, EQUAL, SIMPLEX, RIDGE] if len(members) > 1 else single
 
 
-def fit_combination(strategy: str, labels: Ints, members: list[MemberScores]) -> Combination:
-    """Fit a strategy (one of `strategies(members)`) to labels 0/1 (posts,). Deterministic."""
-    temperatures = np.array(
+def fit_temperatures(labels: Ints, members: list[MemberScores]) -> Floats:
+    """One temperature for each member (members,), for all its seeds."""
+    return np.array(
         [fit_temperature(np.repeat(labels, len(member.seeds)), member.logits.ravel()) for member in members]
     )
+
+
+def fit_combination(
+    strategy: str, labels: Ints, members: list[MemberScores], temperatures: Floats | None = None
+) -> Combination:
+    """Fit a strategy (one of `strategies(members)`) to labels 0/1 (posts,). Deterministic.
+
+    `temperatures` are those that `fit_temperatures` gives, where they are known already.
+    """
+    temperatures = fit_temperatures(labels, members) if temperatures is None else temperatures
     columns = _columns(members, temperatures)
     weights, intercept = _weights(strategy, labels, columns, [member.name for member in members])
     last = fit_temperature(labels, columns @ weights + intercept)

@@ -184,7 +184,7 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
 
 
 SCORE_CHECKS = {
-    "complete": "Exactly one score per head and seed for every post of every split; none for a language that was left out.",
+    "complete": "Exactly one score per head and seed for every post; none for a language that was left out.",
     "finite": "No score is NaN or infinite.",
     "not_constant": "The out-of-fold scores of each head differ from post to post.",
     "sound": "No final model collapsed, was inverted, puts all posts into one class, or falls below its folds on dev.",
