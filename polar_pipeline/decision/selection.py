@@ -173,7 +173,8 @@ def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: Decisi
     strategy = _default(members, settings)
     candidates: tuple[Candidate, ...] = ()
     if settings.departures and len(np.unique(folds)) > 1:  # one fold leaves nothing to compare on
-        strategy, candidates = _choose(labels, folds, members, settings, seed)
+        candidates, decided = compare(labels, folds, members, settings, seed)
+        strategy = departure(labels, decided, strategy, seed)
     combination = fit_combination(strategy, labels, members)
     probabilities = sigmoid(combine(combination, members))
     threshold = choose_threshold(settings.threshold, labels, probabilities, settings.resamples, seed)
@@ -242,6 +243,25 @@ def compare(
     return tuple(_candidate(name, labels, found, reference, seed) for name, found in decided.items()), decided
 
 
+def departure(labels: Ints, decided: dict[str, Ints], default: str, seed: int) -> str:
+    """The strategy that decides: the default, or else the simplest that is beyond the error better and as good as any.
+
+    `decided` are the predictions 0/1 (posts,) of each strategy, from simple to rich.
+    """
+    values = {name: macro_f1(labels, predictions) for name, predictions in decided.items()}
+
+    def error(first: str, second: str) -> float:
+        return float(paired_resamples(labels, decided[first], decided[second], _DIFFERENCE_RESAMPLES, seed).std())
+
+    # of many strategies that are as good as the default, some would often be beyond the error of one comparison
+    limit = NormalDist().inv_cdf(1 - _CHANCE / 2 / max(len(decided) - 1, 1))
+    ahead = [name for name in decided if values[name] - values[default] > limit * error(name, default)]
+    if not ahead:
+        return default
+    best = max(ahead, key=lambda name: values[name])
+    return next(name for name in ahead if values[best] - values[name] <= error(best, name))  # the best itself is
+
+
 def without_each(
     strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[Candidate, ...]:
@@ -293,31 +313,6 @@ def _default(members: list[MemberScores], settings: DecisionSettings) -> str:
 def _quick_rule(settings: DecisionSettings) -> str:
     """The threshold rule that strategies are compared by: the profile's, or argmax in place of its slow average."""
     return ARGMAX if settings.threshold == BAGGED else settings.threshold
-
-
-def _choose(
-    labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
-) -> tuple[str, tuple[Candidate, ...]]:
-    """The strategy that decides, and all that were considered."""
-    candidates, decided = compare(labels, folds, members, settings, seed)
-    default = _default(members, settings)
-
-    def error(first: str, second: str) -> float:
-        return float(paired_resamples(labels, decided[first], decided[second], _DIFFERENCE_RESAMPLES, seed).std())
-
-    # the interval is for one comparison; among many strategies that are as good, one would often be ahead by chance
-    limit = NormalDist().inv_cdf(1 - _CHANCE / 2 / max(len(candidates) - 1, 1))
-    ahead = [
-        found
-        for found in candidates
-        if found.difference_low > 0 and found.difference > limit * error(found.name, default)
-    ]
-    if not ahead:
-        return default, candidates
-    best = max(ahead, key=lambda found: found.macro_f1)
-    # from simple to rich; the best itself is within any error
-    simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= error(best.name, found.name))
-    return simplest.name, candidates
 
 
 def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
