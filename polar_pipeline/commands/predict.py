@@ -20,9 +20,8 @@ from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
 from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
 from polar_pipeline.corpus.text import is_blank
-from polar_pipeline.decision.predictions import csv_bytes, predict_new
+from polar_pipeline.decision.predictions import csv_bytes, note_on_new_posts, predict_new
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import RATE_MATCHING
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
@@ -56,12 +55,8 @@ def predict_file(
     lineage.require_current("thresholds", code)
     decision: Decision = lineage.read("thresholds", code)
     score = _scorer(project, decision)
-    if decision.shift_response == RATE_MATCHING:
-        click.echo(
-            f"note: rate matching moved the threshold of {code} on test, for all test posts together; new posts are "
-            f"judged one by one, so the out-of-fold threshold {decision.threshold:.3f} is used for them instead.",
-            err=True,
-        )
+    if note := note_on_new_posts(decision):
+        click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
     with _open_posts(path) as file:

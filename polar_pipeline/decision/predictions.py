@@ -42,8 +42,7 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
 def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
     """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
 
-    `logits` has one array (posts,) for the name of each member of the decision, from the final models. No post's
-    prediction depends on another's, so there is no rate matching.
+    `logits` has one array (posts,) for the name of each member of the decision, from the final models.
     """
     members = [
         MemberScores(member.backbone, member.seeds, logits[member.name][:, None], member.head)
@@ -51,6 +50,19 @@ def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
     ]
     probabilities = _probabilities(decision, members)
     return _judged(decision, probabilities, np.full(len(probabilities), decision.threshold))
+
+
+def note_on_new_posts(decision: Decision) -> str:
+    """In what `predict_new` differs from `predict`, as a sentence; empty if in nothing.
+
+    The share of positives among new posts may be any, and a file of one post has none: it is not matched.
+    """
+    if decision.shift_response != RATE_MATCHING:
+        return ""
+    return (
+        f"{decision.language} was decided with rate matching, which sets the threshold of test from all test posts "
+        f"together: new posts are judged one by one, by the out-of-fold threshold {decision.threshold:.3f} instead."
+    )
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
