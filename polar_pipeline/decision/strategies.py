@@ -57,7 +57,8 @@ def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], lang
     index = pd.MultiIndex.from_frame(posts[["split", "id"]])
     found = []
     mine = scores[scores["backbone"].isin(backbones)]
-    for (backbone, head), rows in mine.groupby(["backbone", "head"], sort=True):
+    for backbone, head in mine[["backbone", "head"]].drop_duplicates().itertuples(index=False):
+        rows = mine[(mine["backbone"] == backbone) & (mine["head"] == head)]
         table = rows.pivot(index=["split", "id"], columns="seed", values="logit").reindex(index)
         logits = table.to_numpy(dtype=float)
         bad = ~np.isfinite(logits).all(axis=1)
