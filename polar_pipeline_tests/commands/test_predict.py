@@ -200,7 +200,7 @@ def test_heads_of_a_backbone_are_scored_in_one_pass(two_heads: tuple[TwoHeads, D
 def test_rate_matching_that_new_posts_do_not_get_is_said(
     two_heads: tuple[TwoHeads, Decision, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, decision, project = two_heads
+    project = two_heads[2]
     (tmp_path / "posts.csv").write_text("id,text\n1,gut\n")
     assert predict_command.predict_file(project, "deu", tmp_path / "posts.csv", None) == 0
     said = capsys.readouterr()
