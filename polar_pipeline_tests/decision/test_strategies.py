@@ -199,6 +199,27 @@ def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int
     assert np.isfinite(found).all() and ((found >= 0) & (found <= 1)).all()
 
 
+@pytest.mark.parametrize("strategy", ["simplex", "ridge"])
+def test_many_members_that_are_nearly_copies_decide_as_their_average(strategy: str) -> None:
+    """Which of 17 gets the weight may be chance, what they say together may not: two halves of the posts agree on it."""
+    generator = np.random.default_rng(7)
+    labels = generator.integers(0, 2, 1200)
+    shared = 2.0 * labels - 1 + generator.normal(size=1200)
+    noise = 0.1 * generator.normal(size=(17, 1200, 1))
+    members = [MemberScores(f"m{place}", (0,), shared[:, None] + own) for place, own in enumerate(noise)]
+    half = np.arange(1200) < 600
+    found = {}
+    for way, rows in (("one", half), ("other", ~half), ("equal", half)):
+        name = "equal" if way == "equal" else strategy
+        fitted = fit_combination(name, labels[rows], [member.rows(rows) for member in members])
+        found[way] = combine(fitted, members)
+        assert np.isfinite(found[way]).all() and np.abs(fitted.weights).max() < 2
+    for way in ("one", "other"):
+        assert spearmanr(found[way], found["equal"]).statistic > 0.99
+    unseen = log_loss(labels[~half], found["one"][~half])
+    assert unseen < log_loss(labels[~half], found["equal"][~half]) + 0.01
+
+
 def make_posts(train: int = 600, dev: int = 100, test: int = 100) -> pd.DataFrame:
     """A few posts whose ids are once per split only."""
     split = np.repeat(["train", "dev", "test"], [train, dev, test])
