@@ -137,7 +137,7 @@ def pooled(languages: list[Language], resamples: int, seed: int) -> dict[str, di
     """
     groups: dict[tuple[str, ...], list[Language]] = {}
     for language in languages:
-        groups.setdefault(tuple(member.backbone for member in language.members), []).append(language)
+        groups.setdefault(tuple(member.name for member in language.members), []).append(language)
     found: dict[str, dict[str, Ints]] = {}
     for intercepts in (False, True):
         name = f"ridge, pooled{' with language intercepts' if intercepts else ''}"

@@ -1,6 +1,7 @@
 """What all backbones have in common, and the scores table that they all make.
 
-A row with fold >= 0 is scored by a model that never saw it, all others by the final model.
+A row with fold >= 0 is scored by a model that never saw it, all others by the final model. A backbone may have several
+heads, each with a binary score of its own: `label`, and others by the names of the task card's auxiliary groups.
 """
 
 import time
@@ -19,9 +20,9 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import Languages
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
-SCORE_COLUMNS = ["backbone", "seed", "language", "split", "fold", "id", "logit"]
+SCORE_COLUMNS = ["backbone", "head", "seed", "language", "split", "fold", "id", "logit"]
 
 _ADVANCE_SECONDS = 1.0
 
@@ -104,8 +105,11 @@ class Backbone(ABC):
         return self._scores(ref.language, posts, {})
 
     @abstractmethod
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
-        """Mean logits (texts,) by the final models of `seeds`. Raises InputError if it cannot score new texts."""
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
+        """By head, the mean logits (texts,) of the final models of `seeds`.
+
+        Raises InputError if it cannot score new texts.
+        """
 
     def release(self) -> None:  # noqa: B027 - most hold none
         """Give back the memory that is held between languages, if any is."""
@@ -114,23 +118,29 @@ class Backbone(ABC):
         """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
         check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
-    def _scores(self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats]) -> pd.DataFrame:
-        """One row per seed and post, with `SCORE_COLUMNS`, from the logits (posts,) of each seed; empty without seeds.
+    def _scores(
+        self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats], **others: Mapping[int, Floats]
+    ) -> pd.DataFrame:
+        """One row per head, seed and post, with `SCORE_COLUMNS`; empty without seeds.
 
-        Raises InputError if a logit is not finite.
+        `logits` (posts,) of each seed are those of the main head, `others` those of further heads, by name. Raises
+        InputError if a logit is not finite.
         """
-        bad = sum(int((~np.isfinite(values)).sum()) for values in logits.values())
+        heads = {MAIN_HEAD: logits, **others}
+        bad = sum(int((~np.isfinite(values)).sum()) for mine in heads.values() for values in mine.values())
         if bad:
             raise InputError(
                 f"backbone {self.name!r} gave {bad} posts of {language} no finite logit: "
                 f"lower its learning rate or regularise it more."
             )
         table = posts[["split", "fold", "id"]].assign(backbone=self.name, language=language)
-        by_seed = [
-            table.assign(seed=seed, logit=np.asarray(values, dtype="float64")) for seed, values in logits.items()
+        found = [
+            table.assign(head=head, seed=seed, logit=np.asarray(values, dtype="float64"))
+            for head, mine in heads.items()
+            for seed, values in mine.items()
         ]
-        empty = table.iloc[:0].assign(seed=0, logit=0.0)
-        return pd.concat(by_seed or [empty], ignore_index=True)[SCORE_COLUMNS]
+        empty = table.iloc[:0].assign(head=MAIN_HEAD, seed=0, logit=0.0)
+        return pd.concat(found or [empty], ignore_index=True)[SCORE_COLUMNS]
 
     def _save(
         self, language: str, posts: str, tensors: Tensors, meta: dict[str, Any], parts: dict[str, bytes] | None = None

@@ -19,6 +19,7 @@ from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_f
 from polar_pipeline.task.card import TaskCard
 
 _POST = ["split", "id"]
+_WHOLE = ("fold", "seed")  # columns of whole numbers
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
 
 
@@ -94,14 +95,16 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
             raise InputError(f"scores {path} are of {named}: name one of them as `backbone` of {settings.name}.")
         table = table[table["backbone"] == wanted]
     value = next((name for name in ("logit", "probability") if name in table), "logit (or probability)")
-    missing = [name for name in ("language", "split", "fold", "id", value) if name not in table]
+    values = settings.columns or (value,)
+    missing = [name for name in ("language", "split", "fold", "id", *values) if name not in table]
     if missing:
         raise InputError(f"scores {path} lack the columns {', '.join(missing)}: add them.")
-    numbers = _numbers(table, value, path)
-    if value == "probability":
+    # log-sum-exp, which of one column is the column itself
+    numbers: Floats = np.logaddexp.reduce([_numbers(table, name, path) for name in values], axis=0)
+    if values == ("probability",):
         clipped = np.clip(numbers, _CERTAIN, 1 - _CERTAIN)
         numbers = np.log(clipped) - np.log1p(-clipped)
-    whole = {name: _numbers(table, name, path).astype(int) for name in ("fold", "seed") if name in table}
+    whole = {name: _numbers(table, name, path).astype(int) for name in _WHOLE if name in table}
     return table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole), logit=numbers)
 
 
@@ -111,7 +114,7 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
     usable = np.isfinite(numbers)
     if column == "probability":
         usable &= (numbers >= 0) & (numbers <= 1)
-    elif column != "logit":
+    elif column in _WHOLE:
         usable &= numbers == np.floor(numbers)
     if not usable.all():
         row = int(np.argmin(usable))

@@ -20,7 +20,7 @@ from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
 from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
 from polar_pipeline.corpus.text import is_blank
-from polar_pipeline.decision.predictions import csv_bytes, predict_new
+from polar_pipeline.decision.predictions import csv_bytes, note_on_new_posts, predict_new
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
@@ -55,6 +55,8 @@ def predict_file(
     lineage.require_current("thresholds", code)
     decision: Decision = lineage.read("thresholds", code)
     score = _scorer(project, decision)
+    if note := note_on_new_posts(decision):
+        click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
     with _open_posts(path) as file:
@@ -178,23 +180,24 @@ def _write(output: Path | None, content: Iterable[bytes]) -> bool:
 
 
 def _scorer(project: Project, decision: Decision) -> Scorer:
-    """A function that gives the logits (texts,) of every member; models stay loaded between its calls.
+    """A function that gives the logits (texts,) of every member by name; models stay loaded between its calls.
 
     A member without weight is not asked, so that an imported one need not be able to answer.
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
     models = ModelCache()
-    asked, home = [], project.home
-    for member in decision.members:
-        if member.weight != 0:
-            backbone = make_backbone(settings[member.backbone], project.profile, project.card, home.adapters, models)
-            asked.append((member, backbone, _adapter(project, decision, member.backbone)))
+    asked = [member for member in decision.members if member.weight != 0]
+    names, root = dict.fromkeys(member.backbone for member in asked), project.home.adapters
+    refs = {name: _adapter(project, decision, name) for name in names}
+    backbones = {name: make_backbone(settings[name], project.profile, project.card, root, models) for name in names}
+    passes = dict.fromkeys((member.backbone, member.seeds) for member in asked)  # one may serve several heads
 
     def score(texts: list[str]) -> dict[str, Floats]:
-        logits: dict[str, Floats] = {member.backbone: np.zeros(len(texts)) for member in decision.members}
-        for member, backbone, ref in asked:
-            logits[member.backbone] = backbone.logits(decision.language, ref, texts, member.seeds)
-        return logits
+        found = {
+            (name, seeds): backbones[name].logits(decision.language, refs[name], texts, seeds) for name, seeds in passes
+        }
+        silent: dict[str, Floats] = {member.name: np.zeros(len(texts)) for member in decision.members}
+        return silent | {member.name: found[member.backbone, member.seeds][member.head] for member in asked}
 
     return score
 

@@ -26,12 +26,10 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     Raises InputError when a member's score is missing, or the scores are not those that were decided with.
     """
     _refuse_others(decision, scores)
-    seeds = {member.backbone: member.seeds for member in decision.members}
-    wanted = scores[
-        [seed in seeds.get(name, ()) for name, seed in zip(scores["backbone"], scores["seed"], strict=True)]
-    ]
+    models = [(member.backbone, member.head, seed) for member in decision.members for seed in member.seeds]
+    wanted = scores[pd.MultiIndex.from_frame(scores[["backbone", "head", "seed"]]).isin(models)]
     posts = scored_posts(posts)
-    members = gather(posts, wanted, list(seeds), decision.language)
+    members = gather(posts, wanted, [member.backbone for member in decision.members], decision.language)
     probabilities = _probabilities(decision, members)
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
@@ -44,13 +42,27 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
 def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
     """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
 
-    `logits` has one array (posts,) per member of the decision, from its backbone's final model.
+    `logits` has one array (posts,) for the name of each member of the decision, from the final models.
     """
     members = [
-        MemberScores(member.backbone, member.seeds, logits[member.backbone][:, None]) for member in decision.members
+        MemberScores(member.backbone, member.seeds, logits[member.name][:, None], member.head)
+        for member in decision.members
     ]
     probabilities = _probabilities(decision, members)
     return _judged(decision, probabilities, np.full(len(probabilities), decision.threshold))
+
+
+def note_on_new_posts(decision: Decision) -> str:
+    """In what `predict_new` differs from `predict`, as a sentence; empty if in nothing.
+
+    The share of positives among new posts may be any, and a file of one post has none: it is not matched.
+    """
+    if decision.shift_response != RATE_MATCHING:
+        return ""
+    return (
+        f"{decision.language} was decided with rate matching, which sets the threshold of test from all test posts "
+        f"together: new posts are judged one by one, by the out-of-fold threshold {decision.threshold:.3f} instead."
+    )
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
@@ -82,7 +94,7 @@ def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
 
 
 def _refuse_others(decision: Decision, scores: pd.DataFrame) -> None:
-    decided = sorted(member.backbone for member in decision.members)
+    decided = sorted({member.backbone for member in decision.members})
     rows = scores[scores["backbone"].isin(decided)]
     hashes = scores_sha256(rows.assign(logit=rows["logit"].replace([np.inf, -np.inf], np.nan)))
     if others := [name for name in decided if hashes.get(name) != decision.scores.get(name)]:

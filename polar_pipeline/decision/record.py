@@ -1,6 +1,12 @@
 """The `Decision`: everything that is needed to turn a language's scores into labels, now or a year later."""
 
 from polar_pipeline.storage.record import Record
+from polar_pipeline.task.card import MAIN_HEAD
+
+
+def member_name(backbone: str, head: str) -> str:
+    """`backbone` for its main head, `backbone.head` for others."""
+    return backbone if head == MAIN_HEAD else f"{backbone}.{head}"
 
 
 class Estimate(Record):
@@ -13,20 +19,32 @@ class Estimate(Record):
 
 
 class Member(Record):
-    """One backbone in the ensemble. Its calibrated logit is the mean over `seeds` of logit / temperature."""
+    """One head of a backbone in the ensemble. Its calibrated logit is the mean over `seeds` of logit / temperature."""
 
     backbone: str
+    head: str = MAIN_HEAD
     seeds: tuple[int, ...]
     temperature: float
     weight: float
 
+    @property
+    def name(self) -> str:
+        """As in reports and strategies."""
+        return member_name(self.backbone, self.head)
+
 
 class Excluded(Record):
-    """A model that does not take part, and why."""
+    """One seed of a member that does not take part, and why."""
 
     backbone: str
+    head: str = MAIN_HEAD
     seed: int
     reason: str
+
+    @property
+    def name(self) -> str:
+        """That of the member."""
+        return member_name(self.backbone, self.head)
 
 
 class Candidate(Record):

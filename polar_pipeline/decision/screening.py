@@ -1,9 +1,9 @@
 """Broken models: which are left out of a decision, and which stop a language.
 
-A model is one seed of one backbone. `screen` judges it by its out-of-fold scores, and by how the scores of its final
-model (rows outside folds) look beside them; the others go on without it. Labels outside folds are not used, so flipped
-labels of dev can remove nobody. What the final model gives to test posts is looked at only if the profile says
-`transductive`.
+A model is one seed of one member, that is of one head of a backbone. `screen` judges it by its out-of-fold scores, and
+by how the scores of its final model (rows outside folds) look beside them; the others go on without it. Labels outside
+folds are not used, so flipped labels of dev can remove nobody. What the final model gives to test posts is looked at
+only if the profile says `transductive`.
 
 `unsound` judges a freshly trained model and stops the language, because whoever trained it should know. It alone looks
 at labels of dev outside the folds: they can stop a language, and choose nothing. Where dev is in the folds, the final
@@ -50,7 +50,7 @@ def screen(
     """
     rows = _rows_of(posts, transductive)
     excluded = [
-        Excluded(backbone=member.backbone, seed=seed, reason=reason)
+        Excluded(backbone=member.backbone, head=member.head, seed=seed, reason=reason)
         for member in members
         for place, seed in enumerate(member.seeds)
         if (reason := _fault(member.logits[:, place], rows))
@@ -59,9 +59,9 @@ def screen(
     while (apart := _furthest_apart(kept, rows)) is not None:
         excluded.append(apart)
         kept = _without(kept, [apart])
-    excluded.sort(key=lambda model: (model.backbone, model.seed))
+    excluded.sort(key=lambda model: (model.name, model.seed))
     if not kept:
-        named = "; ".join(f"{model.backbone} seed {model.seed}: {model.reason}" for model in excluded)
+        named = "; ".join(f"{model.name} seed {model.seed}: {model.reason}" for model in excluded)
         raise InputError(
             f"no model is fit to decide with ({named}): train it again, with other settings or another seed."
         )
@@ -80,13 +80,13 @@ def _rows_of(posts: pd.DataFrame, transductive: bool) -> ScreenedPosts:
 
 
 def _without(members: list[MemberScores], excluded: list[Excluded]) -> list[MemberScores]:
-    names = {(model.backbone, model.seed) for model in excluded}
+    names = {(model.name, model.seed) for model in excluded}
     kept = []
     for member in members:
-        sound = [place for place, seed in enumerate(member.seeds) if (member.backbone, seed) not in names]
+        sound = [place for place, seed in enumerate(member.seeds) if (member.name, seed) not in names]
         if sound:
             seeds = tuple(member.seeds[place] for place in sound)
-            kept.append(MemberScores(member.backbone, seeds, member.logits[:, sound]))
+            kept.append(member._replace(seeds=seeds, logits=member.logits[:, sound]))
     return kept
 
 
@@ -142,7 +142,7 @@ def _furthest_apart(members: list[MemberScores], rows: ScreenedPosts) -> Exclude
     Agreement is the rank correlation with the mean rank of the others. Needs three models: of two that disagree, nobody
     can say without labels which is wrong.
     """
-    models = [(member.backbone, seed) for member in members for seed in member.seeds]
+    models = [(member, seed) for member in members for seed in member.seeds]
     if len(models) < 3 or rows.final.sum() < 3:
         return None
     logits = np.concatenate([member.logits for member in members], axis=1)
@@ -155,7 +155,8 @@ def _furthest_apart(members: list[MemberScores], rows: ScreenedPosts) -> Exclude
     if apart[place] >= _APART:
         return None
     reason = f"the final model's agreement with the others is {final[place]:.2f}, that of its folds {inside[place]:.2f}"
-    return Excluded(backbone=models[place][0], seed=models[place][1], reason=reason)
+    member, seed = models[place]
+    return Excluded(backbone=member.backbone, head=member.head, seed=seed, reason=reason)
 
 
 def _agreement(logits: Floats) -> Floats:
@@ -178,7 +179,7 @@ def unsound(
     transductive: bool,
     probes: pd.DataFrame | None = None,
 ) -> list[str]:
-    """A sentence for every model (backbone and seed) that is broken; none where there are no scores.
+    """A sentence for every model (member and seed) that is broken; none where there are no scores.
 
     `posts` has split, id, fold and label. `transductive` is whether logits of test may be looked at. `probes` is a
     scores table of final models; they were trained on those of its posts that are in folds.
@@ -195,10 +196,10 @@ def unsound(
             logits = member.logits[:, place]
             reason = _fault(logits, rows) or _far_below(logits, rows, dev, labels) or _undivided(logits, rows)
             if not reason and inside is not None:
-                mine = inside[(inside["backbone"] == member.backbone) & (inside["seed"] == seed)]
+                mine = inside[(inside["head"] == member.head) & (inside["seed"] == seed)]
                 reason = _below_unseen(logits, rows, posts, mine)
             if reason:
-                found.append(f"{member.backbone} seed {seed}: {reason}")
+                found.append(f"{member.name} seed {seed}: {reason}")
     return found
 
 

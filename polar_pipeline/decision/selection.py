@@ -1,11 +1,13 @@
 """One decision per language, chosen on out-of-fold scores alone, and what each part of it is worth.
 
 The profile's strategy was best over all languages. A language departs from it only for a strategy whose lead on its
-own posts, cross-fitted, is beyond the error; among those, the simplest within one standard error of the best is taken
-(Breiman et al. 1984, section 3.4.3). The nested estimate repeats all choices without each fold in turn, so that
-choosing does not make it optimistic (Cawley & Talbot 2010). Labels of test are never used.
+own posts, cross-fitted, is beyond the error, corrected for the number of strategies (Bonferroni); among those, the
+simplest within one standard error of the best is taken (Breiman et al. 1984, section 3.4.3). The nested estimate
+repeats all choices without each fold in turn, so that choosing does not make it optimistic (Cawley & Talbot 2010).
+Labels of test are never used.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from polar_pipeline.decision.strategies import (
     MemberScores,
     combine,
     fit_combination,
+    fit_temperatures,
     gather,
     scores_sha256,
     strategies,
@@ -38,6 +41,7 @@ NONE, RATE_MATCHING, POOLED = "none", "rate_matching", "pooled"  # responses to 
 _DEV_FOLDS = 5
 _RESAMPLES = 2000  # of the estimate's interval: they fix a 95% limit to about 0.001 (Efron & Tibshirani 1993, ch. 13)
 _DIFFERENCE_RESAMPLES = 1000
+_CHANCE = 0.05  # of a departure where no strategy is better; half of it is on the side of a lead
 
 
 class Fitted(NamedTuple):
@@ -64,9 +68,9 @@ def decide(
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
-    `posts` has id, text, split, label, fold; `scores` has backbone, seed, split, fold, id, logit of `adapters` (name to
-    sha256), some of which may have none for this language. Raises InputError when a backbone lacks a score or has one
-    that is not finite.
+    `posts` has id, text, split, label, fold; `scores` is the scores table of `adapters` (name to sha256), some
+    of which may have none for this language. Raises InputError when a backbone lacks a score or has one that is not
+    finite.
     """
     settings, seed = profile.decision, profile.seed
     # the order of the rows is fixed, because sums of floats depend on it
@@ -169,7 +173,8 @@ def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: Decisi
     strategy = _default(members, settings)
     candidates: tuple[Candidate, ...] = ()
     if settings.departures and len(np.unique(folds)) > 1:  # one fold leaves nothing to compare on
-        strategy, candidates = _choose(labels, folds, members, settings, seed)
+        candidates, decided = compare(labels, folds, members, settings, seed)
+        strategy = departure(labels, decided, strategy, seed)
     combination = fit_combination(strategy, labels, members)
     probabilities = sigmoid(combine(combination, members))
     threshold = choose_threshold(settings.threshold, labels, probabilities, settings.resamples, seed)
@@ -179,7 +184,11 @@ def fit(labels: Ints, folds: Ints, members: list[MemberScores], settings: Decisi
 def nested_predictions(
     labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> Ints:
-    """Each fold is decided by what `fit` makes of the other folds, so no post helps to judge itself. 0/1 (posts,)."""
+    """Each fold is decided by what `fit` makes of the other folds: their labels and out-of-fold logits. 0/1 (posts,).
+
+    A fold's labels thus choose no weight, temperature, strategy or threshold that it is judged by. They are not without
+    any trace: the other folds' logits come from models that were trained on this fold too, as is usual in stacking.
+    """
     predictions = np.zeros(len(labels), dtype=int)
     for fold in np.unique(folds):
         held_out = folds == fold
@@ -197,45 +206,80 @@ def cross_fitted(
     rule: str = ARGMAX,
     resamples: int = 1,
     seed: int = 0,
+    temperatures: Floats | None = None,
 ) -> Ints:
-    """Predictions 0/1 (posts,) of one strategy: weights, temperatures and threshold of each fold from the others."""
+    """Predictions 0/1 (posts,) of one strategy: weights, temperatures and threshold of each fold from the others.
+
+    `temperatures` are those that `_temperatures` gives, where they are known already.
+    """
     predictions = np.zeros(len(labels), dtype=int)
-    for fold in np.unique(folds):
+    temperatures = _temperatures(labels, folds, members) if temperatures is None else temperatures
+    for fold, fitted in zip(np.unique(folds), temperatures, strict=True):
         held_out = folds == fold
         inside, outside = [m.rows(~held_out) for m in members], [m.rows(held_out) for m in members]
-        combination = fit_combination(strategy, labels[~held_out], inside)
+        combination = fit_combination(strategy, labels[~held_out], inside, fitted)
         probabilities = sigmoid(combine(combination, inside))
         threshold = choose_threshold(rule, labels[~held_out], probabilities, resamples, seed)
         predictions[held_out] = sigmoid(combine(combination, outside)) >= threshold.value
     return predictions
 
 
+def _temperatures(labels: Ints, folds: Ints, members: list[MemberScores]) -> Floats:
+    """The temperatures (folds, members) from all folds but one."""
+    outside = [folds != fold for fold in np.unique(folds)]
+    return np.stack([fit_temperatures(labels[rows], [member.rows(rows) for member in members]) for rows in outside])
+
+
 def compare(
     labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[tuple[Candidate, ...], dict[str, Ints]]:
     """Every strategy beside the profile's, from simple to rich, and its cross-fitted predictions by name."""
-    rule = _quick_rule(settings)
-    decided = {strategy: cross_fitted(strategy, labels, folds, members, rule) for strategy in strategies(members)}
+    rule, known = _quick_rule(settings), _temperatures(labels, folds, members)
+    decided = {
+        strategy: cross_fitted(strategy, labels, folds, members, rule, temperatures=known)
+        for strategy in strategies(members)
+    }
     reference = decided[_default(members, settings)]
     return tuple(_candidate(name, labels, found, reference, seed) for name, found in decided.items()), decided
+
+
+def departure(labels: Ints, decided: dict[str, Ints], default: str, seed: int) -> str:
+    """The strategy that decides: the default, or else the simplest that is beyond the error better and as good as any.
+
+    `decided` are the predictions 0/1 (posts,) of each strategy, from simple to rich.
+    """
+    values = {name: macro_f1(labels, predictions) for name, predictions in decided.items()}
+
+    def error(first: str, second: str) -> float:
+        return float(paired_resamples(labels, decided[first], decided[second], _DIFFERENCE_RESAMPLES, seed).std())
+
+    # of many strategies that are as good as the default, some would often be beyond the error of one comparison
+    limit = NormalDist().inv_cdf(1 - _CHANCE / 2 / max(len(decided) - 1, 1))
+    ahead = [name for name in decided if values[name] - values[default] > limit * error(name, default)]
+    if not ahead:
+        return default
+    best = max(ahead, key=lambda name: values[name])
+    return next(name for name in ahead if values[best] - values[name] <= error(best, name))  # the best itself is
 
 
 def without_each(
     strategy: str, labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
 ) -> tuple[Candidate, ...]:
-    """The strategy without each member in turn: negative where the member helps. Empty for a single backbone.
+    """The strategy without each member in turn: negative where the member helps. Empty for a single member.
 
     For readers of the report only: nothing is decided by these figures.
     """
-    if strategy in {member.backbone for member in members}:
+    if strategy in {member.name for member in members}:
         return ()
-    rule = _quick_rule(settings)
-    whole = cross_fitted(strategy, labels, folds, members, rule)
+    rule, known = _quick_rule(settings), _temperatures(labels, folds, members)
+    whole = cross_fitted(strategy, labels, folds, members, rule, temperatures=known)
     found = []
-    for member in members:
+    for place, member in enumerate(members):
         rest = [other for other in members if other is not member]
-        left = strategy if strategy in strategies(rest) else rest[0].backbone
-        found.append(_candidate(member.backbone, labels, cross_fitted(left, labels, folds, rest, rule), whole, seed))
+        left = strategy if strategy in strategies(rest) else rest[0].name
+        others = np.delete(known, place, axis=1)
+        decided = cross_fitted(left, labels, folds, rest, rule, temperatures=others)
+        found.append(_candidate(member.name, labels, decided, whole, seed))
     return tuple(found)
 
 
@@ -271,26 +315,14 @@ def _quick_rule(settings: DecisionSettings) -> str:
     return ARGMAX if settings.threshold == BAGGED else settings.threshold
 
 
-def _choose(
-    labels: Ints, folds: Ints, members: list[MemberScores], settings: DecisionSettings, seed: int
-) -> tuple[str, tuple[Candidate, ...]]:
-    """The strategy that decides, and all that were considered."""
-    candidates, decided = compare(labels, folds, members, settings, seed)
-    ahead = [found for found in candidates if found.difference_low > 0]
-    if not ahead:
-        return _default(members, settings), candidates
-    best = max(ahead, key=lambda found: found.macro_f1)
-    errors = {
-        found.name: paired_resamples(labels, decided[best.name], decided[found.name], _DIFFERENCE_RESAMPLES, seed).std()
-        for found in ahead
-    }
-    # from simple to rich; the best itself is within any error
-    simplest = next(found for found in ahead if best.macro_f1 - found.macro_f1 <= errors[found.name])
-    return simplest.name, candidates
-
-
 def _members(members: list[MemberScores], combination: Combination) -> tuple[Member, ...]:
     return tuple(
-        Member(backbone=member.backbone, seeds=member.seeds, temperature=float(temperature), weight=float(weight))
+        Member(
+            backbone=member.backbone,
+            head=member.head,
+            seeds=member.seeds,
+            temperature=float(temperature),
+            weight=float(weight),
+        )
         for member, temperature, weight in zip(members, combination.temperatures, combination.weights, strict=True)
     )

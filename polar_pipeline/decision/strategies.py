@@ -1,5 +1,6 @@
-"""Strategies: how the scores of several backbones become one score, a weight for each member and an intercept.
+"""Strategies: how the scores of several members become one score, a weight for each member and an intercept.
 
+A member is one head of one backbone.
 From simple to rich: one member alone, the equal average, weights on a simplex, and logistic regression on the logits
 with a ridge penalty (stacking, Wolpert 1992; the penalty keeps the weights of similar members similar). A last
 temperature calibrates the result; the weights absorb it.
@@ -11,21 +12,30 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
+from polar_pipeline.decision.record import member_name
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.decision import STRATEGIES
 from polar_pipeline.storage.fingerprint import frame_fingerprint
+from polar_pipeline.task.card import MAIN_HEAD
 
 EQUAL, SIMPLEX, RIDGE = STRATEGIES
-_PENALTY = 1.0  # of squared weights; 0.1 to 10 differ by 0.0002 macro-F1 on real transformer scores
+# of squared weights: 0.1 to 10 differ by 0.0002 macro-F1 with up to 5 members, 1 to 100 by 0.0007 with up to 11
+_PENALTY = 1.0
 
 
 class MemberScores(NamedTuple):
-    """Logits of one backbone: float64 (posts, seeds), rows as the posts they were gathered for."""
+    """Logits of one head of a backbone: float64 (posts, seeds), rows as the posts they were gathered for."""
 
     backbone: str
     seeds: tuple[int, ...]
     logits: Floats
+    head: str = MAIN_HEAD
+
+    @property
+    def name(self) -> str:
+        """That of the member."""
+        return member_name(self.backbone, self.head)
 
     def rows(self, which: "np.typing.NDArray[np.bool_]") -> "MemberScores":
         """Those of some posts; `which` is a mask (posts,)."""
@@ -34,35 +44,35 @@ class MemberScores(NamedTuple):
 
 def scores_sha256(scores: pd.DataFrame) -> dict[str, str]:
     """The sha256 of each backbone's scores, whatever the order of the table's rows."""
-    ordered = scores.sort_values(["backbone", "seed", "split", "id"], kind="stable")
-    columns = ["seed", "split", "fold", "id", "logit"]
+    ordered = scores.sort_values(["backbone", "head", "seed", "split", "id"], kind="stable")
+    columns = ["head", "seed", "split", "fold", "id", "logit"]
     return {str(name): frame_fingerprint(rows, columns) for name, rows in ordered.groupby("backbone", sort=True)}
 
 
 def gather(posts: pd.DataFrame, scores: pd.DataFrame, backbones: list[str], language: str) -> list[MemberScores]:
-    """Scores of `backbones` for `posts` (split, id), whatever the order of the table's rows.
+    """Scores of all heads of `backbones` for `posts` (split, id), whatever the order of the table's rows.
 
-    A backbone without any score does not know this language and is left out. Raises InputError when a backbone scored
+    A backbone without any score does not know this language and is left out. Raises InputError when a head scored
     some posts only, or gave a logit that is not finite, and when no backbone is left.
     """
     index = pd.MultiIndex.from_frame(posts[["split", "id"]])
     found = []
-    for backbone in sorted(backbones):
-        mine = scores[scores["backbone"] == backbone]
-        if mine.empty:
-            continue
-        table = mine.pivot(index=["split", "id"], columns="seed", values="logit").reindex(index)
+    mine = scores[scores["backbone"].isin(backbones)]
+    for backbone, head in mine[["backbone", "head"]].drop_duplicates().itertuples(index=False):
+        rows = mine[(mine["backbone"] == backbone) & (mine["head"] == head)]
+        table = rows.pivot(index=["split", "id"], columns="seed", values="logit").reindex(index)
         logits = table.to_numpy(dtype=float)
         bad = ~np.isfinite(logits).all(axis=1)
         if bad.any():
             raise InputError(
-                f"scores of backbone {backbone!r} for {language} lack a finite logit for {int(bad.sum())} posts, first "
-                f"{posts['id'].to_numpy()[bad][0]!r}: materialize {backbone}_dev_probabilities for {language} again."
+                f"scores of {member_name(backbone, head)!r} for {language} lack a finite logit for {int(bad.sum())} "
+                f"posts, first {posts['id'].to_numpy()[bad][0]!r}: "
+                f"materialize {backbone}_dev_probabilities for {language} again."
             )
-        found.append(MemberScores(backbone, tuple(int(seed) for seed in table.columns), logits))
+        found.append(MemberScores(backbone, tuple(int(seed) for seed in table.columns), logits, head))
     if not found:
         raise InputError(f"no backbone has scores for {language}: add one that does to the profile.")
-    return found
+    return sorted(found, key=lambda member: member.name)
 
 
 class Combination(NamedTuple):
@@ -78,17 +88,27 @@ class Combination(NamedTuple):
 
 def strategies(members: list[MemberScores]) -> list[str]:
     """Names of the strategies that these members allow, from simple to rich."""
-    single = [member.backbone for member in members]
+    single = [member.name for member in members]
     return [*single, EQUAL, SIMPLEX, RIDGE] if len(members) > 1 else single
 
 
-def fit_combination(strategy: str, labels: Ints, members: list[MemberScores]) -> Combination:
-    """Fit a strategy (one of `strategies(members)`) to labels 0/1 (posts,). Deterministic."""
-    temperatures = np.array(
+def fit_temperatures(labels: Ints, members: list[MemberScores]) -> Floats:
+    """One temperature for each member (members,), for all its seeds."""
+    return np.array(
         [fit_temperature(np.repeat(labels, len(member.seeds)), member.logits.ravel()) for member in members]
     )
+
+
+def fit_combination(
+    strategy: str, labels: Ints, members: list[MemberScores], temperatures: Floats | None = None
+) -> Combination:
+    """Fit a strategy (one of `strategies(members)`) to labels 0/1 (posts,). Deterministic.
+
+    `temperatures` are those that `fit_temperatures` gives, where they are known already.
+    """
+    temperatures = fit_temperatures(labels, members) if temperatures is None else temperatures
     columns = _columns(members, temperatures)
-    weights, intercept = _weights(strategy, labels, columns, [member.backbone for member in members])
+    weights, intercept = _weights(strategy, labels, columns, [member.name for member in members])
     last = fit_temperature(labels, columns @ weights + intercept)
     return Combination(temperatures, weights / last, intercept / last)
 

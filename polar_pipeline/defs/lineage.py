@@ -26,7 +26,7 @@ from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 1, "decision": 2, "report": 2}
+STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 2, "decision": 3, "report": 2}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads

@@ -66,7 +66,7 @@ _SHIFT: Columns = [
 _DECISIONS: Columns = [
     *_LANGUAGE,
     ("strategy", "how the members are combined", "decision.strategy"),
-    ("members", "backbones with their weights", lambda item: _members(item)),
+    ("members", "members with their weights: backbone, or backbone.head", lambda item: _members(item)),
     ("threshold", "probability from which a post is positive", "decision.threshold"),
     ("threshold_spread", "its standard deviation over bootstrap resamples", "decision.threshold_spread"),
     ("calibration_error", "expected calibration error, out of fold", "decision.calibration_error"),
@@ -226,4 +226,4 @@ def _table(title: str, columns: Columns, rows: Iterable[Any]) -> ReportTable:
 
 
 def _members(item: LanguageEvidence) -> str:
-    return ", ".join(f"{member.backbone} {member.weight:.2f}" for member in item.decision.members if member.weight)
+    return ", ".join(f"{member.name} {member.weight:.2f}" for member in item.decision.members if member.weight)

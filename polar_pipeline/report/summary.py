@@ -99,12 +99,12 @@ def leaderboard_position(value: float, means: Reference) -> str:
 
 
 def excluded_models(evidence: list[LanguageEvidence]) -> list[tuple[str, int, list[tuple[str, str]]]]:
-    """Each model that was left out of a decision: backbone, seed, and (language's name, reason) wherever it was."""
+    """Each model that was left out of a decision: member, seed, and (language's name, reason) wherever it was."""
     found: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for item in evidence:
         for model in item.decision.excluded:
-            found.setdefault((model.backbone, model.seed), []).append((item.name, model.reason))
-    return [(backbone, seed, found[backbone, seed]) for backbone, seed in sorted(found)]
+            found.setdefault((model.name, model.seed), []).append((item.name, model.reason))
+    return [(member, seed, found[member, seed]) for member, seed in sorted(found)]
 
 
 def _mean(name: str, candidates: list[Candidate]) -> Ablation:

@@ -91,12 +91,24 @@ class ImportedSettings(Settings):
     kind: Literal["imported"]
     """Scores of a model that was trained elsewhere, read from a file."""
     path: str
-    """A .parquet or .csv file with the columns language, split, fold, id and logit or probability."""
+    """A .parquet or .csv file with the columns language, split, fold, id and logit or probability, or `columns`."""
+    columns: tuple[str, ...] = ()
+    """Columns of the file with one logit per fine label, such as the types of the task card, in place of logit and
+    probability. A post is positive exactly if one of its fine labels is, so the score is their log-sum-exp: a smooth
+    maximum.
+    """
     backbone: str | None = None
     """Which model's scores, where the file has a column `backbone` with several. null: the only one."""
     languages: Languages = "all"
     pooled: bool = False
     """Whether the model was trained on all languages together, which decision.shift_response: pooled asks."""
+
+    @field_validator("columns")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError(f"columns should differ, these do not: {', '.join(value)}")
+        return value
 
 
 class LoraSettings(Settings):

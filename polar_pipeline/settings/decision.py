@@ -42,7 +42,7 @@ class DecisionSettings(Settings):
     """
     departures: bool = True
     """Whether a language may leave the strategy for another, and only where its own cross-fitted evidence is beyond
-    the error; this costs nothing on average.
+    the error of as many comparisons as there are strategies; this costs nothing on average.
     """
     threshold: Literal["half", "argmax", "bagged", "plug_in"] = "bagged"
     """The rule for the probability from which a post is positive. half: 0.5. argmax: the threshold with the highest

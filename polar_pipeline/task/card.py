@@ -11,6 +11,9 @@ from pydantic import Field
 
 from polar_pipeline.settings.yaml_files import Settings, read_settings
 
+# The head of a model that was trained on the label itself; others bear the name of a group of auxiliary labels.
+MAIN_HEAD = "label"
+
 
 class Label(Settings):
     """The binary label: its column in the files and the meaning of 0 and 1."""

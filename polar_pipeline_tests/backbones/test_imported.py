@@ -46,9 +46,11 @@ def written(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def backbone(path: Path, wanted: str | None = None, languages: tuple[str, ...] | None = None) -> ImportedBackbone:
+def backbone(
+    path: Path, wanted: str | None = None, languages: tuple[str, ...] | None = None, columns: tuple[str, ...] = ()
+) -> ImportedBackbone:
     settings = ImportedSettings(
-        name="mine", kind="imported", path=str(path), backbone=wanted, languages=languages or "all"
+        name="mine", kind="imported", path=str(path), backbone=wanted, languages=languages or "all", columns=columns
     )
     return ImportedBackbone(settings, CARD, path.parent / "adapters")
 
@@ -117,6 +119,45 @@ def test_of_several_backbones_one_is_named(tmp_path: Path) -> None:
             InputError, match=r"scores\.parquet are of big, small: name one of them as `backbone` of mine"
         ):
             trained(backbone(path, wanted))
+
+
+FINE = ("political", "racial/ethnic")
+
+
+def make_fine_file() -> pd.DataFrame:
+    """Two fine labels in place of one logit; the first is far beyond where exp overflows."""
+    table = make_file(1).drop(columns="logit")
+    return table.assign(**{FINE[0]: np.linspace(-2000, 2000, len(table)), FINE[1]: np.linspace(1, -1, len(table))})
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_score_of_several_columns_is_their_log_sum_exp(suffix: str, tmp_path: Path) -> None:
+    table = make_fine_file()
+    path = written(table, tmp_path / f"scores{suffix}")
+    one, two = (table[name].to_numpy() for name in FINE)
+    larger = np.maximum(one, two)
+    expected = larger + np.log(np.exp(one - larger) + np.exp(two - larger))
+    assert_scores(scored(backbone(path, columns=FINE)), table.assign(logit=expected), 1e-6)
+    assert_scores(scored(backbone(path, columns=FINE[1:])), table.assign(logit=two), 1e-6)
+
+
+def test_columns_go_before_a_logit_that_is_there_too(tmp_path: Path) -> None:
+    path = written(make_fine_file().assign(logit=np.nan), tmp_path / "scores.parquet")
+    assert np.isfinite(scored(backbone(path, columns=FINE))["logit"]).all()
+
+
+@pytest.mark.parametrize("value", [None, np.inf, "high"])
+def test_a_fault_in_one_of_several_columns_names_it(value: object, tmp_path: Path) -> None:
+    path = written(spoilt("racial/ethnic", value)(make_fine_file()).astype({"racial/ethnic": str}), tmp_path / "s.csv")
+    with pytest.raises(InputError, match=r"s\.csv: 1 values of racial/ethnic are not usable numbers, first .*'x_3'"):
+        trained(backbone(path, columns=FINE))
+    with pytest.raises(InputError, match=r"s\.csv lack the columns religious: add them"):
+        trained(backbone(path, columns=(*FINE, "religious")))
+
+
+def test_a_column_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="columns should differ, these do not: a, a"):
+        ImportedSettings(name="mine", kind="imported", path="x.csv", columns=("a", "a"))
 
 
 def spoilt(column: str, value: object, row: int = 3) -> Change:

@@ -8,18 +8,25 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 import polar_pipeline
 from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.commands import predict as predict_command
 from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.corpus.rows import BadRow, CsvFile
+from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
+from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.conftest import polar
 
 slow = pytest.mark.slow
@@ -144,6 +151,61 @@ def test_scores_and_adapters_of_another_decision_are_refused(linear: tuple[Path,
     outputs.write("linear_adapter", "deu", ref.model_copy(update={"sha256": "0" * 64}), **kept)
     done = predict((home, profile), bundled_folder() / "test" / "deu.csv", check=False)
     assert (done.returncode, done.stdout) == (2, "") and "another linear_adapter[deu]" in done.stderr
+
+
+class TwoHeads:
+    """A backbone with two heads that counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, ...]] = []
+
+    def logits(self, language: str, ref: object, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
+        self.asked.append(seeds)
+        return {"label": np.full(len(texts), 1.0), "types": np.full(len(texts), 2.0)}
+
+
+@pytest.fixture
+def two_heads(monkeypatch: pytest.MonkeyPatch) -> tuple[TwoHeads, Decision, Any]:
+    """A decision by both heads of a backbone, a third member without weight that cannot answer, and a project."""
+    ways = [("two", "label", 0.25), ("two", "types", 0.75), ("silent", "label", 0.0)]
+    members = tuple(Member(backbone=b, head=head, seeds=(0, 1), temperature=1.0, weight=w) for b, head, w in ways)
+    estimate = Estimate(value=0.8, low=0.7, high=0.9, posts=5)
+    decision = Decision.model_construct(
+        language="deu", members=members, intercept=0.0, threshold=0.5, review_margin=0.1, out_of_fold=estimate,
+        shift_response="rate_matching",
+    )  # fmt: skip
+    backbone = TwoHeads()
+    monkeypatch.setattr(predict_command, "make_backbone", lambda *_: backbone)
+    monkeypatch.setattr(predict_command, "_adapter", lambda *_: None)
+    stored = SimpleNamespace(require_current=lambda *_: None, read=lambda *_: decision)
+    monkeypatch.setattr(predict_command, "Lineage", lambda _: stored)
+    entries = [SimpleNamespace(name=name) for name in ("two", "silent")]
+    home = SimpleNamespace(adapters=Path())
+    return (
+        backbone,
+        decision,
+        SimpleNamespace(profile=SimpleNamespace(backbones=entries), card=load_card("polar"), home=home),
+    )
+
+
+def test_heads_of_a_backbone_are_scored_in_one_pass(two_heads: tuple[TwoHeads, Decision, Any]) -> None:
+    backbone, decision, project = two_heads
+    found = predict_command._scorer(project, decision)(["a", "b"])
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "two": [1, 1], "two.types": [2, 2], "silent": [0, 0]
+    }  # fmt: skip
+    assert backbone.asked == [(0, 1)]
+
+
+def test_rate_matching_that_new_posts_do_not_get_is_said(
+    two_heads: tuple[TwoHeads, Decision, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = two_heads[2]
+    (tmp_path / "posts.csv").write_text("id,text\n1,gut\n")
+    assert predict_command.predict_file(project, "deu", tmp_path / "posts.csv", None) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("deu was decided with rate matching") and "threshold 0.500 instead" in said.err
+    assert said.out.splitlines()[1].startswith("1,1,0.851953,")  # sigmoid(0.25 * 1 + 0.75 * 2)
 
 
 BAD = (

@@ -31,7 +31,7 @@ def make_scores(posts: pd.DataFrame, backbone: str = "one", scale: float = 1.0, 
     generator = np.random.default_rng(seed)
     signal = posts["label"].fillna(0).to_numpy(dtype=float) * 2 - 1
     logit = scale * (signal + generator.normal(size=len(posts)))
-    return posts[["id", "split", "fold"]].assign(backbone=backbone, seed=0, language="x", logit=logit)
+    return posts[["id", "split", "fold"]].assign(backbone=backbone, head="label", seed=0, language="x", logit=logit)
 
 
 def decided(posts: pd.DataFrame, scores: pd.DataFrame, backbones: tuple[str, ...] = ("one",)) -> Decision:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polar_pipeline.decision.predictions import predict, predict_new, write_predictions, write_review
+from polar_pipeline.decision.predictions import note_on_new_posts, predict, predict_new, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.errors import InputError
@@ -19,6 +19,7 @@ CARD = load_card("polar")
 POSTS = make_posts(600)
 TEST = (POSTS["split"] == "test").to_numpy()
 PROFILE = Profile(name="test", description="", seed=3)
+REFUSED = r"x was decided with other models or scores of {} than these: materialize thresholds for x again"
 
 
 def scores_of(posts: pd.DataFrame, moved: float = 0.0) -> pd.DataFrame:
@@ -27,7 +28,9 @@ def scores_of(posts: pd.DataFrame, moved: float = 0.0) -> pd.DataFrame:
     tables = []
     for backbone, seed in (("a", 0), ("a", 1), ("b", 7)):
         logit = truth(posts) + generator.normal(size=len(posts)) + moved * (posts["split"] == "test").to_numpy()
-        tables.append(posts[["id", "split", "fold"]].assign(backbone=backbone, seed=seed, language="x", logit=logit))
+        tables.append(
+            posts[["id", "split", "fold"]].assign(backbone=backbone, head="label", seed=seed, language="x", logit=logit)
+        )
     return pd.concat(tables)
 
 
@@ -79,14 +82,59 @@ def test_rate_matching_moves_test_alone_and_only_under_strong_shift() -> None:
     assert (decision.shift_response, decision.shift_auc) == ("none", None)
 
 
+def test_only_rate_matching_is_another_thing_for_new_posts() -> None:
+    moved = scores_of(POSTS, moved=-2.0)
+    assert note_on_new_posts(decision_of(moved, auc=0.6)) == ""
+    shifted = decision_of(moved, auc=0.95)
+    assert note_on_new_posts(shifted) == (
+        "x was decided with rate matching, which sets the threshold of test from all test posts together: new posts "
+        f"are judged one by one, by the out-of-fold threshold {shifted.threshold:.3f} instead."
+    )
+    logits = {name: moved.loc[(moved["backbone"] == name) & (moved["seed"] != 1), "logit"].to_numpy() for name in "ab"}
+    new = predict_new(shifted, logits)
+    assert ((new["probability"] >= shifted.threshold) == (new["prediction"] == 1)).all()
+
+
+def test_each_head_is_a_member_with_scores_of_its_own() -> None:
+    """Heads of one backbone are decided with, excluded and applied like backbones of their own."""
+    scores = scores_of(POSTS)
+    noise = np.random.default_rng(2).normal(size=len(POSTS))
+    types = scores[scores["backbone"] == "b"].assign(head="types", logit=lambda table: table["logit"] + noise)
+    flat = scores[scores["backbone"] == "a"].assign(head="types", logit=0.0)
+    whole = pd.concat([scores, types, flat])
+    decision = decision_of(whole)
+    assert [(member.name, member.seeds) for member in decision.members] == [
+        ("a", (0, 1)),
+        ("b", (7,)),
+        ("b.types", (7,)),
+    ]
+    assert [(model.name, model.seed) for model in decision.excluded] == [("a.types", 0), ("a.types", 1)]
+    assert {"b", "b.types"} < {found.name for found in decision.candidates}
+    names = {(member.backbone, member.head): member.name for member in decision.members}
+    keys = zip(whole["backbone"], whole["head"], strict=True)
+    renamed = whole.assign(backbone=[names.get(key, "other").replace(".", "_") for key in keys], head="label")
+    alike = decide("x", POSTS, renamed, PROFILE, dict.fromkeys(["a", "b", "b_types"], ""), "f")
+    assert [member.weight for member in alike.members] == [member.weight for member in decision.members]
+    found = predict(decision, POSTS, whole)
+    pd.testing.assert_frame_equal(found, predict(alike, POSTS, renamed))
+    others = whole.assign(logit=whole["logit"].where((whole["backbone"] + whole["head"]) != "btypes", 1.0))
+    with pytest.raises(InputError, match=REFUSED.format("b")):
+        predict(decision, POSTS, others)
+    logits = {
+        member.name: whole[(whole["backbone"] == member.backbone) & (whole["head"] == member.head)]
+        .groupby("id", sort=False)["logit"]
+        .mean()
+        .to_numpy()
+        for member in decision.members
+    }
+    np.testing.assert_allclose(predict_new(decision, logits)["probability"], found["probability"])
+
+
 def test_a_decision_is_that_of_its_members_whatever_else_the_table_holds() -> None:
     scores, decision = usual()
     extra = scores.assign(backbone="c", logit=np.inf)
     found = predict(decision, POSTS, pd.concat([extra, scores]).sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(found, predict(decision, POSTS, scores))
-
-
-REFUSED = r"x was decided with other models or scores of {} than these: materialize thresholds for x again"
 
 
 def test_a_member_or_seed_that_is_gone_is_named() -> None:

@@ -140,7 +140,7 @@ SOUND = member(POSTS, "a").logits[:, 0]
 
 
 def complaints(logits: Floats, posts: pd.DataFrame = POSTS) -> list[str]:
-    scores = posts[["split", "id", "fold"]].assign(backbone="a", seed=7, language="deu", logit=logits)
+    scores = posts[["split", "id", "fold"]].assign(backbone="a", head="label", seed=7, language="deu", logit=logits)
     return unsound(posts, scores, "deu", transductive=True)
 
 
@@ -184,9 +184,11 @@ LABELS = INSIDE.loc[DEV, "label"].to_numpy(dtype=int)
 
 def complaints_about(probe: Floats, logits: Floats = SOUND, posts: pd.DataFrame = INSIDE, seed: int = 7) -> list[str]:
     """`probe` is what the final model gives dev, which it was trained on."""
-    scores = posts[["split", "id", "fold"]].assign(backbone="a", seed=7, language="deu", logit=logits)
+    scores = posts[["split", "id", "fold"]].assign(backbone="a", head="label", seed=7, language="deu", logit=logits)
     rows = posts.loc[DEV, ["split", "id", "fold"]]
-    probes = rows.assign(backbone="a", seed=seed, language="deu", logit=probe).sample(frac=1, random_state=0)
+    probes = rows.assign(backbone="a", head="label", seed=seed, language="deu", logit=probe).sample(
+        frac=1, random_state=0
+    )
     return unsound(posts, scores, "deu", transductive=False, probes=probes)
 
 
@@ -204,7 +206,7 @@ def test_random_noise_is_found(draw: int) -> None:
     dev = (posts["split"] == "dev").to_numpy()
     posts["fold"] = posts["fold"].where(~dev, np.arange(len(posts)) % 5)
     scores = posts[["split", "id", "fold"]].assign(
-        backbone="a", seed=7, logit=member(posts, "a", noise=1.5).logits[:, 0]
+        backbone="a", head="label", seed=7, logit=member(posts, "a", noise=1.5).logits[:, 0]
     )
     probes = scores[dev].assign(logit=np.random.default_rng(draw).normal(size=int(dev.sum())))
     (found,) = unsound(posts, scores, "deu", transductive=False, probes=probes)
@@ -245,7 +247,7 @@ def test_folds_that_know_nothing_and_probes_outside_folds_accuse_nobody() -> Non
 def test_few_posts_of_one_class_are_no_fault() -> None:
     """By chance a small dev holds one class alone, and a sound model says so."""
     few = DEV & (INSIDE["label"] == 1).to_numpy(dtype=bool, na_value=False) & (np.cumsum(DEV) < 12)
-    scores = INSIDE[["split", "id", "fold"]].assign(backbone="a", seed=7, language="deu", logit=SOUND)
+    scores = INSIDE[["split", "id", "fold"]].assign(backbone="a", head="label", seed=7, language="deu", logit=SOUND)
     probes = scores[few].assign(logit=4 + SOUND[few])
     assert unsound(INSIDE, scores, "deu", transductive=False, probes=probes) == []
 
@@ -258,6 +260,7 @@ def test_the_collapsed_published_model_is_found_in_every_language_and_no_other()
         pytest.skip("the published scores do not lie beside the release")
     card = load_card("polar")
     scores = pd.concat([pd.read_parquet(file) for file in (data.parent / "smash").glob("*.parquet")])
+    scores = scores.assign(head="label")
     found = {}
     for code in LANGUAGES:
         posts = assign_folds(read_posts(data, code, card), FoldSettings(fit_on="train"), 1)

@@ -199,6 +199,27 @@ def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int
     assert np.isfinite(found).all() and ((found >= 0) & (found <= 1)).all()
 
 
+@pytest.mark.parametrize("strategy", ["simplex", "ridge"])
+def test_many_members_that_are_nearly_copies_decide_as_their_average(strategy: str) -> None:
+    """Which of 17 gets the weight may be chance, what they say together may not: two halves of the posts agree on it."""
+    generator = np.random.default_rng(7)
+    labels = generator.integers(0, 2, 1200)
+    shared = 2.0 * labels - 1 + generator.normal(size=1200)
+    noise = 0.1 * generator.normal(size=(17, 1200, 1))
+    members = [MemberScores(f"m{place}", (0,), shared[:, None] + own) for place, own in enumerate(noise)]
+    half = np.arange(1200) < 600
+    found = {}
+    for way, rows in (("one", half), ("other", ~half), ("equal", half)):
+        name = "equal" if way == "equal" else strategy
+        fitted = fit_combination(name, labels[rows], [member.rows(rows) for member in members])
+        found[way] = combine(fitted, members)
+        assert np.isfinite(found[way]).all() and np.abs(fitted.weights).max() < 2
+    for way in ("one", "other"):
+        assert spearmanr(found[way], found["equal"]).statistic > 0.99
+    unseen = log_loss(labels[~half], found["one"][~half])
+    assert unseen < log_loss(labels[~half], found["equal"][~half]) + 0.01
+
+
 def make_posts(train: int = 600, dev: int = 100, test: int = 100) -> pd.DataFrame:
     """A few posts whose ids are once per split only."""
     split = np.repeat(["train", "dev", "test"], [train, dev, test])
@@ -212,7 +233,7 @@ def make_posts(train: int = 600, dev: int = 100, test: int = 100) -> pd.DataFram
 def make_scores(posts: pd.DataFrame, backbones: dict[str, int]) -> pd.DataFrame:
     """Every logit is another number, so that a row in the wrong place is seen."""
     keys = [(backbone, seed) for backbone, seeds in backbones.items() for seed in range(seeds)]
-    tables = [posts[["split", "id"]].assign(backbone=backbone, seed=seed) for backbone, seed in keys]
+    tables = [posts[["split", "id"]].assign(backbone=backbone, head="label", seed=seed) for backbone, seed in keys]
     scores = pd.concat(tables, ignore_index=True)
     return scores.assign(logit=np.arange(len(scores), dtype=float))
 
@@ -262,13 +283,26 @@ def test_a_backbone_without_scores_is_left_out_and_none_at_all_is_an_error() -> 
         gather(posts, scores, ["silent"], "swa")
 
 
+def test_each_head_is_a_member_after_the_main_one() -> None:
+    posts = make_posts(4, 3, 3)
+    scores = make_scores(posts, {"b": 1, "a": 2})
+    types = scores.assign(head="types", logit=scores["logit"] + 100)
+    found = gather(posts, pd.concat([types, scores]), ["a", "b"], "x")
+    assert [member.name for member in found] == ["a", "a.types", "b", "b.types"] == strategies(found)[:4]
+    assert [member.seeds for member in found] == [(0, 1), (0, 1), (0,), (0,)]
+    np.testing.assert_array_equal(found[1].logits, found[0].logits + 100)
+    assert found[1].rows(np.array([True] + 9 * [False])).name == "a.types"
+    with pytest.raises(InputError, match=r"'a\.types' for x lack.*: materialize a_dev_probabilities for x again"):
+        gather(posts, pd.concat([scores, types[12:]]), ["a", "b"], "x")
+
+
 def test_the_hash_of_scores_is_that_of_every_cell_in_any_order() -> None:
     posts = make_posts(4, 3, 3).assign(fold=0)
     scores = make_scores(posts, {"b": 2, "a": 1}).assign(fold=0)
     hashes = scores_sha256(scores)
     assert sorted(hashes) == ["a", "b"] and hashes["a"] != hashes["b"]
     assert scores_sha256(scores.sample(frac=1, random_state=0)) == hashes
-    for column, value in (("logit", 0.5), ("seed", 9), ("id", "z"), ("split", "x"), ("fold", 1)):
+    for column, value in (("logit", 0.5), ("head", "types"), ("seed", 9), ("id", "z"), ("split", "x"), ("fold", 1)):
         changed = scores.copy()
         changed[column] = changed[column].astype(object)
         changed.loc[changed["backbone"] == "b", column] = value

@@ -161,7 +161,7 @@ class Silent:
         return self._speaks
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame(columns=["backbone", "seed", "language", "split", "fold", "id", "logit"])
+        return pd.DataFrame(columns=["backbone", "head", "seed", "language", "split", "fold", "id", "logit"])
 
 
 LORA = LoraSettings(name="tiny", kind="lora", model="tiny:gemma3")
@@ -183,7 +183,7 @@ def scores_of(posts: pd.DataFrame, sign: float = 1.0) -> pd.DataFrame:
     """A model that mostly knows the answer, which is that of the place."""
     generator = np.random.default_rng(0)
     logit = sign * (2.0 * (np.arange(len(posts)) % 2) - 1 + generator.normal(scale=0.5, size=len(posts)))
-    return posts[["split", "fold", "id"]].assign(backbone="tiny", seed=0, language="deu", logit=logit)
+    return posts[["split", "fold", "id"]].assign(backbone="tiny", head="label", seed=0, language="deu", logit=logit)
 
 
 def check_scores(project: Project, scores: pd.DataFrame, settings: BackboneSettings = LORA, speaks: bool = True) -> Any:
@@ -196,12 +196,25 @@ def test_scores(project: Project) -> None:
     whole = scores_of(many_posts())
     two = pd.concat([whole, whole.assign(seed=1)])
     assert check_scores(project, whole) == {} == check_scores(project, two)
-    assert check_scores(project, whole[1:]) == {"complete": "99 scores of 1 seeds do not match 100 posts"}
+    assert check_scores(project, whole[1:]) == {"complete": "99 scores of 1 models do not match 100 posts"}
     assert "complete" in check_scores(project, pd.concat([whole, whole[:1]]))
     assert "complete" in check_scores(project, pd.concat([whole, whole.assign(seed=1)[1:]]))
     assert check_scores(project, whole[:0], speaks=False) == {}
     assert "complete" in check_scores(project, whole, speaks=False)
-    assert check_scores(project, whole[:0]) == {"complete": "0 scores of 1 seeds do not match 100 posts"}
+    assert check_scores(project, whole[:0]) == {"complete": "0 scores of 0 models do not match 100 posts"}
+
+
+def test_scores_of_several_heads(project: Project) -> None:
+    """Each head is checked on its own: one that is whole or varies makes up for no other."""
+    whole = scores_of(many_posts())
+    types = whole.assign(head="types")
+    assert check_scores(project, pd.concat([whole, types])) == {}
+    assert check_scores(project, pd.concat([whole, types[1:]])) == {
+        "complete": "199 scores of 2 models do not match 100 posts"
+    }
+    found = check_scores(project, pd.concat([whole, types.assign(logit=0.5)]))
+    assert found["not_constant (warning)"] == "standard deviation of the logits of head types is 0"
+    assert found["sound"] == "tiny.types seed 0: its out-of-fold logits are constant"
 
 
 def test_scores_that_are_not_finite(project: Project) -> None:
@@ -216,5 +229,5 @@ def test_scores_of_a_broken_model(project: Project) -> None:
     assert list(check_scores(project, inverted, IMPORTED)) == ["sound (warning)"]
     constant = inverted.assign(logit=0.5)
     found = check_scores(project, constant)
-    assert found["not_constant (warning)"] == "standard deviation of the logits is 0"
+    assert found["not_constant (warning)"] == "standard deviation of the logits of head label is 0"
     assert found["sound"] == "tiny seed 0: its out-of-fold logits are constant"

@@ -38,7 +38,7 @@ def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd
         {"id": [f"{code}_{i}" for i in range(len(split))], "split": split, "fold": fold, "label": label, "text": text}
     )
     logit = 2.0 * truth - 1 + generator.normal(size=len(split))
-    scores = posts[["id", "split", "fold"]].assign(backbone="linear", seed=0, language=code, logit=logit)
+    scores = posts[["id", "split", "fold"]].assign(backbone="linear", head="label", seed=0, language=code, logit=logit)
     decision = decide(code, posts, scores, PROFILE, {"linear": "0" * 64}, "f")
     return posts, predict(decision, posts, scores), decision
 

@@ -133,7 +133,7 @@ def test_the_summary_is_for_people_and_mlflow_alike() -> None:
 
 
 def test_models_that_were_left_out_are_named_with_the_reason() -> None:
-    broken = Excluded(backbone="b<i>g", seed=111, reason="the final model's logits are <flat>")
+    broken = Excluded(backbone="b<i>g", head="types", seed=111, reason="the final model's logits are <flat>")
     items = []
     for code in ("deu", "swa"):
         item = evidence(code)
@@ -141,7 +141,7 @@ def test_models_that_were_left_out_are_named_with_the_reason() -> None:
     html = render_report(items, {}, CARD, PROFILE)
     assert "<flat>" not in html and "b<i>g" not in html
     page = " ".join(Page(html).text.split())
-    assert "Left out: b<i>g, seed 111, in all languages: the final model's logits are <flat> (German)." in page
+    assert "Left out: b<i>g.types, seed 111, in all languages: the final model's logits are <flat> (German)." in page
 
 
 def test_mistakes_are_shown_escaped_and_can_be_switched_off() -> None:

@@ -15,7 +15,7 @@ from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LinearSettings
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
 
@@ -84,13 +84,13 @@ class LinearBackbone(Backbone):
         """Forget the adapter that `logits` used last."""
         self._loaded = None
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:  # noqa: ARG002
         """Logits (texts,) of new texts by the final model, or the mean of the final models."""
         if self._loaded is None or self._loaded[0] != ref:
             self._check(language, ref)
             tensors, meta = load_adapter(self._root, ref)
             self._loaded = ref, tensors, meta["models"]
-        return self._final(*self._loaded[1:], texts)
+        return {MAIN_HEAD: self._final(*self._loaded[1:], texts)}
 
     def _final(self, tensors: Tensors, models: int, texts: list[str]) -> Floats:
         scores: Floats = np.mean(

@@ -25,7 +25,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 from polar_pipeline.task.languages import language as registered
 
 ALL = "all"  # the language of a pooled adapter
@@ -85,10 +85,10 @@ class LoraBackbone(Backbone):
         found = {seed: tensors[key] for seed in tensors["seeds"].tolist() if (key := probe_key(seed)) in tensors}
         return self._scores(ref.language, posts.iloc[probe_rows(posts)], found)
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
         """Mean logits (texts,) of new texts over the final models of `seeds`."""
         self._check(language, ref)
-        return self._scoring_models(self._final_models(ref)).mean(self._inputs(language, texts), seeds)
+        return {MAIN_HEAD: self._scoring_models(self._final_models(ref)).mean(self._inputs(language, texts), seeds)}
 
     def _inputs(self, language: str, texts: list[str]) -> list[str]:  # noqa: ARG002
         """Texts as the models read them."""

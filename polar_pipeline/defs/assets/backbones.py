@@ -184,9 +184,9 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
 
 
 SCORE_CHECKS = {
-    "complete": "Exactly one score per seed for every post of every split; none for a language that was left out.",
+    "complete": "Exactly one score per head and seed for every post; none for a language that was left out.",
     "finite": "No score is NaN or infinite.",
-    "not_constant": "The out-of-fold scores differ from post to post.",
+    "not_constant": "The out-of-fold scores of each head differ from post to post.",
     "sound": "No final model collapsed, was inverted, puts all posts into one class, or falls below its folds on dev.",
 }
 
@@ -200,27 +200,30 @@ def scores_checks(
     deduped_posts: pd.DataFrame,
     ref: AdapterRef,
 ) -> Iterator[Check]:
-    """Every post has exactly one finite score per seed, and models that were trained here are sound.
+    """Every post has exactly one finite score per head and seed, and models that were trained here are sound.
 
     A warning where they were imported, or constant: the decision leaves broken models out.
     """
     trained_on = for_backbones(deduped_posts)
     posts = scored_posts(trained_on[trained_on["source"] == REAL])
-    seeds = max(scores["seed"].nunique(), 1) if backbone.speaks(language) else 0
     wanted = Counter(zip(posts["split"], posts["id"], strict=True))
-    got = Counter(zip(scores["split"], scores["id"], strict=True))
-    whole = got == Counter({key: count * seeds for key, count in wanted.items() if seeds})
+    models = {
+        key: Counter(zip(rows["split"], rows["id"], strict=True)) for key, rows in scores.groupby(["head", "seed"])
+    }
+    spoken = backbone.speaks(language)
+    whole = bool(models) == spoken and all(got == wanted for got in models.values())
     infinite = int((~np.isfinite(scores["logit"])).sum())
-    spread = float(scores.loc[scores["fold"] >= 0, "logit"].std())
-    flat = bool(seeds) and spread <= 1e-6
-    text = f"{len(scores)} scores of {seeds} seeds do not match {len(posts)} posts"
+    spreads = scores[scores["fold"] >= 0].groupby("head")["logit"].std()
+    spread = float(spreads.min())
+    flat = spoken and spread <= 1e-6
+    text = f"{len(scores)} scores of {len(models)} models do not match {len(posts)} posts"
     yield Check(name="complete", complaint="" if whole else text)
     yield Check(name="finite", complaint=f"{infinite} scores are not finite" if infinite else "")
-    text = f"standard deviation of the logits is {spread:.2g}"
-    yield Check(name="not_constant", complaint=text if flat else "", warning=True)
+    text = f"standard deviation of the logits of head {spreads.idxmin()} is {spread:.2g}" if flat else ""
+    yield Check(name="not_constant", complaint=text, warning=True)
     # a model that was trained here can be trained again; scores from elsewhere are what they are, and are screened
     broken: list[str] = []
-    if whole and seeds:
+    if whole and spoken:
         probes = backbone.probes(ref, trained_on)
         broken = unsound(posts, scores, language, project.profile.decision.transductive, probes)
     yield Check(name="sound", complaint="; ".join(broken), warning=not isinstance(settings, LoraSettings))

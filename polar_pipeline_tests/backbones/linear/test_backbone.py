@@ -136,7 +136,7 @@ def test_kinds_and_lengths_are_settings(posts: pd.DataFrame, tmp_path: Path, cha
     labels = posts["label"][rows].to_numpy(dtype=int)
     assert auc(labels, scores["logit"][rows].to_numpy()) > 0.7
     assert (scores["logit"].to_numpy() != scored(backbone(tmp_path / "b"), posts)["logit"].to_numpy()).mean() > 0.99
-    again = model.logits("deu", ref, posts["text"][~rows].tolist(), (0,))
+    again = model.logits("deu", ref, posts["text"][~rows].tolist(), (0,))["label"]
     np.testing.assert_array_equal(again, scores["logit"][~rows].to_numpy())
     with pytest.raises(InputError, match="config_fingerprint"):
         backbone(tmp_path).score("deu", ref, posts)

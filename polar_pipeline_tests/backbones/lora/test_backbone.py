@@ -89,7 +89,7 @@ def test_out_of_fold_logits_are_those_of_the_folds_model_and_the_rest_of_the_fin
         train_model(tunable, task, chosen, tmp_path / "none", Progress())
         again = score_tokens(tunable.base, tunable.base.tokens(given["text"][held_out].tolist()), 128)
         np.testing.assert_allclose(table["logit"][held_out], again, atol=1e-5)
-    found = backbone(root).logits("deu", ref, given["text"].tolist(), (0,))
+    found = backbone(root).logits("deu", ref, given["text"].tolist(), (0,))["label"]
     rest = (given["fold"] < 0).to_numpy()
     np.testing.assert_allclose(table["logit"][rest], found[rest], atol=1e-5)
 
@@ -117,7 +117,7 @@ def test_a_leak_between_folds_would_be_seen(tmp_path: Path) -> None:
     ref, _ = trained(model, noise)
     table = model.score("deu", ref, noise)
     rows = (noise["fold"] >= 0).to_numpy()
-    fitted = model.logits("deu", ref, given["text"].tolist(), (0,))
+    fitted = model.logits("deu", ref, given["text"].tolist(), (0,))["label"]
     assert auc(labels[rows], fitted[rows]) > 0.8  # it could have learned them
     assert abs(auc(labels[rows], table["logit"][rows].to_numpy()) - 0.5) < 0.2
 
@@ -215,9 +215,9 @@ def test_new_texts_are_scored_and_not_kept(copy: tuple[Path, AdapterRef]) -> Non
     backbone(root).logits("deu", ref, ["before"], (0,))  # the hashes of the base are kept
     before = sorted(root.rglob("*"))
     for text in ("one", "another"):
-        assert backbone(root).logits("deu", ref, [text], (0,)).shape == (1,)
+        assert backbone(root).logits("deu", ref, [text], (0,))["label"].shape == (1,)
     assert sorted(root.rglob("*")) == before
-    assert backbone(root).logits("deu", ref, [], (0,)).shape == (0,)
+    assert backbone(root).logits("deu", ref, [], (0,))["label"].shape == (0,)
 
 
 def test_the_probe_is_what_the_final_model_gives_dev_posts_that_it_was_trained_on(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_the_probe_is_what_the_final_model_gives_dev_posts_that_it_was_trained_o
     probes = backbone(tmp_path).probes(ref, given)
     dev = given[given["split"] == "dev"]
     assert probes["id"].tolist() == dev["id"].tolist() and probes["fold"].tolist() == dev["fold"].tolist()
-    again = backbone(tmp_path).logits("deu", ref, dev["text"].tolist(), (0,))
+    again = backbone(tmp_path).logits("deu", ref, dev["text"].tolist(), (0,))["label"]
     np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
     table = backbone(tmp_path).score("deu", ref, given)
     unseen = table.loc[(given["split"] == "dev").to_numpy(), "logit"].to_numpy()
@@ -545,7 +545,7 @@ def test_seeds_are_members_and_their_mean_scores_new_texts(tmp_path: Path) -> No
     halves = [table["logit"][table["seed"] == seed].to_numpy() for seed in (0, 5)]
     assert (halves[0] != halves[1]).all()
     rest = (given["fold"] < 0).to_numpy()
-    mean = model.logits("deu", ref, given["text"][rest].tolist(), (0, 5))
+    mean = model.logits("deu", ref, given["text"][rest].tolist(), (0, 5))["label"]
     np.testing.assert_allclose(mean, (halves[0][rest] + halves[1][rest]) / 2, atol=1e-5)
     # a seed is what it is alone
     alone = scored(backbone(tmp_path / "alone"), given)

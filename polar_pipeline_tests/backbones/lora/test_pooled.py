@@ -57,7 +57,7 @@ def test_every_language_gets_its_own_logits(
         assert scores["id"].tolist() == table["id"].tolist()
         assert scores["logit"].std() > 0
         outside = (table["fold"] < 0).to_numpy()
-        again = model.logits(code, ref, table.loc[outside, "text"].tolist(), (0,))
+        again = model.logits(code, ref, table.loc[outside, "text"].tolist(), (0,))["label"]
         np.testing.assert_allclose(again, scores["logit"].to_numpy()[outside], atol=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_each_language_is_probed_with_its_own_dev_posts_and_no_other_takes_its_s
         dev = table[table["split"] == "dev"]
         assert probes["id"].tolist() == dev["id"].tolist() and (probes["fold"] >= 0).all()
         kept = sorted(root.rglob("*"))
-        again = model.logits(code, ref, dev["text"].tolist(), (0,))
+        again = model.logits(code, ref, dev["text"].tolist(), (0,))["label"]
         np.testing.assert_allclose(probes["logit"], again, atol=1e-5)
         assert sorted(root.rglob("*")) == kept
         other = "deu" if code == "eng" else "eng"
