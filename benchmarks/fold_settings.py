@@ -24,6 +24,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion, macro_f1_resamples
 from polar_pipeline.metrics.scores import macro_f1
+from polar_pipeline.storage.home import Home
 
 VARIANTS = (("train+dev", "retrain"), ("train", "retrain"), ("train", "fold_average"))
 RESAMPLES = 2000
@@ -36,7 +37,7 @@ def predictions(code: str, fit_on: str, final: str) -> pd.DataFrame:
     settings = project.profile.backbones[0].model_copy(update={"final": final})
     posts = project.posts(code, folds)
     with tempfile.TemporaryDirectory() as folder:
-        backbone = make_backbone(settings, project.profile, project.card, Path(folder))
+        backbone = make_backbone(settings, project.profile, project.card, Home(Path(folder)))
         ref = backbone.train(code, posts, Progress())
         scores = backbone.score(code, ref, posts)
     decision = decide(code, posts, scores, project.profile, {backbone.name: ref.sha256}, "benchmark")

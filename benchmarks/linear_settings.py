@@ -18,6 +18,7 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
+from polar_pipeline.storage.home import Home
 
 CHANGES = {
     "the defaults": {},
@@ -39,7 +40,7 @@ def measure(code: str) -> list[float]:
     for change in CHANGES.values():
         with tempfile.TemporaryDirectory() as folder:
             backbone = make_backbone(
-                profile.backbones[0].model_copy(update=change), profile, project.card, Path(folder)
+                profile.backbones[0].model_copy(update=change), profile, project.card, Home(Path(folder))
             )
             ref = backbone.train(code, posts, Progress())
             scores = backbone.score(code, ref, posts)

@@ -30,6 +30,7 @@ from polar_pipeline.backbones.linear.model import expand, fit_scaling, ngram_sca
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import LinearSettings
+from polar_pipeline.storage.home import Home
 from polar_pipeline_tests.backbones.linear.peers import vectorizer
 
 
@@ -89,7 +90,7 @@ def peer(posts: pd.DataFrame, settings: LinearSettings) -> np.ndarray:
 def compare(code: str, project: Project, root: Path) -> tuple[float, float]:
     """Seconds of ours and of the peer on one language; prints both, and the AUC of both scores."""
     settings = project.profile.backbones[0]
-    backbone = make_backbone(settings, project.profile, project.card, root)
+    backbone = make_backbone(settings, project.profile, project.card, Home(root))
     posts = project.posts(code)
     start = time.perf_counter()
     ours = backbone.score(code, backbone.train(code, posts, Progress()), posts)

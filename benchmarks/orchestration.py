@@ -42,10 +42,11 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
     from polar_pipeline.report.page import render_report
+    from polar_pipeline.storage.home import Home
 
     with tempfile.TemporaryDirectory() as home:
         project = Project.load(profile, {**os.environ, "POLAR_HOME": home})
-        settings, card, root = project.profile, project.card, Path(home) / "adapters"
+        settings, card, root = project.profile, project.card, Home(Path(home))
         backbones = [make_backbone(entry, settings, card, root) for entry in settings.backbones]
 
         def one(code: str) -> object:

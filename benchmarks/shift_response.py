@@ -30,6 +30,7 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, macro_f1
 from polar_pipeline.settings.decision import FoldSettings
+from polar_pipeline.storage.home import Home
 
 STEPS = 200  # of EM
 
@@ -46,7 +47,7 @@ def measure(code: str) -> dict[str, float]:
     posts["label"] = posts["label"].where(sides == 0)
     posts = assign_folds(posts, profile.folds, profile.seed)
     with tempfile.TemporaryDirectory() as folder:
-        backbone = make_backbone(profile.backbones[0], profile, project.card, Path(folder))
+        backbone = make_backbone(profile.backbones[0], profile, project.card, Home(Path(folder)))
         ref = backbone.train(code, posts, Progress())
         scores = backbone.score(code, ref, posts)
     decision = decide(code, posts, scores, profile, {backbone.name: ref.sha256}, "benchmark")

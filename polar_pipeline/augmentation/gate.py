@@ -20,6 +20,7 @@ from polar_pipeline.metrics.intervals import Interval, paired_interval
 from polar_pipeline.metrics.scores import Ints, macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.profile import Profile
+from polar_pipeline.storage.home import Home
 from polar_pipeline.task.card import TaskCard
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
@@ -49,7 +50,7 @@ def gate(curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile)
     """Choose a share for the curated table. Shares above the profile's are measured too, but not chosen."""
     own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
     with tempfile.TemporaryDirectory() as folder:
-        backbone = make_backbone(own, profile, card, Path(folder))
+        backbone = make_backbone(own, profile, card, Home(Path(folder)))
         results = evaluate_shares(curated, language, profile, backbone)
     most = profile.curation.of(language).share
     return Gate(helpful_share([result for result in results if result.asked <= most]), results)

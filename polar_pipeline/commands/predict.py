@@ -187,9 +187,11 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     settings = {entry.name: entry for entry in project.profile.backbones}
     models = ModelCache()
     asked = [member for member in decision.members if member.weight != 0]
-    names, root = dict.fromkeys(member.backbone for member in asked), project.home.adapters
+    names = dict.fromkeys(member.backbone for member in asked)
     refs = {name: _adapter(project, decision, name) for name in names}
-    backbones = {name: make_backbone(settings[name], project.profile, project.card, root, models) for name in names}
+    backbones = {
+        name: make_backbone(settings[name], project.profile, project.card, project.home, models) for name in names
+    }
     passes = dict.fromkeys((member.backbone, member.seeds) for member in asked)  # one may serve several heads
 
     def score(texts: list[str]) -> dict[str, Floats]:

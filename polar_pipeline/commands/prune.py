@@ -5,13 +5,15 @@ from pathlib import Path
 import click
 
 from polar_pipeline.backbones.lora.checkpoints import unused_model_files
+from polar_pipeline.curation.embedding import cache_name
 from polar_pipeline.defs import history
 from polar_pipeline.defs.history import OldRuns
 from polar_pipeline.defs.instance import open_instance, prepare_home
 from polar_pipeline.defs.orphans import is_served, unfinished_runs
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.pretrained.encoder import cache_file
+from polar_pipeline.settings.backbones import EncoderSettings
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import maintaining
 from polar_pipeline.storage.usage import SQLITE, Usage, delete, megabytes, usage
@@ -64,12 +66,14 @@ def _stored_json(home: Home) -> str:
 
 
 def _embedders(home: Home) -> set[str] | None:
-    """Folders of the embeddings that some profile uses; None where that cannot be known of all profiles."""
+    """Files of the embeddings that some profile uses; None where that cannot be known of all profiles."""
     try:
         profiles = [Project.of_results(home, name).profile for name in home.profiles]
     except InputError:
         return None
-    return {fingerprint(one.curation.embedder)[:16] for one in profiles}
+    encoders = [entry for one in profiles for entry in one.backbones if isinstance(entry, EncoderSettings)]
+    files = {cache_file(entry.encoding) for entry in encoders}
+    return files | {name for one in profiles if (name := cache_name(one.curation.embedder))}
 
 
 def _shrink(home: Home, old: OldRuns, dry_run: bool) -> int:

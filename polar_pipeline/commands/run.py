@@ -22,7 +22,8 @@ from polar_pipeline.defs.lineage import ACROSS, Lineage
 from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
-from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.pretrained.model_files import local_folder
+from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.client import check_endpoint
@@ -39,6 +40,8 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_model_settings(settings)
+        elif isinstance(settings, EncoderSettings):  # downloaded once, before several processes ask for it
+            local_folder(settings.source, project.home.bases, click.echo)
     # a scheduler that ends the run ends its workers too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):

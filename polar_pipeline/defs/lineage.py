@@ -21,7 +21,13 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained.model_files import base_identity
-from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
+from polar_pipeline.settings.backbones import (
+    BackboneSettings,
+    EncoderSettings,
+    ImportedSettings,
+    LinearSettings,
+    LoraSettings,
+)
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
 
@@ -298,7 +304,7 @@ def _backbone_sources(entry: BackboneSettings, adapters: Path) -> Callable[[str 
         if isinstance(entry, ImportedSettings):
             path = Path(entry.path)
             return {path.name: file_sha256(path)} if path.is_file() else {}
-        if isinstance(entry, LoraSettings) and Path(entry.model).is_dir():
+        if isinstance(entry, LoraSettings | EncoderSettings) and Path(entry.model).is_dir():
             return {entry.model: base_identity(entry.source, adapters / "bases")}
         return {}
 

@@ -1,4 +1,4 @@
-"""Loading an encoder as sentence-transformers reads it, without code of the folder, pickles or random weights; 8 bits."""
+"""Loading an encoder as sentence-transformers reads it: no code of the folder, no pickle, no random weights."""
 
 import json
 from pathlib import Path

@@ -148,10 +148,14 @@ def folder_identity(folder: Path, cache: Path) -> str:
     """sha256 of a model's weights, configuration and tokenizer. Raises InputError if one cannot be read."""
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file() and _MODEL_FILE.fullmatch(file.name))
+        if (folder / "modules.json").is_file():  # sentence-transformers keeps pooling, prompts and layers beside
+            files = sorted({*files, *folder.glob("*.json"), *folder.glob("*/*.json"), *folder.glob("*/*.safetensors")})
         digests = cached_sha256(files, cache)
     except OSError as error:
         raise InputError(f"model {folder} cannot be read ({error}): allow it, or fetch the model again.") from error
-    return fingerprint([[file.name, digest] for file, digest in zip(files, digests, strict=True)])
+    return fingerprint(
+        [[file.relative_to(folder).as_posix(), digest] for file, digest in zip(files, digests, strict=True)]
+    )
 
 
 def hub_commit(location: str, source: ModelSource) -> str:

@@ -246,7 +246,9 @@ class EncoderSettings(Settings):
     prompt: str | None = None
     """What is put before every text. null: what the model's folder says, if anything."""
     pooling: Pooling = "auto"
-    """How tokens become one vector. auto: as the model's folder says, else their mean. mean, cls, last_token, max: so."""
+    """How tokens become one vector. auto: as the model's folder says, else their mean. mean, cls, last_token, max: that
+    one.
+    """
     layers: tuple[int, ...] = ()
     """Layers, from 1, whose tokens are pooled as well; their vectors are put before that of the last one. Middle
     layers hold what the last one forgets.

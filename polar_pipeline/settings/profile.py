@@ -12,7 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.backbones import BackboneSettings, ImportedSettings, LinearSettings, LoraSettings
+from polar_pipeline.settings.backbones import (
+    BackboneSettings,
+    EncoderSettings,
+    ImportedSettings,
+    LinearSettings,
+    LoraSettings,
+)
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.decision import STRATEGIES, DecisionSettings, FoldSettings, ReportSettings
 from polar_pipeline.settings.synthesis import SynthesisSettings
@@ -50,7 +56,7 @@ class Profile(Settings):
     backbones: tuple[Annotated[BackboneSettings, Field(discriminator="kind")], ...] = Field(
         default=(LinearSettings(),), min_length=1
     )
-    """The models whose scores decide; any number of linear, lora and imported ones."""
+    """The models whose scores decide; any number of linear, encoder, lora and imported ones."""
     decision: DecisionSettings = DecisionSettings()
     """How scores become one decision per language."""
     report: ReportSettings = ReportSettings()
@@ -91,7 +97,7 @@ class Profile(Settings):
                 "curation.round_trip compares meaning, which embedder: ngrams does not see: "
                 "set curation.embedder to a sentence-transformers model or api:NAME, or curation.round_trip to null"
             )
-        needy = [entry.name for entry in self.backbones if isinstance(entry, LinearSettings)]
+        needy = [entry.name for entry in self.backbones if isinstance(entry, LinearSettings | EncoderSettings)]
         needy += [entry.name for entry in self._loras if entry.final == "fold_average"]
         if self.folds.count == 0 and needy:
             yield f"folds.count: 0 leaves nothing to average or hold out for {', '.join(needy)}, it needs at least 2"

@@ -9,14 +9,15 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
-from polar_pipeline.backbones.encoder.heads import MAIN, Labels, Tensors, fit_head, head_logits
+from polar_pipeline.backbones.encoder.heads import Labels, Tensors, fit_head, head_logits
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.pretrained.cache import EmbeddingCache
 from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
 from polar_pipeline.settings.backbones import EncoderSettings
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.settings.models import Precision
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
 # how and for which languages it is computed, which changes no number of a language: no reason to train again
@@ -47,7 +48,7 @@ class EncoderBackbone(Backbone):
         real = (rows["source"] == REAL).to_numpy()
         encoder = self._ready(progress)
         features, labels = self._embed(rows["text"].tolist(), progress), self._labels(rows)
-        out_of_fold = {name: np.full(len(rows), np.nan) for name in [MAIN, *labels.groups]}
+        out_of_fold = {name: np.full(len(rows), np.nan) for name in [MAIN_HEAD, *labels.groups]}
         heads = []
         for fold in range(self._folds):
             # a synthetic post has the fold of the posts that it was made from, so it leaves with them
@@ -64,7 +65,9 @@ class EncoderBackbone(Backbone):
         tensors = {f"{place}.{name}": value for place, head in enumerate(heads) for name, value in head.items()}
         tensors["out_of_fold"] = np.stack([out_of_fold[name][real] for name in learned])
         meta = {"settings": self.parameters, "models": len(heads), "groups": list(labels.groups), "heads": learned}
-        return self._save(language, whole, tensors, meta | {"encoder": encoder.identity, "precision": encoder.precision})
+        return self._save(
+            language, whole, tensors, meta | {"encoder": encoder.identity, "precision": encoder.precision}
+        )
 
     def score(
         self, language: str, ref: AdapterRef, posts: pd.DataFrame, progress: Progress | None = None
@@ -81,7 +84,8 @@ class EncoderBackbone(Backbone):
         for place, name in enumerate(meta["heads"]):
             logits[name] = np.zeros(len(posts))
             logits[name][~others], logits[name][others] = tensors["out_of_fold"][place], final[name]
-        return self._scores(language, posts, {name: {self._seed: values} for name, values in logits.items()})
+        main = {self._seed: logits.pop(MAIN_HEAD)}
+        return self._scores(language, posts, main, **{name: {self._seed: values} for name, values in logits.items()})
 
     def release(self) -> None:
         """Give back the memory of the encoder and of the adapter that `logits` used last."""
@@ -99,11 +103,10 @@ class EncoderBackbone(Backbone):
     ) -> dict[str, Floats]:
         if not texts:
             return {name: np.zeros(0) for name in meta["heads"]}
-        encoder = self._ready(progress)
-        if encoder.identity != meta["encoder"]:
+        if self._ready(progress, meta["precision"]).identity != meta["encoder"]:
             raise InputError(
-                f"the model {self._settings.model!r} of backbone {self.name!r} is not the one that the adapter was fitted "
-                f"with, or computes in {encoder.precision} and did in {meta['precision']}: put it back, or train again."
+                f"the model {self._settings.model!r} of backbone {self.name!r} is not the one that the adapter was "
+                f"fitted with: put it back, or train again."
             )
         features = self._embed(texts, progress)
         found = []
@@ -121,9 +124,13 @@ class EncoderBackbone(Backbone):
             advance = lambda done: progress.advance(done, len(texts), "posts")  # noqa: E731
         return EmbeddingCache(self._encoder, path, ENCODED_TOGETHER).embed(texts, advance)
 
-    def _ready(self, progress: Progress | None) -> Encoder:
-        if self._encoder is None:
-            self._encoder = Encoder(self._settings.encoding, self._root / "bases", progress)
+    def _ready(self, progress: Progress | None, precision: Precision | None = None) -> Encoder:
+        """The encoder; for an adapter in the precision that it was fitted with, whatever this machine is fastest in."""
+        encoding = self._settings.encoding
+        if precision is not None:
+            encoding = encoding._replace(precision=precision)
+        if self._encoder is None or precision not in (None, self._encoder.precision):
+            self._encoder = Encoder(encoding, self._root / "bases", progress)
         return self._encoder
 
     def _labels(self, rows: pd.DataFrame) -> Labels:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.backbones import EncoderSettings
+from polar_pipeline.task.card import MAIN_HEAD
 
 Tensors = dict[str, NDArray[Any]]
 Matrix = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-MAIN = "label"
 _FEWEST = 5  # posts with and without a finer label, below which it is left out
 _CLIP = 6.0  # standard deviations: a feature further out says no more
 _INNER_FOLDS = 5
@@ -69,7 +69,7 @@ def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[st
     outputs = inputs.astype(np.float64) @ tensors["weights"] + tensors["offsets"]
     logits = outputs * tensors["lines"][:, 0] + tensors["lines"][:, 1]
     found = {}
-    for place, (name, (slope, intercept)) in enumerate(zip([MAIN, *names], tensors["final"], strict=True)):
+    for place, (name, (slope, intercept)) in enumerate(zip([MAIN_HEAD, *names], tensors["final"], strict=True)):
         if not np.isnan(slope):
             found[name] = slope * log_sum_exp(logits[:, tensors["group"] == place - 1]) + intercept
     return found
@@ -177,14 +177,17 @@ def _line(outputs: Floats, targets: Floats | Ints) -> tuple[float, float]:
 
 
 def _standardise(features: Matrix, mean: Matrix, spread: Matrix) -> Matrix:
-    return np.clip((features - mean) / spread, -_CLIP, _CLIP).astype(np.float32)
+    found: Matrix = np.clip((features - mean) / spread, -_CLIP, _CLIP).astype(np.float32)
+    return found
 
 
 def _squared_distances(left: Matrix, right: Matrix) -> Matrix:
     """(left rows, right rows), float32."""
     norms = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None, :]
-    return np.maximum(norms - 2 * (left @ right.T), 0)
+    found: Matrix = np.maximum(norms - 2 * (left @ right.T), 0)
+    return found
 
 
 def _gaussian(distances: Matrix, gamma: float) -> Matrix:
-    return np.exp(np.float32(-gamma) * distances)
+    found: Matrix = np.exp(np.float32(-gamma) * distances)
+    return found

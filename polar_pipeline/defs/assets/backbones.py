@@ -28,7 +28,7 @@ from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, reporting, tracked_asset
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.backbones import BackboneSettings, LoraSettings
+from polar_pipeline.settings.backbones import BackboneSettings, EncoderSettings, LoraSettings
 from polar_pipeline.settings.yaml_files import validated
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.tracking.base import Scalar, TrackedRun
@@ -52,7 +52,7 @@ def backbone_assets(
 
     `models` is shared by all backbones; `keep` says whether a base model stays loaded between steps.
     """
-    backbone = make_backbone(settings, project.profile, project.card, project.home.adapters, models)
+    backbone = make_backbone(settings, project.profile, project.card, project.home, models)
     variants = _Variants(project, settings, models, backbone)
     name, root = backbone.name, project.home.adapters
 
@@ -146,7 +146,7 @@ class _Variants:
             return self.backbone
         settings = validated(self.settings.model_dump() | {"epochs": epochs}, LoraSettings, "run config")
         project = self.project
-        return make_backbone(settings, project.profile, project.card, project.home.adapters, self.models)
+        return make_backbone(settings, project.profile, project.card, project.home, self.models)
 
 
 def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep: bool) -> dg.AssetsDefinition:
@@ -231,6 +231,8 @@ def scores_checks(
 
 def pool_of(settings: BackboneSettings) -> str | None:
     """The pool of steps that use a GPU: one at a time."""
+    if isinstance(settings, EncoderSettings):
+        return GPU_POOL if settings.device == "cuda" else None  # most encode on a CPU, several languages at once
     return GPU_POOL if isinstance(settings, LoraSettings) and settings.device != "cpu" else None
 
 
