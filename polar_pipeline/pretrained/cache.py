@@ -103,7 +103,7 @@ class EmbeddingCache:
                     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, checksum INTEGER, vector BLOB)"
                 )
                 database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
+        except (OSError, sqlite3.OperationalError) as error:
             raise EnvironmentProblem(
                 f"{self._path} cannot be written ({error}): free the disk, or allow writing in its folder."
             ) from error
