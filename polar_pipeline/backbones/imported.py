@@ -64,7 +64,7 @@ class ImportedBackbone(Backbone):
             )
         return self._scores(language, posts, dict(zip(meta["seeds"], tensors["logits"], strict=True)))
 
-    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> Floats:  # noqa: ARG002
+    def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
         raise InputError(
             f"backbone {self.name!r} is imported, so new posts cannot be scored with it: "

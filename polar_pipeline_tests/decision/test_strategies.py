@@ -201,7 +201,7 @@ def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int
 
 @pytest.mark.parametrize("strategy", ["simplex", "ridge"])
 def test_many_members_that_are_nearly_copies_decide_as_their_average(strategy: str) -> None:
-    """Which of 17 gets the weight may be chance, what they say together may not: two halves of the posts agree on it."""
+    """Which of 17 gets the weight may be chance; what they say together may not, so two halves of the posts agree."""
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 2, 1200)
     shared = 2.0 * labels - 1 + generator.normal(size=1200)
