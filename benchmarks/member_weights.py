@@ -82,7 +82,7 @@ def nested(code: str, project: Project, without: tuple[str, ...]) -> dict[str, I
             last = fit_temperature(labels[rest], scores)
             threshold = choose_threshold("bagged", labels[rest], sigmoid(scores / last), resamples, seed).value
             found[name][held_out] = sigmoid((others @ weights + intercept) / last) >= threshold
-    return found | {"labels": labels, "train": np.ones(len(labels), dtype=int)}
+    return found | {"labels": language.labels, "train": train.astype(int)}
 
 
 def mean_logits(members: list[MemberScores], temperatures: Floats) -> Floats:

@@ -201,7 +201,7 @@ def test_anything_gives_finite_probabilities(strategy: str, rows: list[tuple[int
 
 @pytest.mark.parametrize("strategy", ["simplex", "ridge"])
 def test_many_members_that_are_nearly_copies_decide_as_their_average(strategy: str) -> None:
-    """Which of 17 gets the weight may be chance; what they say together may not: two halves of the posts agree."""
+    """Which of 17 gets the weight may be chance; what they say together may not, so two halves of the posts agree."""
     generator = np.random.default_rng(7)
     labels = generator.integers(0, 2, 1200)
     shared = 2.0 * labels - 1 + generator.normal(size=1200)
@@ -217,7 +217,8 @@ def test_many_members_that_are_nearly_copies_decide_as_their_average(strategy: s
     for way in ("one", "other"):
         assert spearmanr(found[way], found["equal"]).statistic > 0.99
     unseen = log_loss(labels[~half], found["one"][~half])
-    assert unseen < log_loss(labels[~half], found["equal"][~half]) + 0.01
+    # 18 parameters that are fitted to 600 posts without any penalty cost 18 / (2 * 600) on average
+    assert unseen < log_loss(labels[~half], found["equal"][~half]) + 0.015
 
 
 def make_posts(train: int = 600, dev: int = 100, test: int = 100) -> pd.DataFrame:
