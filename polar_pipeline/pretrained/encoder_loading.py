@@ -41,16 +41,7 @@ def load_model(folder: Path, encoding: Encoding, device: str, precision: str) ->
         torch.set_num_threads(encoding.threads)
     try:
         model = _read(folder, encoding, device)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
+    except (*_BROKEN, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"folder {folder} of {source.used_by} cannot be loaded as an encoder ({reason}): "
@@ -88,15 +79,20 @@ def _read(folder: Path, encoding: Encoding, device: str) -> Any:
 def _static_weights(folder: Path) -> tuple[Any, Any, bool] | None:
     """Tokenizer, vectors float32 (tokens, dimensions), and whether texts get unit vectors; of a model2vec folder.
 
-    None if the folder is none, or has a modules.json beside. Tokens may share vectors (`mapping`) and have weights.
+    None if the folder is none. Tokens may share vectors (`mapping`) and have weights.
     """
-    from safetensors.numpy import load_file
+    from safetensors import safe_open
     from tokenizers import Tokenizer
 
-    config = read_json(folder / "config.json")
-    if (folder / "modules.json").is_file() or config.get("model_type") != "model2vec":
+    file = folder / "model.safetensors"
+    if not file.is_file():
         return None
-    tensors = load_file(folder / "model.safetensors")
+    with safe_open(file, framework="numpy") as stored:
+        names = stored.keys()
+        if "embeddings" not in names:
+            return None
+        tensors = {name: stored.get_tensor(name) for name in names}
+    config = read_json(folder / "config.json")
     vectors = tensors["embeddings"].astype(np.float32)
     if "mapping" in tensors:
         vectors = vectors[tensors["mapping"]]

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -88,24 +87,26 @@ def local_folder(source: ModelSource, root: Path, say: Callable[[str], None] | N
     location = Path(model_location(source, root))
     if location.is_dir():
         return location
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def fetch(**options: Any) -> Path:
-        return Path(snapshot_download(source.model, revision=source.revision, allow_patterns=_WANTED, **options))
+    def fetch(**options: Any) -> Any:
+        return snapshot_download(source.model, revision=source.revision, allow_patterns=_WANTED, **options)
 
     try:
-        folder = fetch(local_files_only=True)
+        folder = Path(fetch(local_files_only=True))
         if any(folder.glob("*.safetensors")):
             return folder
     except LocalEntryNotFoundError:
         pass
+    silence_libraries()
     with _explained(source):
-        files = HfApi().model_info(source.model, revision=source.revision, files_metadata=True).siblings or []
-        sizes = [file.size or 0 for file in files if any(fnmatch(file.rfilename, one) for one in _WANTED)]
+        sizes = [file.file_size or 0 for file in fetch(dry_run=True) if file.will_download]
         if say:
-            say(f"downloading model {source.model} once: {len(sizes)} files, {sum(sizes) / 1e6:,.0f} MB")
-        return fetch()
+            say(f"downloading model {source.model} once: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB")
+        folder = Path(fetch())
+    check_source(source._replace(model=str(folder)))
+    return folder
 
 
 def refuse_foreign_code(folder: Path, source: ModelSource) -> None:

@@ -1,6 +1,13 @@
 """Vectors are those of sentence-transformers, whatever the folder says, and a text's are the same in any company."""
 
+import hashlib
+import http.server
 import json
+import os
+import re
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +168,6 @@ def static_folder(folder: Path, **config: Any) -> Path:
     vectors = np.random.default_rng(0).normal(size=(len(words), 5)).astype(np.float32)
     weights = np.linspace(0.5, 2, len(words)).astype(np.float32)
     StaticModel(vectors, made, weights=weights, **config).save_pretrained(str(folder))
-    (folder / "modules.json").unlink(missing_ok=True)
     return folder
 
 
@@ -230,10 +236,95 @@ def test_a_folder_that_is_no_encoder_is_one_sentence(what: str, bases_root: Path
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_and_a_model_that_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     with pytest.raises(InputError, match=r"model\.gguf' of backbone 'encoder' is a file: give the folder of a model"):
         encoder(tmp_path / "model.gguf", tmp_path).embed(["a"])
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match="without a network, set `model` to the folder of a copy"):
-        encoder("nobody/nothing", tmp_path).embed(["a"])
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a download needs: one model with a pickle and a picture beside its weights."""
+
+    folder: Path
+    commit = "c" * 40
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *given: object) -> None:
+        pass
+
+    def _answer(self, body: bool = False) -> None:
+        path = self.path.partition("?")[0]
+        names = [file.name for file in self.folder.iterdir()]
+        if path.startswith("/api/models/polar/open"):
+            every = [*names, "pytorch_model.bin", "picture.png"]
+            siblings = {"id": "polar/open", "sha": self.commit, "siblings": [{"rfilename": name} for name in every]}
+            tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in every]
+            content = json.dumps(tree if "/tree/" in path else siblings).encode()
+        elif "/polar/open/resolve/" in path and path.rpartition("/")[2] in names:
+            content = (self.folder / path.rpartition("/")[2]).read_bytes()
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.commit)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+SCRIPT = """
+import pathlib, sys
+from polar_pipeline.errors import InputError
+from polar_pipeline.pretrained.encoder import Encoder
+from polar_pipeline.settings.models import Encoding, ModelSource
+for model in ("polar/open", "polar/open", "polar/missing"):
+    source = ModelSource(model, "main", "backbone 'encoder'")
+    try:
+        print(Encoder(Encoding(source, precision="float32"), pathlib.Path("."), print).embed(["a"]).shape)
+    except InputError as error:
+        print(error)
+"""
+
+
+def ask(address: str, cache: Path) -> list[str]:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    variables |= {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=cache,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_a_model_of_the_hub_is_downloaded_once_and_then_needs_no_network(bases_root: Path, tmp_path: Path) -> None:
+    handler = type("Filled", (Hub,), {"folder": tiny_checkpoint("tiny:xlm_roberta", bases_root)})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    first, again = (ask(f"http://127.0.0.1:{server.server_port}", tmp_path) for _ in range(2))
+    server.shutdown()
+    assert re.fullmatch(r"downloading model polar/open once: [45] files, 1\.\d MB", first[0])
+    assert first[1:3] == again[:2] == ["(1, 64)"] * 2
+    assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.png"))
+    offline = ask("http://127.0.0.1:9", tmp_path)
+    assert offline[:2] == ["(1, 64)"] * 2
+    sentence = (
+        r"model 'polar/missing' .*of backbone 'encoder' cannot be loaded .*: .*without a network, set `model` to the"
+    )
+    assert all(re.match(sentence, answers[-1]) for answers in (first, again, offline))
