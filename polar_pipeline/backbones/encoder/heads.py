@@ -2,7 +2,8 @@
 
 Kernel ridge regression with a Gaussian kernel has a closed form (Saunders et al. 1998): one factorisation serves all
 labels, and gives leave-one-out predictions too (Allen 1974). Those choose its settings, and make log-odds of its
-outputs (Platt 1999). Nothing is looked at but the rows that a head is fitted on.
+outputs (Platt 1999). Nothing is looked at but the rows that a head is fitted on. One thread, because the order of sums,
+and so the last bit, must not depend on the number of cores.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.settings.backbones import EncoderSettings
@@ -40,6 +42,11 @@ def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Ten
 
     A column of `weights` is a label: the label itself where `group` is -1, else a finer one of that group.
     """
+    with threadpool_limits(limits=1):
+        return _fit_head(features, labels, settings)
+
+
+def _fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Tensors:
     mean, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     inputs = _standardise(features, mean, spread)
     solver = (_KernelRidge if settings.head == "kernel" else _Logistic)(inputs, labels.label, settings)
@@ -63,6 +70,11 @@ def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Ten
 
 def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
     """Log-odds (rows,) of the label by each head: `label`, and those groups, as `names`, that could be learned."""
+    with threadpool_limits(limits=1):
+        return _head_logits(tensors, features, names)
+
+
+def _head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
     inputs = _standardise(features, tensors["mean"], tensors["spread"])
     if "rows" in tensors:
         inputs = _gaussian(_squared_distances(inputs, tensors["rows"].astype(np.float32)), tensors["gamma"][0])
