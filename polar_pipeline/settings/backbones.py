@@ -106,8 +106,9 @@ class LoraSettings(Settings):
     kind: Literal["lora"]
     """A pretrained model with adapters, or fine-tuned whole."""
     model: str = Field(min_length=1)
-    """A model's name on the hub, or its folder: Gemma 3, Qwen3, Qwen2, Llama, Mistral, XLM-RoBERTa or RoBERTa.
-    tiny: and a type (tiny:gemma3) builds a small one with random weights, which only shows the path.
+    """A model's name on the hub, or its folder: Gemma 3, Qwen3, Qwen2, Llama, Mistral, XLM-RoBERTa, RoBERTa, BERT,
+    DeBERTa-v2 and v3, or ModernBERT. tiny: and a type (tiny:gemma3) builds a small one with random weights, which
+    only shows the path.
     """
     revision: str = "main"
     """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_norms
+from polar_pipeline.backbones.lora.base_model import BaseModel, cast_inputs, fuse_norms
 from polar_pipeline.backbones.lora.memory import (
     TooLarge,
     free_unused,
@@ -34,10 +34,13 @@ from polar_pipeline.settings.backbones import LoraSettings
 
 # multimodal checkpoints, as published and as transformers 5 writes them
 _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
-_LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq")
+# what checkpoints hold beside the trunk: towers of other kinds, and heads of the tasks that they were pretrained for
+_LEFT_OUT = re.compile(
+    r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq|position_ids|mask_predictions|^cls\.|^decoder\."
+)
 _HEADS = ("score", "classifier")
 _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
-# types of models that `BaseModel.logits` pools rightly: by the last token, or an encoder's first through its own head
+# types of models that are tested to give what transformers gives
 FAMILIES = {
     "gemma3_text": "Gemma 3",
     "qwen3": "Qwen3",
@@ -46,9 +49,15 @@ FAMILIES = {
     "mistral": "Mistral",
     "xlm-roberta": "XLM-RoBERTa",
     "roberta": "RoBERTa",
+    "bert": "BERT",
+    "deberta-v2": "DeBERTa-v2",
+    "modernbert": "ModernBERT",
 }
+# the module between trunk and head; many checkpoints come without it, and then it begins as random as the head
+_POOLERS = {"bert": "bert.pooler", "deberta-v2": "pooler", "modernbert": "head"}
 _MIN_VOCABULARY = 256
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+_NOT_LINEAR |= {"tok_embeddings", "rel_embeddings", "decoder"}
 
 
 def check_model_settings(settings: LoraSettings) -> None:
@@ -107,8 +116,8 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             f"{config.model_type}: set it to false, encoders are small."
         )
     refuse_too_large(model_class, config, settings, device, dtype, at_least)
-    model = none_if_out_of_memory(lambda: _weights(model_class, location, config, settings, device, dtype))
-    if model is None:
+    loaded = none_if_out_of_memory(lambda: _weights(model_class, location, config, settings, device, dtype))
+    if loaded is None:
         raise TooLarge(
             f"model {settings.model!r} of backbone {settings.name!r} ran out of memory while it was loaded: "
             f"{smaller_model_advice(settings)}"
@@ -116,7 +125,10 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     if not local:
         check_downloaded(location, settings.source, root / HASHES)
     identity = folder_identity(Path(location), root / HASHES) if local else settings.revision
+    (model, untrained), pooler = loaded, _POOLERS.get(config.model_type, "")
     head = next(name for name in _HEADS if hasattr(model, name))
+    for name in filter(None, (pooler, head)):
+        cast_inputs(model.get_submodule(name))
     model.requires_grad_(False)
     if settings.tuning == "lora":
         fuse_norms(model)
@@ -125,7 +137,9 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 # weights that bitsandbytes repacks for inference are rounded otherwise than in training
                 module.support_avx512bf16_for_cpu = False
-    return BaseModel(model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length)
+    return BaseModel(
+        model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length, pooler, untrained
+    )
 
 
 def pick_device(settings: LoraSettings) -> str:
@@ -193,7 +207,10 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
 
 
-def _weights(model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:
+def _weights(
+    model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any
+) -> tuple[Any, frozenset[str]]:
+    """The model, and the names of its pooler's parameters that the checkpoint does not have."""
     from transformers import BitsAndBytesConfig
 
     # NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained
@@ -216,7 +233,9 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
         )
 
     model, found = fetched(fetch, settings.source)
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith(_HEADS))
+    pooler = _POOLERS.get(config.model_type, "no pooler") + "."
+    untrained = frozenset(key for key in found["missing_keys"] if key.startswith(pooler))
+    missing = sorted(key for key in found["missing_keys"] if key not in untrained and not key.startswith(_HEADS))
     unexpected = sorted(
         key for key in found["unexpected_keys"] if not _LEFT_OUT.search(key) and not key.startswith(_HEADS)
     )
@@ -228,7 +247,7 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             f"and {len(unexpected)} have no place, such as {named}: fetch the model again, "
             f"or name one whose architecture transformers knows."
         )
-    return model
+    return model, untrained
 
 
 # what a loaded model depends on; backbones that differ elsewhere share it
