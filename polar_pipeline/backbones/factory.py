@@ -20,5 +20,5 @@ def make_backbone(
         return ImportedBackbone(settings, card, root)
     if isinstance(settings, LinearSettings):
         return LinearBackbone(settings, profile.seed, profile.folds.count, card, root)
-    make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+    make = LoraBackbone if settings.scope == "language" else PooledBackbone
     return make(settings, profile.seed, profile.folds.count, card, root, models or ModelCache())

@@ -56,6 +56,7 @@ FAMILIES = {
 # the module between trunk and head; many checkpoints come without it, and then it begins as random as the head
 _POOLERS = {"bert": "bert.pooler", "deberta-v2": "pooler", "modernbert": "head"}
 _MIN_VOCABULARY = 256
+_AMPERE = 8  # the first compute capability with bfloat16
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
 _NOT_LINEAR |= {"tok_embeddings", "rel_embeddings", "decoder"}
 
@@ -143,32 +144,44 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
 
 
 def pick_device(settings: LoraSettings) -> str:
-    """`cuda` or `cpu`. Raises InputError when a GPU is asked for and none is there."""
+    """`cuda`, `mps` (Apple's GPU) or `cpu`. Raises InputError when a GPU is asked for and none is there."""
     import torch
 
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name in available if available[name]) if settings.device == "auto" else settings.device
+    if not available[chosen]:
         raise InputError(
-            f"backbone {settings.name!r} asks for device cuda and there is none: set device to auto or cpu."
+            f"backbone {settings.name!r} asks for device {chosen} and there is none: set device to auto or cpu."
         )
-    return "cuda" if available and settings.device != "cpu" else "cpu"
+    return chosen
 
 
 def pick_dtype(settings: LoraSettings, device: str) -> Any:
     """The dtype of the frozen weights; float16 is not among them, because Gemma 3 overflows in it."""
     import torch
 
-    automatic = torch.bfloat16 if device == "cuda" else torch.float32
+    # GPUs before Ampere, such as T4 and V100, do not compute in bfloat16
+    fast = device == "cuda" and torch.cuda.get_device_capability()[0] >= _AMPERE
+    automatic = torch.bfloat16 if fast else torch.float32
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
 
 
 def _config(location: str, settings: LoraSettings) -> Any:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PretrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = fetched(
-        lambda: AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False),
-        settings.source,
-    )
+    def found() -> Any:
+        content, _ = PretrainedConfig.get_config_dict(location, revision=settings.revision)
+        if "auto_map" in content and content.get("model_type") not in CONFIG_MAPPING:
+            return None
+        return AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False)
+
+    config = fetched(found, settings.source)
+    if config is None:
+        raise InputError(
+            f"model {settings.model!r} of backbone {settings.name!r} works only with code of its own, which is never "
+            f"run here: use one of the families {_families()}."
+        )
     text = config.get_text_config()
     text.num_labels = 1
     text.use_cache = False
@@ -199,12 +212,16 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
     if config.model_type not in FAMILIES:
-        *most, last = FAMILIES.values()
         raise InputError(
             f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, "
-            f"which is not supported: use one of the families {', '.join(most)} or {last}."
+            f"which is not supported: use one of the families {_families()}."
         )
     return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
+
+
+def _families() -> str:
+    *most, last = FAMILIES.values()
+    return f"{', '.join(most)} or {last}"
 
 
 def _weights(

@@ -96,6 +96,18 @@ def test_a_padded_batch_gives_what_transformers_gives_it(folder: Path) -> None:
         np.testing.assert_allclose(base.logits(base.tokens(TEXTS)).numpy(), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "llama"])
+def test_a_post_is_cut_at_the_positions_of_the_model(kind: str, tmp_path: Path) -> None:
+    model = MADE[kind]()
+    model.config.max_position_embeddings = 40
+    type(model)(model.config).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    base = load_base(settings(model=str(tmp_path), max_length=64), tmp_path)
+    rows = base.tokens(["a" * 100, "b"])
+    assert [len(row) for row in rows] == [39 if kind == "roberta" else 40, 2]  # RoBERTa's begin after padding's 0
+    assert base.logits(rows).isfinite().all()
+
+
 def test_its_adapter_is_trained_and_read_back(folder: Path, tmp_path: Path) -> None:
     chosen = settings(model=str(folder))
     slot = AdaptedModel(load_base(chosen, tmp_path), chosen)
@@ -193,7 +205,9 @@ def test_plain_peft_reads_its_adapter(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, score_tokens(slot.base, rows, 128), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gemma4_text", "deberta", "modernbert-decoder", "distilbert", "electra", "gpt2", "t5"])
+@pytest.mark.parametrize(
+    "kind", ["gemma4_text", "deberta", "modernbert-decoder", "distilbert", "electra", "gpt2", "t5"]
+)
 def test_any_other_is_refused_by_its_type_before_its_weights_are_read(
     kind: str, bases_root: Path, tmp_path: Path
 ) -> None:
