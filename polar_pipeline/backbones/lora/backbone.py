@@ -248,9 +248,10 @@ class PooledBackbone(LoraBackbone):
             groups.setdefault(self._group(code), {})[code] = posts[code]
         if self.settings.scope == "pooled":
             return self._train_group(ALL, groups.get(ALL, {}), progress, force)
+        sizes = [(group, sum(map(len, tables.values()))) for group, tables in sorted(groups.items())]
         families, seconds = {}, 0.0
-        for group, tables in sorted(groups.items()):
-            own = _within(progress, group)
+        for place, (group, tables) in enumerate(sorted(groups.items())):
+            own = _within(progress, sizes, place)
             families[group] = self._train_group(group, tables, own, force).model_dump(mode="json")
             seconds += own.figures.pop("train_seconds", 0.0)
             progress.figures |= {f"{group}/{name}": value for name, value in own.figures.items() if "/" in name}
@@ -321,13 +322,22 @@ class PooledBackbone(LoraBackbone):
         return self._final_models(AdapterRef.model_validate(pooled)) if pooled else own
 
 
-def _within(progress: Progress, group: str) -> Progress:
-    """Progress of one of several trainings, whose figures are told apart by its name."""
+def _within(progress: Progress, sizes: list[tuple[str, int]], place: int) -> Progress:
+    """Progress of one of several trainings, of which names and numbers of posts are given.
+
+    Its figures are told apart by its name; how much work the others are is estimated from their posts.
+    """
+    group, size = sizes[place]
+    before, after = (sum(number for _, number in some) / size for some in (sizes[:place], sizes[place + 1 :]))
+
+    def advance(done: float, total: float, unit: str) -> None:
+        earlier = round(before * total)
+        progress.advance(earlier + done, earlier + total + round(after * total), unit)
 
     def measure(step: int, values: dict[str, float]) -> None:
         progress.measure(step, {f"{group}/{name}": value for name, value in values.items()})
 
-    return Progress(progress, measure, progress.advance)
+    return Progress(progress, measure, advance)
 
 
 def tag(language: str, text: str) -> str:

@@ -153,8 +153,12 @@ def test_each_family_has_an_adapter_that_knows_nothing_of_the_others(
     three: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     """The same as training each family's languages alone."""
-    model, found = backbone(tmp_path / "all", scope="family"), Progress()
+    done: list[float] = []
+    model = backbone(tmp_path / "all", scope="family")
+    found = Progress(advance=lambda now, total, unit: done.append(now / total) if unit == "tokens" else None)
     pooled = model.train_all(three, found)
+    assert done == sorted(done) and done[0] == 0 and done[-1] == pytest.approx(1)
+    assert any(share == pytest.approx(1 / 3) for share in done)  # Telugu comes first
     assert [ref.language for ref in model.adapters(pooled)] == ["all", "dravidian", "indo-european-germanic"]
     assert found.figures["indo-european-germanic/final-seed-0/loss"] > 0 and found.figures["train_seconds"] > 0
     alone = backbone(tmp_path / "alone", scope="family")
