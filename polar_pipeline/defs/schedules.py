@@ -35,7 +35,7 @@ def weekly_retraining(project: Project, jobs: dict[str, Any]) -> dg.ScheduleDefi
 
 
 def weekly_follow_up(project: Project, jobs: dict[str, Any]) -> list[dg.SensorDefinition]:
-    """Where languages share adapters (scopes pooled and family): they are trained when all posts are prepared, and then the languages run."""
+    """Where languages share adapters: those are trained when all posts are prepared, and then the languages run."""
     if not project.profile.trains_pooled:
         return []
     prepare, pooled, language = jobs[PREPARE_JOB], jobs[POOLED_JOB], jobs[LANGUAGE_JOB]
