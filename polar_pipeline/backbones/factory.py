@@ -23,5 +23,5 @@ def make_backbone(
         return LinearBackbone(settings, profile.seed, profile.folds.count, card, root)
     if isinstance(settings, EncoderSettings):
         return EncoderBackbone(settings, profile.seed, profile.folds.count, card, root, home.embeddings)
-    make = PooledBackbone if settings.scope == "pooled" else LoraBackbone
+    make = LoraBackbone if settings.scope == "language" else PooledBackbone
     return make(settings, profile.seed, profile.folds.count, card, root, models or ModelCache())

@@ -40,7 +40,7 @@ def jobs(project: Project) -> dict[str, Any]:
     if lora:
         chosen.append((PREPARE_JOB, groups(*POSTS), "One language up to the posts that are trained on."))
     if profile.trains_pooled:
-        text = "The adapters for all languages together. Needs deduped_posts of all of them."
+        text = "The adapters that several languages share. Needs deduped_posts of all languages."
         chosen.append((POOLED_JOB, groups(*POOLED), text))
     tags = {PROFILE_TAG: profile.name, "polar/fingerprint": Lineage(project).fingerprint}
     return {

@@ -252,7 +252,7 @@ def _nodes(project: Project) -> Iterator[Node]:
     for entry in profile.backbones:
         own = {"folds": profile.folds.count, "card": labels}
         settings = _backbone_settings(entry, fixed("backbones", **own))
-        pooled = isinstance(entry, LoraSettings) and entry.scope == "pooled"
+        pooled = isinstance(entry, LoraSettings) and entry.scope != "language"
         sources = _backbone_sources(entry, project.home.adapters)
         adapter, made = f"{entry.name}_adapter", ["deduped_posts"]
         if pooled:

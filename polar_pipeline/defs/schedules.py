@@ -14,7 +14,7 @@ WEEK_TAG = "polar/week"  # the date of the schedule's tick, on every run that co
 def weekly_retraining(project: Project, jobs: dict[str, Any]) -> dg.ScheduleDefinition:
     """Mondays at 03:00 UTC, one run per language; the dated run key makes a repeated tick ask for nothing twice.
 
-    Where backbones are trained on all languages together, the posts are prepared first, and `weekly_follow_up` goes on.
+    Where languages share adapters, all posts are prepared first, and `weekly_follow_up` goes on.
     """
     first = PREPARE_JOB if project.profile.trains_pooled else LANGUAGE_JOB
 
@@ -35,7 +35,7 @@ def weekly_retraining(project: Project, jobs: dict[str, Any]) -> dg.ScheduleDefi
 
 
 def weekly_follow_up(project: Project, jobs: dict[str, Any]) -> list[dg.SensorDefinition]:
-    """Where there are pooled backbones: they are trained when all posts are prepared, and then the languages run."""
+    """Where languages share adapters: those are trained when all posts are prepared, and then the languages run."""
     if not project.profile.trains_pooled:
         return []
     prepare, pooled, language = jobs[PREPARE_JOB], jobs[POOLED_JOB], jobs[LANGUAGE_JOB]

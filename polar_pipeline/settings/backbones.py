@@ -118,19 +118,22 @@ class LoraSettings(Settings):
     kind: Literal["lora"]
     """A pretrained model with adapters, or fine-tuned whole."""
     model: str = Field(min_length=1)
-    """A model's name on the hub, or its folder: Gemma 3, Qwen3, Qwen2, Llama, Mistral, XLM-RoBERTa or RoBERTa.
-    tiny: and a type (tiny:gemma3) builds a small one with random weights, which only shows the path.
+    """A model's name on the hub, or its folder: Gemma 3, Qwen3, Qwen2, Llama, Mistral, XLM-RoBERTa, RoBERTa, BERT,
+    DeBERTa-v2 and v3, or ModernBERT. tiny: and a type (tiny:gemma3) builds a small one with random weights, which
+    only shows the path.
     """
     revision: str = "main"
     """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""
     languages: Languages = "all"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where it runs. auto: a GPU where there is one, else the CPU. cpu, cuda: there and nowhere else."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it runs. auto: a GPU where there is one, else the CPU. cpu, cuda, mps (Apple's GPU): there and nowhere
+    else.
+    """
     threads: int = Field(default=1, ge=1)
     """CPU threads. One gives the same bytes at any number of jobs."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of the frozen weights. auto: bfloat16 on a GPU, float32 on a CPU. bfloat16 halves the memory of float32.
-    float16 is not offered, because Gemma 3 overflows in it.
+    """Type of the frozen weights. auto: bfloat16 on a GPU from Ampere on, float32 elsewhere. bfloat16 halves the
+    memory of float32. float16 is not offered, because Gemma 3 overflows in it.
     """
     four_bit: bool = False
     """Whether frozen weights are stored in 4 bits, as NF4 (Dettmers et al. 2023): a quarter of the memory, and
@@ -171,7 +174,7 @@ class LoraSettings(Settings):
     folds (folds.fit_on: train).
     """
     max_length: int = Field(default=256, ge=8, le=8192)
-    """Tokens of a post; longer posts are cut."""
+    """Tokens of a post; longer posts are cut, at the model's own limit where that is lower."""
     token_budget: int = Field(default=2048, ge=8)
     """Tokens of a batch, padding included. 2,000 to 4,000 keep a GPU busy, about 40 posts a step. With four_bit on
     a GPU of 24 GB: 1024.
@@ -202,9 +205,9 @@ class LoraSettings(Settings):
     """
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Seeds, one model each. Their scores are averaged."""
-    scope: Literal["language", "pooled"] = "language"
+    scope: Literal["language", "family", "pooled"] = "language"
     """language: an adapter per language. pooled: one adapter for all languages, trained on all their posts, each
-    after the name of its language.
+    after the name of its language. family: the same for each family of languages, such as Indo-Aryan.
     """
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints: what a killed process loses at most."""

@@ -122,8 +122,8 @@ class Profile(Settings):
 
     @property
     def trains_pooled(self) -> bool:
-        """Whether some backbone is trained here on all languages together."""
-        return any(entry.scope == "pooled" for entry in self._loras)
+        """Whether some backbone is trained here on several languages together, all or families."""
+        return any(entry.scope != "language" for entry in self._loras)
 
     @property
     def trains_in_turn(self) -> bool:

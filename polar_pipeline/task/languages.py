@@ -5,6 +5,7 @@ when at least 2% of a language's letters or 20 of its training posts are written
 official training split; it orders the partitions, because the heaviest language bounds a backfill.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,11 @@ class Language:
     scripts: tuple[str, ...]
     family: str
     train_posts: int
+
+    @property
+    def family_key(self) -> str:
+        """The family as a name of files: `indo-european-indo-aryan`."""
+        return re.sub("[^a-z]+", "-", self.family.lower()).strip("-")
 
 
 _REGISTRY = (

@@ -381,8 +381,9 @@ def test_imported_scores_are_a_source_wherever_they_lie(store: Store, tmp_path: 
     )
 
 
-def test_a_pooled_adapter_is_made_of_all_languages(store: Store) -> None:
-    pooled = store.with_settings(**tiny(scope="pooled"))
+@pytest.mark.parametrize("scope", ["pooled", "family"])
+def test_a_pooled_adapter_is_made_of_all_languages(store: Store, scope: str) -> None:
+    pooled = store.with_settings(**tiny(scope=scope))
     assert pooled.stale() == [*TINY_OUTPUTS, *LAST]
     pooled.make()
     assert pooled.stale() == [] and pooled.why("tiny_pooled_adapter", None) == []
@@ -399,6 +400,7 @@ def test_a_pooled_adapter_is_made_of_all_languages(store: Store) -> None:
 PROFILES: dict[str, dict[str, Any]] = {
     "two backbones": {},
     "pooled": tiny(scope="pooled"),
+    "families": tiny(scope="family"),
     "imported": {"backbones": [LINEAR, {"name": "elsewhere", "kind": "imported", "path": "x.csv"}]},
     "synthesis with a gate": {"synthesis": {"source": "endpoint"}, "curation": {"judge": True, "gate": True}},
     "plans": {"synthesis": {"source": "offline", "per_language": {"deu": {"posts": 5}}}},

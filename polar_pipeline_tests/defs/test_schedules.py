@@ -21,10 +21,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-@pytest.fixture
-def pooled(tmp_path: Any) -> Project:
-    """A project with a backbone that is trained on all languages together."""
-    return mini_project(tmp_path, CODES, TINY | {"scope": "pooled"})
+@pytest.fixture(params=["pooled", "family"])
+def pooled(tmp_path: Any, request: pytest.FixtureRequest) -> Project:
+    """A project with a backbone that is trained on several languages together."""
+    return mini_project(tmp_path, CODES, TINY | {"scope": request.param})
 
 
 def retrain(project: Project, instance: dg.DagsterInstance) -> list[Any]:

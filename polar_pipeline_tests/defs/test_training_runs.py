@@ -176,6 +176,8 @@ def test_without_folds_the_posts_that_were_fitted_on_are_counted(
         result = jobs.run("train_pooled") if pooled else jobs.run("train_adapters", "eng")
         (event,) = jobs.made(result, "tiny_pooled_adapter" if pooled else "tiny_adapter")
         assert event.metadata["train_posts"].value == 16
+        ((run,),) = jobs.tracked("tiny_pooled_adapter" if pooled else "tiny_adapter").values()
+        assert run.data.metrics["train_posts"] == 16
 
 
 def test_an_adapter_that_was_damaged_since_is_trained_again(jobs: Jobs, loads: Counter[str]) -> None:
@@ -209,6 +211,34 @@ def test_the_pooled_adapter_has_a_job_of_its_own_and_every_language_its_share(
         (found,) = jobs.made(again, "tiny_pooled_adapter")
         assert found.metadata["train_seconds"] == event.metadata["train_seconds"]
         assert len(jobs.tracked("tiny_pooled_adapter")[""]) == 3
+
+
+def test_families_have_an_adapter_each_and_other_posts_of_a_language_reach_its_family(
+    root: Path, database: Path
+) -> None:
+    with jobs_of(mini_project(root, CODES, TINY | {"scope": "family"}), database) as jobs:
+        jobs.prepare()
+        (event,) = jobs.made(jobs.run("train_pooled"), "tiny_pooled_adapter")
+        assert event.metadata["train_posts"].value == 3 * 20 and event.metadata["train_seconds"].value > 0
+        families = {path.name for path in (jobs.project.home.adapters / "tiny").iterdir()}
+        assert families == {"all", "indo-european-germanic", "indo-european-indo-aryan"}
+        for code in CODES:
+            assert jobs.run("language_pipeline", code, only=["tiny_adapter"]).success
+        before = {code: jobs.read("tiny_adapter", code) for code in CODES}
+        file = root / "release" / "train" / "deu.csv"
+        file.write_text(file.read_text().replace("tea deu", "coffee deu"))
+        assert jobs.run("prepare_posts", "deu").success
+        assert Lineage(jobs.project).why_not_current("tiny_pooled_adapter", None)
+        assert not jobs.run("language_pipeline", "deu", only=["tiny_adapter"]).success
+        assert jobs.run("train_pooled").success
+        for code in CODES:
+            assert jobs.run("language_pipeline", code, only=["tiny_adapter"]).success
+        assert [code for code in CODES if jobs.read("tiny_adapter", code) == before[code]] == ["hin"]
+        assert all(Lineage(jobs.project).why_not_current("tiny_adapter", code) == [] for code in CODES)
+        for weights in (jobs.project.home.adapters / "tiny" / "indo-european-germanic").rglob("*.safetensors"):
+            weights.write_bytes(weights.read_bytes()[:-1])
+        (reason,) = Lineage(jobs.project).why_not_current("tiny_pooled_adapter", None)
+        assert "indo-european-germanic" in reason
 
 
 def test_a_step_that_may_use_a_gpu_waits_for_its_slot(root: Path, database: Path) -> None:

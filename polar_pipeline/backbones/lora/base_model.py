@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Tokens = list[Ints]  # one array of token ids per post
 
 _LARGER = 4  # batches without a backward pass hold that many times the tokens
+_NO_LIMIT = 2**31 - 1
+_COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
 _MASK_BY_LAYER = ("gemma3_text", "qwen3")  # models whose forward pass takes a mask per kind of layer
 
 
@@ -32,11 +34,18 @@ class BaseModel:
     device: str
     dtype: Any
     max_length: int
+    pooler: str = ""  # name of the module between trunk and head, which is trained with the head; most have none
+    untrained: frozenset[str] = frozenset()  # parameters of the pooler that the checkpoint does not have
 
     @property
     def causal(self) -> bool:
-        """Whether a token sees only those before it: the last one then stands for the post, else the first one."""
+        """Whether a token sees only those before it: the last one then stands for the post."""
         return self.head == "score"
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the modules that are trained whole, pooler first."""
+        return (self.pooler, self.head) if self.pooler else (self.head,)
 
     @property
     def trunk(self) -> Any:
@@ -44,12 +53,16 @@ class BaseModel:
         return getattr(self.model, self.model.base_model_prefix)
 
     def tokens(self, texts: list[str]) -> Tokens:
-        """Token ids, at most `max_length` per post. A text that spells a special token is text like any other."""
+        """Token ids of each post, at most `max_length` and what the model has positions for.
+
+        A text that spells a special token is text like any other.
+        """
         if not texts:
             return []
-        found = self.tokenizer(texts, truncation=True, max_length=self.max_length, split_special_tokens=True)
+        longest = min(self.max_length, position_limit(self.model.config))
+        found = self.tokenizer(texts, truncation=True, max_length=longest, split_special_tokens=True)
         # a tokenizer that adds nothing gives an empty text no token
-        return [np.array(row or [self.tokenizer.eos_token_id], dtype=np.int64) for row in found["input_ids"]]
+        return [np.array(row or [self.tokenizer.eos_token_id or 0], dtype=np.int64) for row in found["input_ids"]]
 
     def to_device(self, values: "np.typing.NDArray[Any]") -> "Tensor":
         """`values` on the device. The copy to a GPU is asynchronous, so that the host goes on meanwhile."""
@@ -62,6 +75,7 @@ class BaseModel:
         """Logits (rows,), float32, of one batch, padded on the right.
 
         Tokens of a causal model cannot see the padding that follows, so without a mask attention takes its fast path.
+        Encoders pool in several ways: theirs is transformers' own forward pass.
         """
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         longest = int(lengths.max())
@@ -71,16 +85,31 @@ class BaseModel:
         # all copies come before the trunk: one behind it would wait until it is done, and the GPU then waits for the
         # host
         ids = self.to_device(padded)
-        head = getattr(self.model, self.head)
         if not self.causal:
             mask = self.to_device(np.arange(longest) < lengths[:, None])
-            hidden = self.trunk(input_ids=ids, attention_mask=mask).last_hidden_state
-            return head(hidden[:, :1].float()).squeeze(-1)  # type: ignore[no-any-return]
+            return self.model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)  # type: ignore[no-any-return]
         ends = self.to_device(np.arange(len(rows)) * longest + lengths - 1)
         unmasked = causal_mask(self.model.config, longest)
         hidden = self.trunk(input_ids=ids, attention_mask=unmasked).last_hidden_state
         last = hidden.reshape(-1, hidden.shape[-1]).index_select(0, ends)
-        return head(last.float()).squeeze(-1)  # type: ignore[no-any-return]
+        return getattr(self.model, self.head)(last.float()).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def position_limit(config: Any) -> int:
+    """The most tokens that a model of `config` has positions for."""
+    limit = getattr(config, "max_position_embeddings", None) or _NO_LIMIT
+    # RoBERTa counts positions from the one after its padding token's
+    return int(limit - config.pad_token_id - 1 if config.model_type in _COUNTED_FROM_PADDING else limit)
+
+
+def cast_inputs(module: Any) -> None:
+    """Let `module` take inputs of any dtype: heads are trained in float32 beside a trunk in bfloat16."""
+    module.register_forward_pre_hook(_cast)
+
+
+def _cast(module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+    dtype = next(module.parameters()).dtype
+    return tuple(tensor.to(dtype) for tensor in inputs)
 
 
 def causal_mask(config: Any, longest: int) -> dict[str, None] | None:
@@ -149,7 +178,7 @@ def _score(base: BaseModel, rows: Tokens, budget: int, advance: Callable[[float]
             if advance:
                 advance(done)
         if batches:  # read once at the end, so that a GPU does not wait between batches
-            found[np.concatenate(batches)] = torch.cat(logits).double().cpu().numpy()
+            found[np.concatenate(batches)] = torch.cat(logits).cpu().double().numpy()
     return found
 
 

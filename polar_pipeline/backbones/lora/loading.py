@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polar_pipeline.backbones.lora.base_model import BaseModel, fuse_norms
+from polar_pipeline.backbones.lora.base_model import BaseModel, cast_inputs, fuse_norms
 from polar_pipeline.backbones.lora.memory import (
     TooLarge,
     free_unused,
@@ -34,10 +34,13 @@ from polar_pipeline.settings.backbones import LoraSettings
 
 # multimodal checkpoints, as published and as transformers 5 writes them
 _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
-_LEFT_OUT = re.compile(r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq")
+# what checkpoints hold beside the trunk: towers of other kinds, and heads of the tasks that they were pretrained for
+_LEFT_OUT = re.compile(
+    r"vision_tower|multi_modal_projector|lm_head|pooler|rotary_emb\.inv_freq|position_ids|mask_predictions|^cls\.|^decoder\."
+)
 _HEADS = ("score", "classifier")
 _FOUR_BIT = ("gemma", "qwen", "llama", "mistral")
-# types of models that `BaseModel.logits` pools rightly: by the last token, or an encoder's first through its own head
+# types of models that are tested to give what transformers gives
 FAMILIES = {
     "gemma3_text": "Gemma 3",
     "qwen3": "Qwen3",
@@ -46,9 +49,16 @@ FAMILIES = {
     "mistral": "Mistral",
     "xlm-roberta": "XLM-RoBERTa",
     "roberta": "RoBERTa",
+    "bert": "BERT",
+    "deberta-v2": "DeBERTa-v2",
+    "modernbert": "ModernBERT",
 }
+# the module between trunk and head; many checkpoints come without it, and then it begins as random as the head
+_POOLERS = {"bert": "bert.pooler", "deberta-v2": "pooler", "modernbert": "head"}
 _MIN_VOCABULARY = 256
+_AMPERE = 8  # the first compute capability with bfloat16
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
+_NOT_LINEAR |= {"tok_embeddings", "rel_embeddings", "decoder"}
 
 
 def check_model_settings(settings: LoraSettings) -> None:
@@ -107,8 +117,8 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             f"{config.model_type}: set it to false, encoders are small."
         )
     refuse_too_large(model_class, config, settings, device, dtype, at_least)
-    model = none_if_out_of_memory(lambda: _weights(model_class, location, config, settings, device, dtype))
-    if model is None:
+    loaded = none_if_out_of_memory(lambda: _weights(model_class, location, config, settings, device, dtype))
+    if loaded is None:
         raise TooLarge(
             f"model {settings.model!r} of backbone {settings.name!r} ran out of memory while it was loaded: "
             f"{smaller_model_advice(settings)}"
@@ -116,7 +126,10 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     if not local:
         check_downloaded(location, settings.source, root / HASHES)
     identity = folder_identity(Path(location), root / HASHES) if local else settings.revision
+    (model, untrained), pooler = loaded, _POOLERS.get(config.model_type, "")
     head = next(name for name in _HEADS if hasattr(model, name))
+    for name in filter(None, (pooler, head)):
+        cast_inputs(model.get_submodule(name))
     model.requires_grad_(False)
     if settings.tuning == "lora":
         fuse_norms(model)
@@ -125,36 +138,50 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 # weights that bitsandbytes repacks for inference are rounded otherwise than in training
                 module.support_avx512bf16_for_cpu = False
-    return BaseModel(model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length)
+    return BaseModel(
+        model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length, pooler, untrained
+    )
 
 
 def pick_device(settings: LoraSettings) -> str:
-    """`cuda` or `cpu`. Raises InputError when a GPU is asked for and none is there."""
+    """`cuda`, `mps` (Apple's GPU) or `cpu`. Raises InputError when a GPU is asked for and none is there."""
     import torch
 
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name in available if available[name]) if settings.device == "auto" else settings.device
+    if not available[chosen]:
         raise InputError(
-            f"backbone {settings.name!r} asks for device cuda and there is none: set device to auto or cpu."
+            f"backbone {settings.name!r} asks for device {chosen} and there is none: set device to auto or cpu."
         )
-    return "cuda" if available and settings.device != "cpu" else "cpu"
+    return chosen
 
 
 def pick_dtype(settings: LoraSettings, device: str) -> Any:
     """The dtype of the frozen weights; float16 is not among them, because Gemma 3 overflows in it."""
     import torch
 
-    automatic = torch.bfloat16 if device == "cuda" else torch.float32
+    # GPUs before Ampere, such as T4 and V100, do not compute in bfloat16
+    fast = device == "cuda" and torch.cuda.get_device_capability()[0] >= _AMPERE
+    automatic = torch.bfloat16 if fast else torch.float32
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
 
 
 def _config(location: str, settings: LoraSettings) -> Any:
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PretrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = fetched(
-        lambda: AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False),
-        settings.source,
-    )
+    def found() -> Any:
+        content, _ = PretrainedConfig.get_config_dict(location, revision=settings.revision)
+        if "auto_map" in content and content.get("model_type") not in CONFIG_MAPPING:
+            return None
+        return AutoConfig.from_pretrained(location, revision=settings.revision, trust_remote_code=False)
+
+    config = fetched(found, settings.source)
+    if config is None:
+        raise InputError(
+            f"model {settings.model!r} of backbone {settings.name!r} works only with code of its own, which is never "
+            f"run here: use one of the families {_families()}."
+        )
     text = config.get_text_config()
     text.num_labels = 1
     text.use_cache = False
@@ -185,15 +212,22 @@ def _model_class(config: Any, settings: LoraSettings) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as KNOWN
 
     if config.model_type not in FAMILIES:
-        *most, last = FAMILIES.values()
         raise InputError(
             f"model {settings.model!r} of backbone {settings.name!r} is of type {config.model_type!r}, "
-            f"which is not supported: use one of the families {', '.join(most)} or {last}."
+            f"which is not supported: use one of the families {_families()}."
         )
     return Gemma3TextForSequenceClassification if config.model_type == "gemma3_text" else KNOWN[type(config)]
 
 
-def _weights(model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any) -> Any:
+def _families() -> str:
+    *most, last = FAMILIES.values()
+    return f"{', '.join(most)} or {last}"
+
+
+def _weights(
+    model_class: Any, location: str, config: Any, settings: LoraSettings, device: str, dtype: Any
+) -> tuple[Any, frozenset[str]]:
+    """The model, and the names of its pooler's parameters that the checkpoint does not have."""
     from transformers import BitsAndBytesConfig
 
     # NF4 with double quantization (Dettmers et al. 2023); the head stays as it is, because it is trained
@@ -216,7 +250,9 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
         )
 
     model, found = fetched(fetch, settings.source)
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith(_HEADS))
+    pooler = _POOLERS.get(config.model_type, "no pooler") + "."
+    untrained = frozenset(key for key in found["missing_keys"] if key.startswith(pooler))
+    missing = sorted(key for key in found["missing_keys"] if key not in untrained and not key.startswith(_HEADS))
     unexpected = sorted(
         key for key in found["unexpected_keys"] if not _LEFT_OUT.search(key) and not key.startswith(_HEADS)
     )
@@ -228,7 +264,7 @@ def _weights(model_class: Any, location: str, config: Any, settings: LoraSetting
             f"and {len(unexpected)} have no place, such as {named}: fetch the model again, "
             f"or name one whose architecture transformers knows."
         )
-    return model
+    return model, untrained
 
 
 # what a loaded model depends on; backbones that differ elsewhere share it

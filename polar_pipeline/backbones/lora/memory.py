@@ -40,7 +40,7 @@ def weight_bytes(model_class: Any, config: Any, four_bit: bool, dtype: Any) -> i
 
 
 def free_bytes(device: str) -> int:
-    """Free memory of the machine or the GPU; blocks that torch keeps for its next tensors count as free."""
+    """Free memory of the machine, which Apple's GPUs share, or of the GPU; what torch keeps to use again is free."""
     import psutil
     import torch
 
@@ -142,3 +142,5 @@ def free_unused() -> None:
 
     gc.collect()
     torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

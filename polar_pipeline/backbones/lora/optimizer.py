@@ -15,6 +15,7 @@ from polar_pipeline.settings.backbones import LoraSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FUSED = ("cpu", "cuda")  # where AdamW has one kernel, which can skip a step by itself
 _MOST_SKIPPED = 5  # consecutive steps that are not finite until training is given up
 
 
@@ -51,7 +52,7 @@ def learning_rate_share(number: int, total: int, settings: LoraSettings) -> floa
 
 
 class Optimizer:
-    """The optimizer of one training. Only `check`, `state` and `restore` wait for a GPU."""
+    """The optimizer of one training. Only `check`, `state` and `restore` wait for a GPU, but each step for Apple's."""
 
     def __init__(self, parameters: dict[str, Any], settings: LoraSettings, total: int) -> None:
         import torch
@@ -62,8 +63,9 @@ class Optimizer:
         ]
         both = zip(self._live, self._master, strict=True)
         self._copies = [(live, master) for live, master in both if live is not master]
+        self._fused = self._live[0].device.type in _FUSED
         self._adam: Any = torch.optim.AdamW(
-            self._master, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self._master, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=self._fused
         )
         self._settings, self._total = settings, total
         # consecutive skipped steps, and the most so far; they stay on the device until `check` reads them
@@ -86,8 +88,10 @@ class Optimizer:
         self._adam.param_groups[0]["lr"] = self._settings.learning_rate * learning_rate_share(
             number, self._total, self._settings
         )
-        self._adam.grad_scale, self._adam.found_inf = None, skip  # makes a fused AdamW skip the step
-        self._adam.step()
+        if self._fused:
+            self._adam.grad_scale, self._adam.found_inf = None, skip  # makes AdamW skip the step
+        if self._fused or not skip:
+            self._adam.step()
         if self._copies:
             with torch.no_grad():
                 torch._foreach_copy_([live for live, _ in self._copies], [master for _, master in self._copies])

@@ -185,8 +185,8 @@ class _Training:
         self._optimizer.check()
         tensors = self._optimizer.state() | {f"best.{name}": value for name, value in self._best.items()}
         tensors["random.cpu"] = torch.get_rng_state()
-        if self._base.device == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        if self._base.device != "cpu":
+            tensors["random.gpu"] = torch.get_device_module(self._base.device).get_rng_state()
         best = self._best_loss if self._best else None
         facts = {"position": self._position, "parts": self._splitter.parts, "best_loss": best, "without": self._without}
         write_checkpoint(self._checkpoint, tensors, facts)
@@ -211,8 +211,8 @@ class _Training:
             if name.startswith("best.")
         }
         torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        if "random.gpu" in tensors:
+            torch.get_device_module(self._base.device).set_rng_state(tensors["random.gpu"])
         self._first = self._position
         self._advance(float(self._tokens_before[self._position]))
         self._progress(f"{self._task.title}: goes on after step {self._position} of {len(self._steps)}")

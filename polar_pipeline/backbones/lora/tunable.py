@@ -33,12 +33,15 @@ class AdaptedModel:
         self.base, self._settings = base, settings
         self._peft: Any = None
         self._name, self._count = "", 0
-        head = getattr(base.model, base.head).state_dict()
-        self._head = {f"{_PEFT_PREFIX}{base.head}.{name}": tuple(value.shape) for name, value in head.items()}
+        self._head = {
+            f"{_PEFT_PREFIX}{head}.{name}": tuple(value.shape)
+            for head in base.heads
+            for name, value in base.model.get_submodule(head).state_dict().items()
+        }
         self._linear = {  # inputs and outputs of the linear layers below the head, by name
             f"{base.model.base_model_prefix}.{name}": (module.in_features, module.out_features)
             for name, module in base.trunk.named_modules()
-            if isinstance(module, torch.nn.Linear)
+            if isinstance(module, torch.nn.Linear) and not name.startswith("pooler.")
         }
 
     def configure(self, settings: LoraSettings) -> None:
@@ -57,7 +60,7 @@ class AdaptedModel:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             self._add(self._config())
-        _draw_head(self._head_parameters(), seed)
+        _draw_head(self.base, self._head_parameters(), seed)
         for module in self.base.model.modules():  # of an encoder too, which has its own
             if isinstance(module, torch.nn.Dropout):
                 module.p = self._settings.dropout
@@ -79,7 +82,7 @@ class AdaptedModel:
         state = get_peft_model_state_dict(self._peft, adapter_name=self._name, save_embedding_layers=False)
         config = self._peft.peft_config[self._name].to_dict()
         config |= {"inference_mode": True, "base_model_name_or_path": self._settings.model}
-        config |= {"revision": self._settings.revision, "modules_to_save": [self.base.head]}
+        config |= {"revision": self._settings.revision, "modules_to_save": self._saved_whole()}
         tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(state)}
         return {ADAPTER_WEIGHTS: save(tensors, metadata={"format": "pt"}), ADAPTER_CONFIG: canonical_json(config)}
 
@@ -140,8 +143,11 @@ class AdaptedModel:
             lora_alpha=chosen.alpha,
             lora_dropout=chosen.dropout,
             target_modules=self._target_pattern(),
-            modules_to_save=[self.base.head],
+            modules_to_save=self._saved_whole(),
         )
+
+    def _saved_whole(self) -> list[str]:
+        return [name.rpartition(".")[2] for name in self.base.heads]
 
     def _target_pattern(self) -> str:
         """A pattern of the layers that get an adapter. Raises InputError for a name without a linear layer.
@@ -155,12 +161,17 @@ class AdaptedModel:
                 f"backbone {self._settings.name!r}: target_modules {', '.join(unknown)} are no linear layers of "
                 f"{self.base.name!r}, use all-linear or some of {', '.join(linear)}."
             )
-        return rf"{self.base.model.base_model_prefix}\..*\.({'|'.join(names)})"
+        trunk = self.base.model.base_model_prefix
+        inside = r"(?!pooler\.)" if self.base.pooler.startswith(f"{trunk}.") else ""  # BERT's is trained whole
+        return rf"{trunk}\.{inside}.*\.({'|'.join(names)})"
 
     def _head_parameters(self) -> dict[str, Any]:
-        marks = (f".{self.base.head}.", f"modules_to_save.{self._name}.")
+        """Those of head and pooler, by their names in the base."""
+        mark = f"modules_to_save.{self._name}."
         return {
-            name: parameter for name, parameter in self._peft.named_parameters() if all(mark in name for mark in marks)
+            name.removeprefix(_PEFT_PREFIX).replace(mark, ""): parameter
+            for name, parameter in self._peft.named_parameters()
+            if mark in name
         }
 
     def _shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
@@ -190,7 +201,7 @@ class FineTunedModel:
     def fresh(self, seed: int) -> dict[str, Any]:
         """The pretrained weights, and a head in float32 drawn from `seed`. Returns the parameters to train, by name."""
         self._put(self._pretrained)
-        _draw_head(self._head(), seed)
+        _draw_head(self.base, self._head(), seed)
         self.base.model.requires_grad_(True)
         return dict(self.base.model.named_parameters())
 
@@ -219,8 +230,8 @@ class FineTunedModel:
         self._put(found)
 
     def _head(self) -> dict[str, Any]:
-        named = self.base.model.named_parameters()
-        return {name: value for name, value in named if name.startswith(f"{self.base.head}.")}
+        marks = tuple(f"{head}." for head in self.base.heads)
+        return {name: value for name, value in self.base.model.named_parameters() if name.startswith(marks)}
 
     def _put(self, weights: "dict[str, Tensor]") -> None:
         head = self._head()
@@ -234,13 +245,19 @@ class FineTunedModel:
 TunableModel = AdaptedModel | FineTunedModel
 
 
-def _draw_head(parameters: dict[str, Any], seed: int) -> None:
-    """Fill a head from `seed` alone, in float32: in bfloat16 its small updates would round to nothing."""
+def _draw_head(base: BaseModel, parameters: dict[str, Any], seed: int) -> None:
+    """Fill a head, and what the checkpoint lacks of a pooler, from `seed` alone.
+
+    In float32: in bfloat16 small updates would round to nothing. Biases begin at 0, the scale of a norm at 1.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    for parameter in parameters.values():
-        drawn = torch.zeros(parameter.shape, dtype=torch.float32)
+    for name, parameter in parameters.items():
+        if not name.startswith(f"{base.head}.") and name not in base.untrained:
+            parameter.data = parameter.data.float()
+            continue
+        drawn = torch.full(parameter.shape, float(name.endswith(".weight")), dtype=torch.float32)
         if parameter.ndim > 1:
             drawn.normal_(std=_HEAD_SPREAD, generator=generator)
         parameter.data = drawn.to(parameter.device)

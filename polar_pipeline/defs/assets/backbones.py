@@ -1,6 +1,6 @@
 """Each backbone's pair of assets, from one factory: its adapter, and the scores that the adapter gives every post.
 
-A backbone that is trained on all languages together has a third: one adapter, of which each language takes its share.
+A backbone that is trained on several languages together has a third, of whose adapters each language takes its share.
 """
 
 import time
@@ -151,11 +151,13 @@ class _Variants:
 
 def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep: bool) -> dg.AssetsDefinition:
     root, backbone, settings = project.home.adapters, variants.backbone, variants.settings
+    scope = getattr(settings, "scope", "")
 
     @tracked_asset(
         lineage,
         name=f"{backbone.name}_pooled_adapter",
-        description=f"One adapter of backbone `{backbone.name}` for all languages, trained on all their posts.",
+        description=f"What backbone `{backbone.name}` learns from several languages together: "
+        + ("an adapter for each family." if scope == "family" else "one adapter for all."),
         group_name="pooled",
         kinds={"safetensors"},
         retry_policy=RETRY,
@@ -177,7 +179,8 @@ def _pooled_asset(project: Project, lineage: Lineage, variants: _Variants, keep:
                 backbone.release()
         rows = sum(int(fitted_rows(table).sum()) for code, table in posts.items() if backbone.speaks(code))
         _note_training(context, run, backbone.parameters, ref, root, rows, time.perf_counter() - started, progress)
-        context.files += [file for file in (root / ref.path).rglob("*") if file.is_file()]
+        for part in used.adapters(ref):
+            context.files += [file for file in (root / part.path).rglob("*") if file.is_file()]
         return ref
 
     return pooled_adapter

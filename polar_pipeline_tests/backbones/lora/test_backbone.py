@@ -531,7 +531,14 @@ def test_logits_that_are_not_numbers_are_refused_too(
 
 def test_no_folds(tmp_path: Path) -> None:
     given = posts(folds=0)
-    table = scored(backbone(tmp_path), given)
+    done: list[tuple[float, float, str]] = []
+    model = backbone(tmp_path)
+    ref = model.train("deu", given, Progress(advance=lambda *how: done.append(how)))
+    table = model.score("deu", ref, given)
+    assert done[0][0] == 0 and {(now, unit) for now, total, unit in done if now == total} == {
+        (float(done[0][1]), "tokens"),
+        (8.0, "posts"),
+    }
     assert table["id"].tolist() == given["id"][given["split"] != "train"].tolist()
     assert (table["fold"] == -1).all()
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.lora import loading, memory
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.loading import check_model_settings, load_base, pick_dtype
+from polar_pipeline.backbones.lora.loading import check_model_settings, load_base, pick_device, pick_dtype
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained import model_files
 from polar_pipeline.pretrained.tiny import tiny_checkpoint
@@ -141,11 +142,50 @@ def test_code_of_a_checkpoint_never_runs_even_if_a_person_would_say_yes(
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda text="": asked.append(text) or "y")
     if model_type == "evil":
-        with pytest.raises(InputError, match="cannot be loaded"):
+        with pytest.raises(InputError, match="'tiny' works only with code of its own, which is never run here: use"):
             load_base(settings(model=str(folder)), bases_root)
     else:
         assert load_base(settings(model=str(folder)), bases_root).model.config.model_type == "gemma3_text"
     assert not marker.exists() and not asked
+
+
+@pytest.mark.parametrize("name", ["model-Q4_K_M.gguf", "pytorch_model.bin", "model.pth"])
+def test_other_formats_of_weights_are_refused_before_anything_is_loaded(
+    bases_root: Path, tmp_path: Path, name: str
+) -> None:
+    folder = copied(bases_root, tmp_path)
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(InputError, match=f"has its weights in {name}, and only safetensors are read: save"):
+        check_model_settings(settings(model=str(folder)))
+
+
+def test_weights_in_shards_are_those_of_one_file(bases_root: Path, tmp_path: Path) -> None:
+    whole = tiny_checkpoint("tiny:gemma3", bases_root)
+    kind = transformers.Gemma3ForCausalLM
+    kind.from_pretrained(whole, dtype=torch.float32).save_pretrained(tmp_path, max_shard_size="300KB")
+    for file in whole.glob("tokenizer*"):
+        shutil.copy(file, tmp_path)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1 and not (tmp_path / "model.safetensors").exists()
+    found, expected = (load_base(settings(model=str(at)), bases_root) for at in (tmp_path, whole))
+    names = [name for name in expected.model.state_dict() if not name.startswith("score")]
+    assert all(torch.equal(found.model.state_dict()[name], expected.model.state_dict()[name]) for name in names)
+    check_model_settings(settings(model=str(tmp_path), target_modules=["q_proj"]))
+    shards[0].unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_base(settings(model=str(tmp_path)), bases_root)
+
+
+def test_a_tokenizer_needs_no_token_for_padding(bases_root: Path, tmp_path: Path) -> None:
+    folder = copied(bases_root, tmp_path)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "pad_token"}))
+    base = load_base(settings(model=str(folder)), bases_root)
+    assert base.tokenizer.pad_token_id is None
+    rows = base.tokens(["a", "a longer text", ""])
+    with torch.inference_mode():
+        alone = torch.cat([base.logits([row]) for row in rows])
+        torch.testing.assert_close(base.logits(rows), alone, atol=1e-5, rtol=0)
 
 
 def test_a_head_of_another_task_is_left_out(bases_root: Path, tmp_path: Path) -> None:
@@ -173,6 +213,24 @@ def test_a_gpu_that_is_not_there_is_not_replaced_in_silence(bases_root: Path) ->
     assert load_base(settings(device="auto"), bases_root).device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("cuda", "mps", "picked", "missing"),
+    [(True, True, "cuda", []), (False, True, "mps", ["cuda"]), (False, False, "cpu", ["cuda", "mps"])],
+)
+def test_auto_takes_the_gpu_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, picked: str, missing: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device(settings(device="auto")) == picked
+    for device in ("cpu", "cuda", "mps"):
+        if device in missing:
+            with pytest.raises(InputError, match=f"asks for device {device} and there is none"):
+                pick_device(settings(device=device))
+        else:
+            assert pick_device(settings(device=device)) == device
+
+
 def test_four_bit_is_not_for_encoders(bases_root: Path) -> None:
     with pytest.raises(
         InputError, match="four_bit is for Gemma 3, Qwen3, Qwen2, Llama and Mistral, not for xlm-roberta"
@@ -180,11 +238,14 @@ def test_four_bit_is_not_for_encoders(bases_root: Path) -> None:
         load_base(settings(model="tiny:xlm_roberta", four_bit=True), bases_root)
 
 
-def test_float16_is_no_setting_and_auto_depends_on_the_device() -> None:
-    """Gemma 3 overflows in float16."""
+def test_float16_is_no_setting_and_auto_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma 3 overflows in float16, and a T4 has no bfloat16."""
     with pytest.raises(ValueError, match="float16"):
         LoraSettings(name="x", kind="lora", model="m", dtype="float16")
-    assert pick_dtype(settings(), "cuda") == torch.bfloat16 and pick_dtype(settings(), "cpu") == torch.float32
+    for capability, expected in (((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        assert pick_dtype(settings(), "cuda") == expected
+    assert pick_dtype(settings(), "cpu") == torch.float32 and pick_dtype(settings(), "mps") == torch.float32
     assert pick_dtype(settings(dtype="bfloat16"), "cpu") == torch.bfloat16
 
 
@@ -192,6 +253,7 @@ def test_attention_of_cudnn_is_off_on_a_gpu(bases_root: Path, monkeypatch: pytes
     """Its backward pass gives NaN on H100 and H200 with a mask when the length is 64 mod 128."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
     monkeypatch.setattr(loading, "pick_device", lambda chosen: "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(model_files, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
     try:
         torch.backends.cuda.enable_cudnn_sdp(True)

@@ -99,7 +99,9 @@ def test_halfway_and_one_step() -> None:
         assert 0 < learning_rate_share(0, 1, settings(schedule=schedule)) <= 1
 
 
-def test_float32_is_the_adamw_of_torch() -> None:
+@pytest.mark.parametrize("fused", [("cpu",), ()])
+def test_float32_is_the_adamw_of_torch(monkeypatch: pytest.MonkeyPatch, fused: tuple[str, ...]) -> None:
+    monkeypatch.setattr("polar_pipeline.backbones.lora.optimizer._FUSED", fused)
     gradients = [torch.randn(4, 3, generator=torch.Generator().manual_seed(step)) for step in range(6)]
     ours = torch.nn.Parameter(torch.ones(4, 3))
     moved(ours, gradients, weight_decay=0.1, schedule="linear", warm_up=0, learning_rate=0.01, clip=1e9)
@@ -129,7 +131,9 @@ def test_small_updates_of_bfloat16_weights_add_up() -> None:
     assert (live < 1).all()
 
 
-def test_a_step_that_is_not_finite_changes_nothing() -> None:
+@pytest.mark.parametrize("fused", [("cpu",), ()])
+def test_a_step_that_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch, fused: tuple[str, ...]) -> None:
+    monkeypatch.setattr("polar_pipeline.backbones.lora.optimizer._FUSED", fused)
     good, bad = torch.ones(3), torch.tensor([1.0, math.nan, 1.0])
     for broken in (bad, torch.tensor([math.inf, 0.0, 0.0])):
         live = torch.nn.Parameter(torch.ones(3))

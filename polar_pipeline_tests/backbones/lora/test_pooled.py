@@ -17,13 +17,14 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.task.card import load_card
+from polar_pipeline.task.languages import LANGUAGES
 
 CARD = load_card("polar")
 SETTINGS = {"model": "tiny:gemma3", "device": "cpu", "epochs": 1, "max_length": 24, "token_budget": 1024, "rank": 2}
 
 
 def backbone(root: Path, **changes: object) -> PooledBackbone:
-    settings = LoraSettings(name="pooled", kind="lora", scope="pooled", **(SETTINGS | changes))
+    settings = LoraSettings(name="pooled", kind="lora", **({"scope": "pooled"} | SETTINGS | changes))
     return PooledBackbone(settings, 1, 2, CARD, root, ModelCache())
 
 
@@ -89,7 +90,7 @@ def test_other_posts_or_settings_need_another_pooled_adapter(
         model.share("deu", changed, pooled, Progress())
     with pytest.raises(InputError, match="other settings"):
         backbone(root, rank=4).share("deu", posts["deu"], pooled, Progress())
-    with pytest.raises(InputError, match="trained on all languages together"):
+    with pytest.raises(InputError, match="trained on several languages together"):
         model.train("deu", posts["deu"], Progress())
 
 
@@ -136,6 +137,68 @@ def test_what_the_training_of_all_took_is_known_when_it_is_found_again(
     found = Progress()
     model.train_all(posts, found)
     assert found.figures["train_seconds"] > 0 and found.figures["final-seed-0/loss"] > 0
+
+
+FAMILIES = {"eng": "indo-european-germanic", "deu": "indo-european-germanic", "tel": "dravidian"}
+
+
+@pytest.fixture(scope="module")
+def three(posts: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Two Germanic languages and one that is alone."""
+    few = posts["eng"].assign(text="తెలుగు " + posts["eng"]["text"])
+    return posts | {"tel": few}
+
+
+def test_each_family_has_an_adapter_that_knows_nothing_of_the_others(
+    three: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    """The same as training each family's languages alone."""
+    done: list[float] = []
+    model = backbone(tmp_path / "all", scope="family")
+    found = Progress(advance=lambda now, total, unit: done.append(now / total) if unit == "tokens" else None)
+    pooled = model.train_all(three, found)
+    assert done == sorted(done) and done[0] == 0 and done[-1] == pytest.approx(1)
+    assert any(share == pytest.approx(1 / 3) for share in done)  # Telugu comes first
+    assert [ref.language for ref in model.adapters(pooled)] == ["all", "dravidian", "indo-european-germanic"]
+    assert found.figures["indo-european-germanic/final-seed-0/loss"] > 0 and found.figures["train_seconds"] > 0
+    alone = backbone(tmp_path / "alone", scope="family")
+    for codes in (("eng", "deu"), ("tel",)):
+        other = alone.train_all({code: three[code] for code in codes}, Progress())
+        for code in codes:
+            ref = model.share(code, three[code], pooled, Progress())
+            assert ref == alone.share(code, three[code], other, Progress())
+            scores = model.score(code, ref, three[code])
+            assert scores["id"].tolist() == three[code]["id"].tolist() and scores["logit"].std() > 0
+            outside = (three[code]["fold"] < 0).to_numpy()
+            again = model.logits(code, ref, three[code].loc[outside, "text"].tolist(), (0,))
+            np.testing.assert_allclose(again, scores["logit"].to_numpy()[outside], atol=1e-6)
+
+
+def test_other_posts_of_a_language_train_its_family_again_and_no_other(
+    three: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    model = backbone(tmp_path, scope="family")
+    pooled = model.train_all(three, Progress())
+    shares = {code: model.share(code, table, pooled, Progress()) for code, table in three.items()}
+    changed = three | {"deu": three["deu"].assign(text=three["deu"]["text"] + "!")}
+    with pytest.raises(InputError, match="other posts of deu: materialize it again first"):
+        model.share("deu", changed["deu"], pooled, Progress())
+    said: list[str] = []
+    again = model.train_all(changed, Progress(said.append))
+    assert "dravidian: trained before, nothing to do" in said and again.sha256 != pooled.sha256
+    new = {code: model.share(code, table, again, Progress()) for code, table in changed.items()}
+    assert [code for code in three if new[code] == shares[code]] == ["tel"]
+    for wrong in (shares["tel"], model.adapters(again)[1]):  # a share, and a family's own
+        with pytest.raises(InputError, match="was trained with other settings"):
+            model.share("tel", three["tel"], wrong, Progress())
+    with pytest.raises(InputError, match="was trained with other settings or on other posts of tel"):
+        model.share("tel", three["tel"], model.train_all({"eng": three["eng"]}, Progress()), Progress())
+
+
+def test_a_family_is_a_name_of_files() -> None:
+    assert {code: LANGUAGES[code].family_key for code in FAMILIES} == FAMILIES
+    keys = {language.family_key for language in LANGUAGES.values()}
+    assert len(keys) == 13 and keys.isdisjoint({*LANGUAGES, "all"})
 
 
 def test_the_tag_is_the_name_of_the_language() -> None:
