@@ -10,6 +10,7 @@ best rate of adapters about ten times as high as that of full fine-tuning.
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +32,7 @@ HELD_OUT = 400
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?", default=os.environ.get("POLAR_TEST_E5"))
     parser.add_argument("--language", default="pan")
     parser.add_argument("--posts", type=int, default=500)
     parser.add_argument("--epochs", type=int, default=3)
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--lora", type=float, action="append", default=[])
     parser.add_argument("--full", type=float, action="append", default=[])
     given = parser.parse_args()
+    if not given.model or "POLAR_DATA_DIR" not in os.environ:
+        sys.exit("lora_learning_rates: give the folder of a model, and set POLAR_DATA_DIR to the official release.")
     every = read_posts(Path(os.environ["POLAR_DATA_DIR"]), given.language, load_card("polar"))
     mixed = every[every["split"] == "train"].sample(given.posts + HELD_OUT, random_state=5)
     labels = mixed["label"].to_numpy(dtype=np.int64)

@@ -24,6 +24,7 @@ Mask = NDArray[np.bool_]
 _FEWEST = 5  # posts with and without a finer label, below which it is left out
 _CLIP = 6.0  # standard deviations: a feature further out says no more
 _INNER_FOLDS = 5
+_BLOCK = 256  # rows
 
 
 class Labels(NamedTuple):
@@ -69,21 +70,31 @@ def _fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Te
 
 
 def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
-    """Log-odds (rows,) of the label by each head: `label`, and those groups, as `names`, that could be learned."""
+    """Log-odds (rows,) of the label by each head: `label`, and those groups, as `names`, that could be learned.
+
+    A row has the same log-odds in any company: products always have as many rows, because they round by their number.
+    """
+    logits = np.zeros((len(features), tensors["weights"].shape[1]))
+    block = np.zeros((_BLOCK, features.shape[1]), dtype=np.float32)
     with threadpool_limits(limits=1):
-        return _head_logits(tensors, features, names)
-
-
-def _head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
-    inputs = _standardise(features, tensors["mean"], tensors["spread"])
-    if "rows" in tensors:
-        inputs = _gaussian(_squared_distances(inputs, tensors["rows"].astype(np.float32)), tensors["gamma"][0])
-    outputs = inputs.astype(np.float64) @ tensors["weights"] + tensors["offsets"]
-    logits = outputs * tensors["lines"][:, 0] + tensors["lines"][:, 1]
+        for start in range(0, len(features), _BLOCK):
+            some = features[start : start + _BLOCK]
+            block[: len(some)] = some
+            logits[start : start + len(some)] = _label_logits(tensors, block)[: len(some)]
     found = {}
     for place, (name, (slope, intercept)) in enumerate(zip([MAIN_HEAD, *names], tensors["final"], strict=True)):
         if not np.isnan(slope):
             found[name] = slope * log_sum_exp(logits[:, tensors["group"] == place - 1]) + intercept
+    return found
+
+
+def _label_logits(tensors: Tensors, features: Matrix) -> Floats:
+    """Log-odds (rows, labels) of every label."""
+    inputs = _standardise(features, tensors["mean"], tensors["spread"])
+    if "rows" in tensors:
+        inputs = _gaussian(inputs, tensors["rows"].astype(np.float32), tensors["gamma"][0])
+    outputs = inputs.astype(np.float64) @ tensors["weights"] + tensors["offsets"]
+    found: Floats = outputs * tensors["lines"][:, 0] + tensors["lines"][:, 1]
     return found
 
 
@@ -98,7 +109,7 @@ class _KernelRidge:
     """Weights of the rows, for the width and the penalty that predict the label best with each row left out."""
 
     def __init__(self, inputs: Matrix, label: Ints, settings: EncoderSettings) -> None:
-        self._inputs, self._distances = inputs, _squared_distances(inputs, inputs)
+        self._inputs = inputs
         self._known: Mask | None = None
         self._inverse: Matrix
         everything, targets = np.ones(len(label), dtype=bool), label[:, None].astype(float)
@@ -129,14 +140,19 @@ class _KernelRidge:
     def _inverted(self, known: Mask) -> Matrix:
         from scipy.linalg.lapack import spotrf, spotri
 
-        kernel = _gaussian(self._distances[np.ix_(known, known)], self.gamma)
-        kernel[np.diag_indices_from(kernel)] += np.float32(self.penalty)
-        lower, problem = spotrf(kernel, lower=1, overwrite_a=1)
-        assert problem == 0  # a kernel with a penalty is positive definite
-        inverse, problem = spotri(lower, lower=1, overwrite_c=1)
-        assert problem == 0
-        upper = np.triu_indices_from(inverse, 1)
-        inverse[upper] = inverse.T[upper]
+        inputs = self._inputs[known]
+        kernel = _gaussian(inputs, inputs, self.gamma)
+        kernel.flat[:: len(kernel) + 1] += np.float32(self.penalty)
+        # transposed, it has LAPACK's layout and is not copied; with a penalty it is positive definite
+        lower, failed = spotrf(kernel.T, lower=1, overwrite_a=1)
+        assert not failed
+        inverse, failed = spotri(lower, lower=1, overwrite_c=1)
+        assert not failed
+        for start in range(0, len(inverse), _BLOCK):  # the upper half, in pieces that need little memory
+            end = start + _BLOCK
+            inverse[start:end, end:] = inverse[end:, start:end].T
+            corner = inverse[start:end, start:end]
+            corner[:] = np.tril(corner) + np.tril(corner, -1).T
         found: Matrix = inverse
         return found
 
@@ -193,13 +209,13 @@ def _standardise(features: Matrix, mean: Matrix, spread: Matrix) -> Matrix:
     return found
 
 
-def _squared_distances(left: Matrix, right: Matrix) -> Matrix:
-    """(left rows, right rows), float32."""
-    norms = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1)[None, :]
-    found: Matrix = np.maximum(norms - 2 * (left @ right.T), 0)
-    return found
-
-
-def _gaussian(distances: Matrix, gamma: float) -> Matrix:
-    found: Matrix = np.exp(np.float32(-gamma) * distances)
+def _gaussian(left: Matrix, right: Matrix, gamma: float) -> Matrix:
+    """exp(-gamma * squared distance) (left rows, right rows), in the memory of one matrix."""
+    found: Matrix = left @ right.T
+    found *= -2
+    found += (left * left).sum(axis=1)[:, None]
+    found += (right * right).sum(axis=1)
+    np.maximum(found, 0, out=found)
+    found *= np.float32(-gamma)
+    np.exp(found, out=found)
     return found

@@ -70,6 +70,16 @@ def test_a_group_that_some_rows_lack_is_learned_from_the_others(head: str) -> No
     assert sorted(head_logits(nobody, features, ["types"])) == ["label"]
 
 
+@pytest.mark.parametrize("head", ["kernel", "logistic"])
+def test_a_row_has_the_same_log_odds_in_any_company(head: str) -> None:
+    features, labels = made(700)
+    tensors = fit_head(features, labels, settings(head=head))
+    whole = head_logits(tensors, features, ["types"])
+    for rows in (slice(0, 1), slice(3, 20), slice(100, 600)):
+        for name, logits in head_logits(tensors, features[rows], ["types"]).items():
+            np.testing.assert_array_equal(logits, whole[name][rows])
+
+
 def choice(tensors: Tensors) -> float:
     return float(tensors["gamma"][0]) * 6
 
