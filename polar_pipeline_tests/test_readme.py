@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 from polar_pipeline.corpus.release import release_files
+from polar_pipeline.pretrained.tiny import tokenizer
 from polar_pipeline.settings.profile import Profile, load_profile
 from polar_pipeline.settings.yaml_files import commented
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline_tests.conftest import DATA_DIR, real_data
+from polar_pipeline_tests.pretrained.hub import at, hub
 from polar_pipeline_tests.synthesis.made import Running, free_port
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +37,7 @@ AS_THEY_STAND += ["polar profile new large.yaml --from gpu", "dg check defs"]
 # run by a test of their own below
 ON_REAL_DATA = ["polar data fetch", "export POLAR_DATA_DIR=/path/to/release"]
 ON_REAL_DATA += ["polar run --language deu --language swa --jobs 2", "polar run --all --profile cpu"]
+LAPTOP = "polar run --all --profile laptop"
 SERVERS = {  # with ports of their own, and an address that has to answer
     "polar ui": ("--dagster-port {} --mlflow-port {}", ["http://127.0.0.1:{}/server_info", "http://127.0.0.1:{}/"]),
     "dg dev": ("--port {}", ["http://127.0.0.1:{}/server_info"]),
@@ -77,7 +80,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_is_run_by_a_test() -> None:
-    assert set(COMMANDS) == {*AS_THEY_STAND, *ON_REAL_DATA, *SERVERS, *MAKE, *ENDPOINT}
+    assert set(COMMANDS) == {*AS_THEY_STAND, *ON_REAL_DATA, LAPTOP, *SERVERS, *MAKE, *ENDPOINT}
 
 
 @pytest.mark.slow
@@ -142,6 +145,32 @@ def test_the_recipes_on_real_data(checkout: Path, tmp_path: Path) -> None:
     run(f"{pointed} && polar run --language pan --profile cpu", checkout, POLAR_HOME=home)
     predictions = tmp_path / "real" / "profiles" / "cpu" / "predictions"
     assert {file.stem for file in predictions.iterdir()} == {"deu", "swa", "pan"}
+
+
+@real_data
+@pytest.mark.slow
+def test_the_laptop_profile_downloads_its_model_once(checkout: Path, tmp_path: Path) -> None:
+    """From a hub on this machine, a model of the same layout with random weights; one language stands for all."""
+    data, home = str(Path(str(DATA_DIR)).resolve()), str(tmp_path / "home")
+    model, command = load_profile("laptop").backbones[1].model, LAPTOP.replace("--all", "--language pan")
+    with hub(model, twelve_layers(tmp_path / "model")) as address:
+        variables = at(address, tmp_path / "hub") | {"POLAR_HOME": home, "POLAR_DATA_DIR": data}
+        done = run(command, checkout, **variables)
+    assert done.stdout.count(f"downloading model {model} once") == 1
+    done = start(f"{command} --force", checkout, **(variables | {"HF_ENDPOINT": "http://127.0.0.1:9"}))
+    assert done.returncode == 0 and "downloading" not in done.stdout
+    variables |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "empty"), "POLAR_HOME": f"{home}2"}
+    done = start(command, checkout, **variables)
+    assert done.returncode == 2 and "set `model` to the folder of a copy" in done.stderr.splitlines()[-1]
+
+
+def twelve_layers(folder: Path) -> Path:
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2}
+    XLMRobertaModel(XLMRobertaConfig(vocab_size=300, max_position_embeddings=130, **sizes)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
 
 
 @pytest.mark.slow

@@ -1,13 +1,10 @@
 """Vectors are those of sentence-transformers, whatever the folder says, and a text's are the same in any company."""
 
-import hashlib
-import http.server
 import json
 import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from polar_pipeline.pretrained.encoder import Encoder, cache_file, equal_batches
 from polar_pipeline.pretrained.encoder_loading import quantize_linear
 from polar_pipeline.pretrained.tiny import tiny_checkpoint, tokenizer
 from polar_pipeline.settings.models import Encoding, ModelSource
+from polar_pipeline_tests.pretrained.hub import at, hub
 
 TEXTS = [
     "Ein Satz.",
@@ -242,51 +240,12 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         encoder(tmp_path / "model.gguf", tmp_path).embed(["a"])
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download needs: one model with a pickle and a picture beside its weights."""
-
-    folder: Path
-    commit = "c" * 40
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def log_message(self, *given: object) -> None:
-        pass
-
-    def _answer(self, body: bool = False) -> None:
-        path = self.path.partition("?")[0]
-        names = [file.name for file in self.folder.iterdir()]
-        if path.startswith("/api/models/polar/open"):
-            every = [*names, "pytorch_model.bin", "picture.png"]
-            siblings = {"id": "polar/open", "sha": self.commit, "siblings": [{"rfilename": name} for name in every]}
-            tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in every]
-            content = json.dumps(tree if "/tree/" in path else siblings).encode()
-        elif "/polar/open/resolve/" in path and path.rpartition("/")[2] in names:
-            content = (self.folder / path.rpartition("/")[2]).read_bytes()
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-
 SCRIPT = """
 import pathlib, sys
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained.encoder import Encoder
 from polar_pipeline.settings.models import Encoding, ModelSource
+from polar_pipeline_tests.pretrained.hub import at, hub
 for model in ("polar/open", "polar/open", "polar/missing"):
     source = ModelSource(model, "main", "backbone 'encoder'")
     try:
@@ -297,8 +256,7 @@ for model in ("polar/open", "polar/open", "polar/missing"):
 
 
 def ask(address: str, cache: Path) -> list[str]:
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    variables |= {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(cache), "NO_PROXY": "127.0.0.1"}
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | at(address, cache)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         cwd=cache,
@@ -314,11 +272,8 @@ def ask(address: str, cache: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_model_of_the_hub_is_downloaded_once_and_then_needs_no_network(bases_root: Path, tmp_path: Path) -> None:
-    handler = type("Filled", (Hub,), {"folder": tiny_checkpoint("tiny:xlm_roberta", bases_root)})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    first, again = (ask(f"http://127.0.0.1:{server.server_port}", tmp_path) for _ in range(2))
-    server.shutdown()
+    with hub("polar/open", tiny_checkpoint("tiny:xlm_roberta", bases_root)) as address:
+        first, again = (ask(address, tmp_path) for _ in range(2))
     assert re.fullmatch(r"downloading model polar/open once: [45] files, 1\.\d MB", first[0])
     assert first[1:3] == again[:2] == ["(1, 64)"] * 2
     assert not list(tmp_path.rglob("*.bin")) and not list(tmp_path.rglob("*.png"))
