@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from polar_pipeline.corpus.release import bundled_folder
@@ -134,6 +135,12 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def finished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which `polar run --all --profile demo` has ended; to be looked at, not changed."""
-    home = tmp_path_factory.mktemp("finished") / "home"
-    polar(home, "run", "--all", "--profile", "demo", "--jobs", "2")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all processes of tests
+        folder = folder.parent
+    home = folder / "finished" / "home"
+    with FileLock(folder / "finished.lock"):
+        if not home.exists():
+            home.parent.mkdir(exist_ok=True)
+            polar(home, "run", "--all", "--profile", "demo", "--jobs", "2")
     return home

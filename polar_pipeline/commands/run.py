@@ -16,13 +16,14 @@ import click
 from polar_pipeline.backbones.lora.loading import check_model_settings
 from polar_pipeline.commands.printing import new_table, print_table, say_reasons
 from polar_pipeline.commands.watch import RunWatch
+from polar_pipeline.curation.embedding import encoding_of
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.lineage import ACROSS, Lineage
 from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
-from polar_pipeline.pretrained.model_files import local_folder
+from polar_pipeline.pretrained.model_files import check_source, local_folder
 from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
@@ -40,13 +41,26 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
     for settings in project.profile.backbones:
         if isinstance(settings, LoraSettings):
             check_model_settings(settings)
-        elif isinstance(settings, EncoderSettings):  # downloaded once, before several processes ask for it
-            local_folder(settings.source, project.home.bases, click.echo)
+        elif isinstance(settings, EncoderSettings):
+            check_source(settings.source)
     # a scheduler that ends the run ends its workers too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):
         claim_results(project)
         return _run_and_report(project, codes, processes, force)
+
+
+def _fetch_encoders(project: Project, assets: set[str]) -> None:
+    """Download what these assets embed with, before several processes ask for it."""
+    encodings = {
+        f"{entry.name}_adapter": entry.encoding
+        for entry in project.profile.backbones
+        if isinstance(entry, EncoderSettings)
+    }
+    encodings["deduped_posts"] = encoding_of(project.profile.curation.embedder)
+    for asset, encoding in encodings.items():
+        if encoding and asset in assets:
+            local_folder(encoding.source, project.home.bases, click.echo)
 
 
 def _run_and_report(project: Project, codes: list[str], processes: int, force: bool) -> int:
@@ -55,6 +69,7 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
         code: list(assets) for code in codes if (assets := lineage.language_assets if force else lineage.stale(code))
     }
     _say_what_is_stale(lineage, codes, stale, force)
+    _fetch_encoders(project, {asset for assets in stale.values() for asset in assets})
     failed = _run(project, stale, processes, force) if stale else []
     failed += _run_report(project, force or bool(failed))
     missing = _print_results(project, codes, time.perf_counter() - started)
@@ -67,7 +82,7 @@ def default_jobs(profile: Profile) -> int:
     """Languages at a time: one per core; one alone where a GPU is used, because each process would load the models
     again.
     """
-    if any(isinstance(entry, LoraSettings) and entry.device != "cpu" for entry in profile.backbones):
+    if any(isinstance(entry, LoraSettings | EncoderSettings) and entry.device != "cpu" for entry in profile.backbones):
         import torch
 
         if torch.cuda.is_available():

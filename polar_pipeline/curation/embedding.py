@@ -65,9 +65,9 @@ class EncoderEmbedder:
 
     calls = NO_CALLS
 
-    def __init__(self, name: str, bases: Path) -> None:
+    def __init__(self, name: str, encoding: Encoding, bases: Path) -> None:
         self.name = name
-        self._encoder = Encoder(encoding_of(name), bases)
+        self._encoder = Encoder(encoding, bases)
 
     @property
     def identity(self) -> str:
@@ -152,16 +152,21 @@ class CachedEmbedder(EmbeddingCache):
         return self._asked.calls
 
 
-def encoding_of(name: str) -> Encoding:
-    """How the encoder of a setting embeds: as its folder says."""
-    return Encoding(ModelSource(name, "main", f"curation.embedder {name!r}"))
+def encoding_of(name: str) -> Encoding | None:
+    """How the encoder of a setting embeds: as its folder says, in float32, which is the same everywhere.
+
+    None for a setting that names no encoder.
+    """
+    if name == NGRAMS or name.startswith(API):
+        return None
+    return Encoding(ModelSource(name, "main", f"curation.embedder {name!r}"), precision="float32")
 
 
 def cache_name(name: str) -> str | None:
     """The file, in the folder of embeddings, with the vectors of a setting; None where none are kept."""
-    if name == NGRAMS:
-        return None
-    return cache_file(encoding_of(name)) if not name.startswith(API) else f"{fingerprint(name)[:16]}.sqlite"
+    if encoding := encoding_of(name):
+        return cache_file(encoding)
+    return None if name == NGRAMS else f"{fingerprint(name)[:16]}.sqlite"
 
 
 def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None = None) -> Embedder:
@@ -172,8 +177,8 @@ def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None
     file = cache_name(name)
     if file is None:
         return NgramEmbedder()
-    if not name.startswith(API):
-        return CachedEmbedder(EncoderEmbedder(name, bases), cache / file, ENCODED_TOGETHER)
+    if encoding := encoding_of(name):
+        return CachedEmbedder(EncoderEmbedder(name, encoding, bases), cache / file, ENCODED_TOGETHER)
     if endpoint is None:
         raise InputError(f"curation.embedder {name!r} needs an endpoint to ask: use {NGRAMS} here.")
     return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache / file, TEXTS_PER_CALL)

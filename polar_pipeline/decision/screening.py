@@ -19,6 +19,7 @@ from polar_pipeline.decision.record import Excluded
 from polar_pipeline.decision.strategies import MemberScores, gather
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints, auc, macro_f1, macro_f1_curve
+from polar_pipeline.task.card import MAIN_HEAD
 
 _FLAT = 1e-6  # standard deviation of logits that say nothing
 _SHRUNK = 0.1  # of the spread that the fold models have: retraining changes it by less than a third
@@ -57,8 +58,11 @@ def screen(
     ]
     kept = _without(members, excluded)
     while (apart := _furthest_apart(kept, rows)) is not None:
-        excluded.append(apart)
-        kept = _without(kept, [apart])
+        # the other heads of a model read what it computes, so they go with it
+        same = [member for member in kept if member.backbone == apart.backbone and apart.seed in member.seeds]
+        fallen = [apart.model_copy(update={"head": member.head}) for member in same]
+        excluded += fallen
+        kept = _without(kept, fallen)
     excluded.sort(key=lambda model: (model.name, model.seed))
     if not kept:
         named = "; ".join(f"{model.name} seed {model.seed}: {model.reason}" for model in excluded)
@@ -140,8 +144,9 @@ def _furthest_apart(members: list[MemberScores], rows: ScreenedPosts) -> Exclude
     """The final model that agrees least with the other models, if its folds agreed with theirs; ties go by name.
 
     Agreement is the rank correlation with the mean rank of the others. Needs three models: of two that disagree, nobody
-    can say without labels which is wrong.
+    can say without labels which is wrong. A model has one voice, that of its main head.
     """
+    members = [member for member in members if member.head == MAIN_HEAD]
     models = [(member, seed) for member in members for seed in member.seeds]
     if len(models) < 3 or rows.final.sum() < 3:
         return None

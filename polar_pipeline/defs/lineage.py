@@ -17,10 +17,11 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.curation.embedding import encoding_of
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.pretrained.model_files import base_identity
+from polar_pipeline.pretrained.model_files import base_identity, downloaded_commit
 from polar_pipeline.settings.backbones import (
     BackboneSettings,
     EncoderSettings,
@@ -28,11 +29,12 @@ from polar_pipeline.settings.backbones import (
     LinearSettings,
     LoraSettings,
 )
+from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 2, "backbones": 2, "decision": 3, "report": 2}
+STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 3, "backbones": 2, "decision": 3, "report": 2}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads
@@ -242,11 +244,15 @@ def _nodes(project: Project) -> Iterator[Node]:
             settings["endpoint"] = profile.synthesis.model_dump(mode="json", include={"model", "base_url"})
         return fixed("curation", card=words, **settings)(language)
 
+    def embedder(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one for all languages
+        encoding = encoding_of(profile.curation.embedder)
+        return _model_sources(encoding.source, project.home.bases) if encoding else {}
+
     corpus = {"card": labels, "folds": profile.folds.model_dump(mode="json")}
     yield Node("raw_posts", pd.DataFrame, (), fixed("corpus", **corpus), release)
     yield Node("corpus_audit", Audit, ("raw_posts",), fixed("corpus", card=labels))
     yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis)
-    yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation)
+    yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation, embedder)
     scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
     adapters = [f"{entry.name}_adapter" for entry in profile.backbones]
     for entry in profile.backbones:
@@ -304,11 +310,19 @@ def _backbone_sources(entry: BackboneSettings, adapters: Path) -> Callable[[str 
         if isinstance(entry, ImportedSettings):
             path = Path(entry.path)
             return {path.name: file_sha256(path)} if path.is_file() else {}
-        if isinstance(entry, LoraSettings | EncoderSettings) and Path(entry.model).is_dir():
-            return {entry.model: base_identity(entry.source, adapters / "bases")}
+        if isinstance(entry, LoraSettings | EncoderSettings):
+            return _model_sources(entry.source, adapters / "bases")
         return {}
 
     return sources
+
+
+def _model_sources(source: ModelSource, bases: Path) -> dict[str, str]:
+    """Which weights a model has, by its name: those of a folder, or the commit of the hub that this home uses."""
+    if Path(source.model).is_dir():
+        return {source.model: base_identity(source, bases)}
+    commit = downloaded_commit(source, bases)
+    return {source.model: commit} if commit else {}
 
 
 def _settings_changed(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

@@ -87,8 +87,10 @@ class EmbeddingCache:
                         for key, checksum, vector in rows
                         if checksum == _crc(key, vector)
                     }
-        except sqlite3.DatabaseError as error:
-            self._forget(error)
+        except sqlite3.OperationalError:  # it has no table yet, or may not be read: then all is computed
+            return {}
+        except sqlite3.DatabaseError:  # damaged: all of it can be computed again
+            self._remove()
             return {}
         return found
 
@@ -103,17 +105,15 @@ class EmbeddingCache:
                     "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, checksum INTEGER, vector BLOB)"
                 )
                 database.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             raise EnvironmentProblem(
                 f"{self._path} cannot be written ({error}): free the disk, or allow writing in its folder."
             ) from error
 
-    def _forget(self, error: sqlite3.DatabaseError) -> None:
-        """Remove a database that is damaged, because all of it can be computed again; one that is only busy stays."""
-        if self._read_only or (isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error)):
-            return
-        for end in SQLITE:
-            Path(f"{self._path}{end}").unlink(missing_ok=True)
+    def _remove(self) -> None:
+        if not self._read_only:
+            for end in SQLITE:
+                Path(f"{self._path}{end}").unlink(missing_ok=True)
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_WAIT)

@@ -16,7 +16,7 @@ import numpy as np
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.pretrained.encoder_loading import fastest_precision, load_model
-from polar_pipeline.pretrained.model_files import HASHES, folder_identity, local_folder
+from polar_pipeline.pretrained.model_files import HASHES, folder_identity, local_folder, pick_device, position_limit
 from polar_pipeline.settings.models import Encoding
 from polar_pipeline.storage.fingerprint import fingerprint
 
@@ -49,13 +49,17 @@ class Encoder:
     @cached_property
     def device(self) -> str:
         """cpu, cuda or mps. Raises InputError when another one is asked for than is there."""
-        return pick_device(self.encoding.device, self.encoding.source.used_by)
+        chosen = self.encoding
+        automatic = "cpu" if chosen.precision == "int8" and chosen.device == "auto" else chosen.device
+        return pick_device(automatic, chosen.source.used_by)
 
     def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:
         """Vectors, float32 (texts, dimensions); `advance` is called with the number of texts done."""
         import torch
 
         model = self._model
+        if self.device == "cpu":
+            torch.set_num_threads(self.encoding.threads)
         with torch.inference_mode():
             if not hasattr(model[0], "auto_model"):  # static embeddings, which have no batches to care for
                 found: Floats = model.encode(texts, prompt=self._prompt, show_progress_bar=False).astype(np.float32)
@@ -66,7 +70,9 @@ class Encoder:
         found: Floats = np.zeros((len(rows), self._dimensions), dtype=np.float32)
         done = 0
         for batch, length in equal_batches(np.array([len(row) for row in rows], dtype=np.int64)):
-            size = _TOKENS // length + 1  # one row is always filling, so that every batch has a mask
+            length = min(length, self._longest)
+            # one row is always filling, so that every batch of short rows has a mask; a long row is alone
+            size = _TOKENS // length + 1 if length <= _TOKENS // 2 else 1
             ids = np.full((size, length), self._padding, dtype=np.int64)
             mask = np.zeros((size, length), dtype=np.int64)
             mask[:, 0] = 1
@@ -107,14 +113,15 @@ class Encoder:
         found = self._model.tokenizer(whole, truncation=True, max_length=self._longest, split_special_tokens=True)
         return [np.array(row or [self._padding], dtype=np.int64) for row in found["input_ids"]]
 
-    @property
+    @cached_property
     def _longest(self) -> int:
-        own = self._model.max_seq_length or 10**6
-        config = self._model[0].auto_model.config.get_text_config()
-        positions = getattr(config, "max_position_embeddings", None) or 10**6
-        if "roberta" in config.model_type:  # its positions begin after the padding's
-            positions -= (config.pad_token_id or 0) + 1
-        return int(min(own, positions, self.encoding.max_length or 10**6))
+        model = self._model[0].auto_model
+        limits = [self._model.max_seq_length, self.encoding.max_length, position_limit(model.config.get_text_config())]
+        for name, table in model.named_modules():
+            # RoBERTa and its like count positions from the one after the padding's
+            if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
+                limits.append(table.num_embeddings - table.padding_idx - 1)
+        return int(min(limit for limit in limits if limit))
 
     @cached_property
     def _prompt(self) -> str:
@@ -148,7 +155,7 @@ class Encoder:
         model, layers = load_model(self._folder, self.encoding, self.device, self.precision), self.encoding.layers
         if layers:
             config: Any = getattr(getattr(model[0], "auto_model", None), "config", None)
-            count = getattr(config, "num_hidden_layers", 0)
+            count = config.get_text_config().num_hidden_layers
             if max(layers) > count:
                 raise InputError(
                     f"{self.encoding.source.used_by} asks for layer {max(layers)} and its model has {count}: "
@@ -176,15 +183,3 @@ def equal_batches(lengths: Ints) -> list[tuple[Ints, int]]:
         rows, size = np.flatnonzero(padded == length), max(_TOKENS // length, 1)
         batches += [(rows[start : start + size], length) for start in range(0, len(rows), size)]
     return batches
-
-
-def pick_device(asked: str, used_by: str) -> str:
-    """The device that `asked` names; for auto a GPU where there is one. Raises InputError if it is not there."""
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if asked == "auto":
-        return next(name for name, found in there.items() if found)
-    if not there[asked]:
-        raise InputError(f"{used_by} asks for device {asked} and there is none: set device to auto or cpu.")
-    return asked

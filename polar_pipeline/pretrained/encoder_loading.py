@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.pretrained.model_files import read_json, refuse_foreign_code, silence_libraries
+from polar_pipeline.pretrained.model_files import bfloat16_on_gpu, read_json, refuse_foreign_code, silence_libraries
 from polar_pipeline.settings.models import Encoding
 
 _POOLING = {"mean": "mean", "cls": "cls", "last_token": "lasttoken", "max": "max"}
@@ -20,7 +20,7 @@ def fastest_precision(device: str) -> str:
     import torch
 
     if device == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float32"
+        return "bfloat16" if bfloat16_on_gpu() else "float32"
     if device == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
         return "bfloat16"
     return "int8" if device == "cpu" and torch.cpu._is_vnni_supported() else "float32"
@@ -37,27 +37,44 @@ def load_model(folder: Path, encoding: Encoding, device: str, precision: str) ->
     source = encoding.source
     silence_libraries()
     refuse_foreign_code(folder, source)
-    if device == "cpu":
-        torch.set_num_threads(encoding.threads)
     try:
         model = _read(folder, encoding, device)
+        transformer = getattr(model[0], "auto_model", None)
+        if transformer is not None:
+            _refuse_missing_weights(transformer, folder, encoding)
+    except InputError:
+        raise
     except (*_BROKEN, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"folder {folder} of {source.used_by} cannot be loaded as an encoder ({reason}): "
             f"fetch the model again, or name another."
         ) from error
+    _refuse_other_kinds(model[0], encoding)
     model.eval()
-    if hasattr(model[0], "auto_model"):
-        _refuse_missing_weights(model[0].auto_model, folder, encoding)
-        if precision == "bfloat16":
-            model[0].auto_model.to(torch.bfloat16)
-        elif precision == "int8":
-            quantize_linear(model[0].auto_model)
+    if transformer is not None and precision == "bfloat16":
+        transformer.to(torch.bfloat16)
+    elif transformer is not None and precision == "int8":
+        quantize_linear(transformer)
     return model
 
 
+def _refuse_other_kinds(first: Any, encoding: Encoding) -> None:
+    """Raises InputError unless a model begins with a transformer, or with static embeddings and no setting of one."""
+    kind, used_by = type(first).__name__, encoding.source.used_by
+    if kind not in ("Transformer", "StaticEmbedding"):
+        raise InputError(
+            f"the model of {used_by} begins with a module {kind}, which is not supported: "
+            f"name one that begins with a Transformer, or static embeddings."
+        )
+    useless = [name for name in ("layers", "max_length") if getattr(encoding, name)]
+    useless += ["pooling"] if encoding.pooling != "auto" else []
+    if kind == "StaticEmbedding" and useless:
+        raise InputError(f"the model of {used_by} has static embeddings, which know no {useless[0]}: leave it out.")
+
+
 def _read(folder: Path, encoding: Encoding, device: str) -> Any:
+    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, StaticEmbedding
 
@@ -67,8 +84,8 @@ def _read(folder: Path, encoding: Encoding, device: str) -> Any:
         tokenizer, vectors, unit = static
         modules: list[Any] = [StaticEmbedding(tokenizer, embedding_weights=vectors), *([Normalize()] if unit else [])]
         return SentenceTransformer(modules=modules, device=device)
-    model = SentenceTransformer(str(folder), model_kwargs={"use_safetensors": True}, **options)
-    if encoding.pooling != "auto":
+    model = SentenceTransformer(str(folder), model_kwargs={"use_safetensors": True, "dtype": torch.float32}, **options)
+    if encoding.pooling != "auto" and type(model[0]).__name__ == "Transformer":
         transformer: Any = model[0]
         width = transformer.get_embedding_dimension()
         chosen = Pooling(width, pooling_mode=_POOLING[encoding.pooling])
@@ -98,7 +115,10 @@ def _static_weights(folder: Path) -> tuple[Any, Any, bool] | None:
         vectors = vectors[tensors["mapping"]]
     if "weights" in tensors:
         vectors = vectors * tensors["weights"].astype(np.float32)[:, None]
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # tokenizers has no class of its own for a file that is missing or damaged
+        raise ValueError(f"tokenizer.json: {error}") from error
     tokenizer.enable_truncation(config.get("max_length") or 512)
     unknown = tokenizer.token_to_id(json.loads(tokenizer.to_str())["model"].get("unk_token") or "")
     if unknown is not None:
@@ -152,7 +172,7 @@ def _int8_linear(layer: Any) -> Any:
             # transposed for the product; stored row by row, which oneDNN reads fastest
             self.weights = torch.round(weights / self.scale[:, None]).to(torch.int8).t()
             self.bias = None if layer.bias is None else layer.bias.detach().float()
-            self.weight = layer.weight  # some models look at its type
+            self.weight = layer.weight[:0]  # some models look at its type
 
         def forward(self, inputs: Any) -> Any:
             rows = inputs.reshape(-1, inputs.shape[-1])

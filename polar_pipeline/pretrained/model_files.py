@@ -16,11 +16,15 @@ from typing import Any
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained.tiny import check_tiny, tiny_checkpoint
 from polar_pipeline.settings.models import ModelSource
-from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.storage.files import is_full, write_atomic
 from polar_pipeline.storage.fingerprint import canonical_json, file_sha256, fingerprint
 
 HASHES = "file_hashes.json"
+DOWNLOADED = "downloaded.json"  # which snapshot of the hub this home uses, so that a branch that moves changes nothing
 
+_NO_LIMIT = 2**31 - 1
+_COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
+_AMPERE = 8  # the first compute capability with bfloat16
 _RECENT = 2 * 10**9  # nanoseconds: a file that changed so shortly ago may change again within one tick of its clock
 # what of a repository is downloaded to embed: neither pickles nor copies for other engines
 _WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
@@ -52,9 +56,16 @@ def check_source(source: ModelSource) -> None:
     names = sorted(file.name for file in place.iterdir())
     if not any(name in names for name in ("config.json", "modules.json")):
         raise InputError(f"folder {place} of {source.used_by} holds no config.json: give the folder of a model.")
-    if not any(place.glob("**/*.safetensors")) and (others := [name for name in names if _UNSAFE.fullmatch(name)]):
+    if "adapter_config.json" in names:
         raise InputError(
-            f"folder {place} of {source.used_by} has its weights in {others[0]}, and only safetensors are read: "
+            f"folder {place} of {source.used_by} holds a LoRA adapter: merge it into its model, and give that folder."
+        )
+    # a part of a sentence-transformers model may have a pickle where the model itself has none
+    parts = {file.parent for file in place.rglob("*") if _UNSAFE.fullmatch(file.name)} - {*place.glob("onnx*")}
+    if unsafe := sorted(part for part in parts if not any(part.glob("*.safetensors"))):
+        name = next(file.name for file in sorted(unsafe[0].iterdir()) if _UNSAFE.fullmatch(file.name))
+        raise InputError(
+            f"folder {unsafe[0]} of {source.used_by} has its weights in {name}, and only safetensors are read: "
             f"save the model again with `save_pretrained`, or fetch it with its .safetensors files."
         )
 
@@ -87,26 +98,44 @@ def local_folder(source: ModelSource, root: Path, say: Callable[[str], None] | N
     location = Path(model_location(source, root))
     if location.is_dir():
         return location
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def fetch(**options: Any) -> Any:
-        return snapshot_download(source.model, revision=source.revision, allow_patterns=_WANTED, **options)
-
-    try:
-        folder = Path(fetch(local_files_only=True))
-        if any(folder.glob("*.safetensors")):
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    silence_libraries()
-    with _explained(source):
-        sizes = [file.file_size or 0 for file in fetch(dry_run=True) if file.will_download]
-        if say:
-            say(f"downloading model {source.model} once: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB")
-        folder = Path(fetch())
+    known = _read_cache(root / DOWNLOADED).get(f"{source.model}@{source.revision}", [])
+    if known and Path(known[0]).is_dir():
+        return Path(known[0])
+    folder = _downloaded(source, Path(known[0]).name if known else source.revision, say)
     check_source(source._replace(model=str(folder)))
+    now = _read_cache(root / DOWNLOADED) | {f"{source.model}@{source.revision}": [str(folder)]}
+    _write_cache(root / DOWNLOADED, now)
     return folder
+
+
+def downloaded_commit(source: ModelSource, root: Path) -> str | None:
+    """The commit of a model of the hub that this home uses, or None if it has used none."""
+    known = _read_cache(root / DOWNLOADED).get(f"{source.model}@{source.revision}", [])
+    return Path(known[0]).name if known else None
+
+
+def _downloaded(source: ModelSource, revision: str, say: Callable[[str], None] | None) -> Path:
+    """The whole snapshot of a revision: what another program left in the hub's cache may be a part of it.
+
+    Where the hub cannot be asked, the cache is taken as it is, and `say` is told.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    silence_libraries()
+    options: dict[str, Any] = {"revision": revision, "allow_patterns": _WANTED}
+    with _explained(source):
+        try:
+            files = [file for file in snapshot_download(source.model, dry_run=True, **options) if file.will_download]
+        except DryRunError:
+            folder = Path(snapshot_download(source.model, local_files_only=True, **options))
+            if say:
+                say(f"the hub cannot be reached: model {source.model} is taken from {folder} as it is")
+            return folder
+        if say and files:
+            size = sum(file.file_size or 0 for file in files)
+            say(f"downloading model {source.model} once: {len(files)} files, {size / 1e6:,.1f} MB")
+        return Path(snapshot_download(source.model, **options))
 
 
 def refuse_foreign_code(folder: Path, source: ModelSource) -> None:
@@ -124,6 +153,32 @@ def refuse_foreign_code(folder: Path, source: ModelSource) -> None:
             f"model {source.model!r} of {source.used_by} needs code of its own ({foreign[0]}), which is never run: "
             f"name a model whose architecture transformers knows."
         )
+
+
+def position_limit(config: Any) -> int:
+    """The most tokens that a model of `config` has positions for."""
+    limit = getattr(config, "max_position_embeddings", None) or _NO_LIMIT
+    # RoBERTa counts positions from the one after its padding token's
+    return int(limit - config.pad_token_id - 1 if config.model_type in _COUNTED_FROM_PADDING else limit)
+
+
+def pick_device(asked: str, used_by: str) -> str:
+    """`cuda`, `mps` (Apple's GPU) or `cpu`; for auto the first that is there. Raises InputError if `asked` is not."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if asked == "auto":
+        return next(name for name, found in there.items() if found)
+    if not there[asked]:
+        raise InputError(f"{used_by} asks for device {asked} and there is none: set device to auto or cpu.")
+    return asked
+
+
+def bfloat16_on_gpu() -> bool:
+    """Whether the GPU computes in bfloat16; those before Ampere, such as T4 and V100, do not."""
+    import torch
+
+    return bool(torch.cuda.get_device_capability()[0] >= _AMPERE)
 
 
 def read_json(path: Path) -> Any:
@@ -150,7 +205,7 @@ def folder_identity(folder: Path, cache: Path) -> str:
     try:
         files = sorted(file for file in folder.iterdir() if file.is_file() and _MODEL_FILE.fullmatch(file.name))
         if (folder / "modules.json").is_file():  # sentence-transformers keeps pooling, prompts and layers beside
-            files = sorted({*files, *folder.glob("*.json"), *folder.glob("*/*.json"), *folder.glob("*/*.safetensors")})
+            files = sorted({*files, *folder.rglob("*.json"), *folder.rglob("*.safetensors")})
         digests = cached_sha256(files, cache)
     except OSError as error:
         raise InputError(f"model {folder} cannot be read ({error}): allow it, or fetch the model again.") from error
@@ -191,12 +246,15 @@ def fetched(fetch: Callable[[], Any], source: ModelSource) -> Any:
 
 @contextmanager
 def _explained(source: ModelSource) -> Iterator[None]:
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import GatedRepoError
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, ValueError, SafetensorError, HfHubHTTPError) as error:
+    except (OSError, ValueError, SafetensorError, HTTPError) as error:
+        if is_full(error) or isinstance(error, PermissionError):
+            raise  # the machine's fault, which is named where it is caught
         gated = isinstance(error, GatedRepoError) or isinstance(error.__cause__, GatedRepoError)
         if gated or "You are trying to access a gated repo" in str(error):  # a missing one mentions gated ones too
             raise InputError(
@@ -224,10 +282,16 @@ def cached_sha256(files: list[Path], cache: Path) -> list[str]:
             if now - stat.st_ctime_ns > _RECENT:
                 known[path], added = entry, True
         found.append(entry[-1])
-    if added and os.access(cache.parent, os.W_OK):  # a home that may only be read is hashed each time
-        known = {path: entry for path, entry in known.items() if Path(path).exists()}
-        write_atomic(cache, canonical_json({"files": known, "sha256": fingerprint(known)}))
+    if added:
+        _write_cache(cache, {path: entry for path, entry in known.items() if Path(path).exists()})
     return found
+
+
+def _write_cache(cache: Path, known: dict[str, list[Any]]) -> None:
+    """Remember; a home that may only be read finds out again each time."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    if os.access(cache.parent, os.W_OK):
+        write_atomic(cache, canonical_json({"files": known, "sha256": fingerprint(known)}))
 
 
 def _read_cache(cache: Path) -> dict[str, list[Any]]:

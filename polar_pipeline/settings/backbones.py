@@ -272,7 +272,7 @@ class EncoderSettings(Settings):
     """
     widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.5,), min_length=1)
     """Widths of the kernel: its gamma times the number of dimensions. Of several, the best on held-out training rows
-    is taken.
+    is taken. Without use for logistic regression.
     """
     penalties: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(1.0,), min_length=1)
     """How strongly weights are kept small. Of several, the best on held-out training rows is taken."""
@@ -296,6 +296,12 @@ class EncoderSettings(Settings):
         """How texts become vectors."""
         how = (self.prompt, self.pooling, self.layers, self.max_length, self.precision, self.device, self.threads)
         return Encoding(self.source, *how)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "EncoderSettings":
+        if self.precision == "int8" and self.device in ("cuda", "mps"):
+            raise ValueError(f"precision int8 is computed on a CPU: set device to auto or cpu, not {self.device}")
+        return self
 
     @field_validator("layers")
     @classmethod

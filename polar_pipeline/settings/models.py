@@ -22,7 +22,7 @@ class ModelSource(NamedTuple):
 
 
 class Encoding(NamedTuple):
-    """How an encoder turns texts into vectors; `device` and `threads` change no more than the last digits."""
+    """How an encoder turns texts into vectors."""
 
     source: ModelSource
     prompt: str | None = None  # before every text; None is the one that the model's folder says

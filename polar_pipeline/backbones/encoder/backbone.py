@@ -11,8 +11,9 @@ from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
 from polar_pipeline.backbones.encoder.heads import Labels, Tensors, fit_head, head_logits
 from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.pretrained.cache import EmbeddingCache
 from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
 from polar_pipeline.settings.backbones import EncoderSettings
@@ -96,19 +97,25 @@ class EncoderBackbone(Backbone):
         if self._loaded is None or self._loaded[0] != ref:
             self._check(language, ref)
             self._loaded = ref, *load_adapter(self._root, ref)
-        return self._final(*self._loaded[1:], texts)
+        # new texts are not kept: a home would grow with all that is ever asked
+        return self._final(*self._loaded[1:], texts, keep=False)
 
     def _final(
-        self, tensors: Tensors, meta: dict[str, Any], texts: list[str], progress: Progress | None = None
+        self,
+        tensors: Tensors,
+        meta: dict[str, Any],
+        texts: list[str],
+        progress: Progress | None = None,
+        keep: bool = True,
     ) -> dict[str, Floats]:
         if not texts:
             return {name: np.zeros(0) for name in meta["heads"]}
         if self._ready(progress, meta["precision"]).identity != meta["encoder"]:
             raise InputError(
                 f"the model {self._settings.model!r} of backbone {self.name!r} is not the one that the adapter was "
-                f"fitted with: put it back, or train again."
+                f"fitted with: put it back, or train again with `polar run --force`."
             )
-        features = self._embed(texts, progress)
+        features = self._embed(texts, progress, keep)
         found = []
         for place in range(meta["models"]):
             mark = f"{place}."
@@ -116,21 +123,20 @@ class EncoderBackbone(Backbone):
             found.append(head_logits(head, features, meta["groups"]))
         return {name: np.mean([one[name] for one in found], axis=0) for name in meta["heads"]}
 
-    def _embed(self, texts: list[str], progress: Progress | None) -> "np.typing.NDArray[np.float32]":
+    def _embed(self, texts: list[str], progress: Progress | None, keep: bool = True) -> "np.typing.NDArray[np.float32]":
         assert self._encoder is not None
         path = self._embeddings / cache_file(self._settings.encoding)
         advance: Callable[[float], None] | None = None
         if progress is not None:
             advance = lambda done: progress.advance(done, len(texts), "posts")  # noqa: E731
-        return EmbeddingCache(self._encoder, path, ENCODED_TOGETHER).embed(texts, advance)
+        return EmbeddingCache(self._encoder, path, ENCODED_TOGETHER, read_only=not keep).embed(texts, advance)
 
     def _ready(self, progress: Progress | None, precision: Precision | None = None) -> Encoder:
         """The encoder; for an adapter in the precision that it was fitted with, whatever this machine is fastest in."""
         encoding = self._settings.encoding
-        if precision is not None:
-            encoding = encoding._replace(precision=precision)
-        if self._encoder is None or precision not in (None, self._encoder.precision):
-            self._encoder = Encoder(encoding, self._root / "bases", progress)
+        wanted = Encoder(encoding._replace(precision=precision or encoding.precision), self._root / "bases", progress)
+        if self._encoder is None or self._encoder.precision != wanted.precision:
+            self._encoder = wanted
         return self._encoder
 
     def _labels(self, rows: pd.DataFrame) -> Labels:
@@ -139,4 +145,13 @@ class EncoderBackbone(Backbone):
             values = rows[list(columns)].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
             if columns and not np.isnan(values).all():
                 groups[name] = values
-        return Labels(rows["label"].to_numpy(dtype=int), groups)
+        return Labels(rows["label"].to_numpy(dtype=int), groups, _copies(rows))
+
+
+def _copies(rows: pd.DataFrame) -> Ints:
+    """A number for each post, its duplicates and the synthetic posts made from it, int64 (rows,)."""
+    groups = duplicate_groups(rows)
+    own = dict(zip(rows["id"], groups.tolist(), strict=True))
+    parents = rows["parent_id"] if "parent_id" in rows else pd.Series(pd.NA, index=rows.index)
+    pairs = zip(parents.fillna("").astype(str), groups.tolist(), strict=True)
+    return np.array([own.get(parent, group) for parent, group in pairs], dtype=np.int64)

@@ -25,17 +25,23 @@ _FEWEST = 5  # posts with and without a finer label, below which it is left out
 _CLIP = 6.0  # standard deviations: a feature further out says no more
 _INNER_FOLDS = 5
 _BLOCK = 256  # rows
+_CERTAIN = 5.0  # log-odds of the only label that there is
 
 
 class Labels(NamedTuple):
-    """What a head is fitted on: 0/1 labels of all rows, and finer ones by group, NaN where a row has none."""
+    """What a head is fitted on: 0/1 labels of all rows, and finer ones by group, NaN where a row has none.
+
+    Rows with one number of `copies` are of one post, or made from it: they are held out together.
+    """
 
     label: Ints  # (rows,)
     groups: Mapping[str, Floats]  # (rows, labels of the group)
+    copies: Ints  # (rows,)
 
     def rows(self, which: Mask) -> "Labels":
         """Those of some rows; `which` is a mask (rows,)."""
-        return Labels(self.label[which], {name: values[which] for name, values in self.groups.items()})
+        groups = {name: values[which] for name, values in self.groups.items()}
+        return Labels(self.label[which], groups, self.copies[which])
 
 
 def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Tensors:
@@ -50,7 +56,7 @@ def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Ten
 def _fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Tensors:
     mean, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     inputs = _standardise(features, mean, spread)
-    solver = (_KernelRidge if settings.head == "kernel" else _Logistic)(inputs, labels.label, settings)
+    solver = (_KernelRidge if settings.head == "kernel" else _Logistic)(inputs, labels, settings)
     found: list[Tensors] = []
     final = np.full((len(labels.groups) + 1, 2), np.nan)  # a group without a label that can be learned stays NaN
     for place, values in enumerate([labels.label[:, None].astype(float), *labels.groups.values()]):
@@ -108,11 +114,11 @@ def log_sum_exp(logits: Floats) -> Floats:
 class _KernelRidge:
     """Weights of the rows, for the width and the penalty that predict the label best with each row left out."""
 
-    def __init__(self, inputs: Matrix, label: Ints, settings: EncoderSettings) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: Matrix, labels: Labels, settings: EncoderSettings) -> None:
+        self._inputs, self._copies = inputs, labels.copies
         self._known: Mask | None = None
         self._inverse: Matrix
-        everything, targets = np.ones(len(label), dtype=bool), label[:, None].astype(float)
+        everything, targets = np.ones(len(inputs), dtype=bool), labels.label[:, None].astype(float)
         choices = [(width, penalty) for width in settings.widths for penalty in settings.penalties]
         errors = {}
         self.gamma, self.penalty = choices[0][0] / inputs.shape[1], choices[0][1]
@@ -124,13 +130,15 @@ class _KernelRidge:
             self.gamma, self.penalty, self._known = width / inputs.shape[1], penalty, None
 
     def fit(self, known: Mask, targets: Floats) -> tuple[Floats, Floats, Floats]:
-        """Weights (rows, labels), offsets (labels,) and leave-one-out outputs (known rows, labels)."""
+        """Weights (rows, labels), offsets (labels,) and outputs (known rows, labels) with a row's copies left out."""
         if self._known is None or not np.array_equal(known, self._known):
             self._known, self._inverse = known, self._inverted(known)
         offsets = targets.mean(axis=0)
         weights = np.zeros((len(known), targets.shape[1]))
         weights[known] = self._inverse @ (targets - offsets).astype(np.float32)
         held_out = targets - weights[known] / np.diag(self._inverse)[:, None]
+        for rows in _several(self._copies[known]):
+            held_out[rows] = targets[rows] - np.linalg.solve(self._inverse[np.ix_(rows, rows)], weights[known][rows])
         return weights, offsets, held_out
 
     def tensors(self) -> Tensors:
@@ -160,9 +168,9 @@ class _KernelRidge:
 class _Logistic:
     """Weights of the dimensions, by logistic regression of the strength that predicts held-out rows best."""
 
-    def __init__(self, inputs: Matrix, label: Ints, settings: EncoderSettings) -> None:
+    def __init__(self, inputs: Matrix, labels: Labels, settings: EncoderSettings) -> None:
         self._inputs, self._strengths = inputs, [1 / penalty for penalty in settings.penalties]
-        self._folds = np.arange(len(label)) % _INNER_FOLDS
+        self._folds = labels.copies % _INNER_FOLDS
 
     def fit(self, known: Mask, targets: Floats) -> tuple[Floats, Floats, Floats]:
         """Weights (dimensions, labels), offsets (labels,) and held-out outputs (known rows, labels)."""
@@ -176,6 +184,9 @@ class _Logistic:
 
     def _fit(self, inputs: Matrix, target: Floats, folds: Ints) -> tuple[Floats, float, Floats]:
         from sklearn.linear_model import LogisticRegression
+
+        if len(np.unique(target)) < 2:  # nothing to learn but which label it is
+            return np.zeros(inputs.shape[1]), _CERTAIN * np.sign(target[0] - 0.5), np.zeros(len(target))
 
         def fitted(strength: float, which: Mask) -> Any:
             return LogisticRegression(C=strength, solver="lbfgs", max_iter=300).fit(inputs[which], target[which])
@@ -191,6 +202,13 @@ class _Logistic:
         best = min(held_out, key=lambda one: (np.logaddexp(0, signs * held_out[one]).mean(), one))
         model = fitted(best, np.ones(len(target), dtype=bool))
         return model.coef_[0].astype(float), float(model.intercept_[0]), held_out[best]
+
+
+def _several(copies: Ints) -> list[Ints]:
+    """The row numbers of every group of copies with more than one row."""
+    order = np.argsort(copies, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(copies[order])) + 1)
+    return [part for part in parts if len(part) > 1]
 
 
 def _line(outputs: Floats, targets: Floats | Ints) -> tuple[float, float]:

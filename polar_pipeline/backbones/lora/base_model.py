@@ -10,6 +10,7 @@ import numpy as np
 from polar_pipeline.backbones.lora.memory import none_if_out_of_memory
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.pretrained.model_files import position_limit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 Tokens = list[Ints]  # one array of token ids per post
 
 _LARGER = 4  # batches without a backward pass hold that many times the tokens
-_NO_LIMIT = 2**31 - 1
-_COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
 _MASK_BY_LAYER = ("gemma3_text", "qwen3")  # models whose forward pass takes a mask per kind of layer
 
 
@@ -93,13 +92,6 @@ class BaseModel:
         hidden = self.trunk(input_ids=ids, attention_mask=unmasked).last_hidden_state
         last = hidden.reshape(-1, hidden.shape[-1]).index_select(0, ends)
         return getattr(self.model, self.head)(last.float()).squeeze(-1)  # type: ignore[no-any-return]
-
-
-def position_limit(config: Any) -> int:
-    """The most tokens that a model of `config` has positions for."""
-    limit = getattr(config, "max_position_embeddings", None) or _NO_LIMIT
-    # RoBERTa counts positions from the one after its padding token's
-    return int(limit - config.pad_token_id - 1 if config.model_type in _COUNTED_FROM_PADDING else limit)
 
 
 def cast_inputs(module: Any) -> None:

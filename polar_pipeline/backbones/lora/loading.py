@@ -22,12 +22,14 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained.model_files import (
     HASHES,
     base_identity,
+    bfloat16_on_gpu,
     check_downloaded,
     check_source,
     fetched,
     folder_identity,
     hub_commit,
     model_location,
+    pick_device,
     silence_libraries,
 )
 from polar_pipeline.settings.backbones import LoraSettings
@@ -56,7 +58,6 @@ FAMILIES = {
 # the module between trunk and head; many checkpoints come without it, and then it begins as random as the head
 _POOLERS = {"bert": "bert.pooler", "deberta-v2": "pooler", "modernbert": "head"}
 _MIN_VOCABULARY = 256
-_AMPERE = 8  # the first compute capability with bfloat16
 _NOT_LINEAR = {"embed_tokens", "word_embeddings", "position_embeddings", "token_type_embeddings", "lm_head"}
 _NOT_LINEAR |= {"tok_embeddings", "rel_embeddings", "decoder"}
 
@@ -98,7 +99,7 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     import torch
 
     silence_libraries()
-    device = pick_device(settings)
+    device = pick_device(settings.device, settings.source.used_by)
     if device == "cpu":
         torch.set_num_threads(settings.threads)
     else:
@@ -143,26 +144,11 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     )
 
 
-def pick_device(settings: LoraSettings) -> str:
-    """`cuda`, `mps` (Apple's GPU) or `cpu`. Raises InputError when a GPU is asked for and none is there."""
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen = next(name for name in available if available[name]) if settings.device == "auto" else settings.device
-    if not available[chosen]:
-        raise InputError(
-            f"backbone {settings.name!r} asks for device {chosen} and there is none: set device to auto or cpu."
-        )
-    return chosen
-
-
 def pick_dtype(settings: LoraSettings, device: str) -> Any:
     """The dtype of the frozen weights; float16 is not among them, because Gemma 3 overflows in it."""
     import torch
 
-    # GPUs before Ampere, such as T4 and V100, do not compute in bfloat16
-    fast = device == "cuda" and torch.cuda.get_device_capability()[0] >= _AMPERE
-    automatic = torch.bfloat16 if fast else torch.float32
+    automatic = torch.bfloat16 if device == "cuda" and bfloat16_on_gpu() else torch.float32
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
 
 

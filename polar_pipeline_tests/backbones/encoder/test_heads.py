@@ -21,7 +21,7 @@ def made(rows: int = 120, seed: int = 0) -> tuple["np.typing.NDArray[np.float32]
     types = (generator.random((rows, 3)) < [0.3, 0.2, 0.0]).astype(float)
     features = generator.normal(size=(rows, 6)).astype(np.float32)
     features[:, :2] += 2 * types[:, :2].astype(np.float32)
-    return features, Labels(types.any(axis=1).astype(int), {"types": types})
+    return features, Labels(types.any(axis=1).astype(int), {"types": types}, np.arange(rows))
 
 
 def plain(features: Any, label: Any, other: Any, gamma: float, penalty: float) -> Floats:
@@ -33,7 +33,7 @@ def plain(features: Any, label: Any, other: Any, gamma: float, penalty: float) -
 
 def test_kernel_ridge_is_that_of_scikit_learn() -> None:
     features, labels = made()
-    solver = _KernelRidge(features, labels.label, settings(widths=[0.9], penalties=[0.7]))
+    solver = _KernelRidge(features, labels, settings(widths=[0.9], penalties=[0.7]))
     everything = np.ones(len(features), dtype=bool)
     weights, offsets, held_out = solver.fit(everything, labels.label[:, None].astype(float))
     kernel = np.exp(-0.9 / 6 * ((features[:, None] - features[None]) ** 2).sum(axis=2))
@@ -43,6 +43,25 @@ def test_kernel_ridge_is_that_of_scikit_learn() -> None:
         rest = np.arange(len(features)) != row
         model = KernelRidge(alpha=0.7, kernel="rbf", gamma=0.9 / 6).fit(features[rest], (labels.label - offsets)[rest])
         assert held_out[row, 0] == pytest.approx(model.predict(features[[row]])[0] + offsets[0], abs=1e-4)
+
+
+def test_copies_are_left_out_together() -> None:
+    features, labels = made(60)
+    copies = np.arange(60)
+    copies[[10, 20, 30]] = copies[10]
+    everything, targets = np.ones(60, dtype=bool), labels.label[:, None].astype(float)
+    solver = _KernelRidge(features, labels._replace(copies=copies), settings(widths=[0.9], penalties=[0.7]))
+    _, offsets, held_out = solver.fit(everything, targets)
+    rest = ~np.isin(np.arange(60), [10, 20, 30])
+    model = KernelRidge(alpha=0.7, kernel="rbf", gamma=0.9 / 6).fit(features[rest], (labels.label - offsets)[rest])
+    np.testing.assert_allclose(held_out[~rest, 0], model.predict(features[~rest]) + offsets, atol=1e-4)
+
+
+def test_a_single_class_is_no_error() -> None:
+    features, labels = made(50)
+    for head in ("kernel", "logistic"):
+        tensors = fit_head(features, labels._replace(label=np.zeros(50, dtype=int), groups={}), settings(head=head))
+        assert (head_logits(tensors, features, [])["label"] < 0.5).all()
 
 
 @pytest.mark.parametrize("head", ["kernel", "logistic"])
@@ -64,9 +83,9 @@ def test_a_group_that_some_rows_lack_is_learned_from_the_others(head: str) -> No
     features, labels = made(300)
     types = labels.groups["types"].copy()
     types[200:] = np.nan
-    part = fit_head(features, Labels(labels.label, {"types": types}), settings(head=head))
+    part = fit_head(features, labels._replace(groups={"types": types}), settings(head=head))
     assert part["weights"].shape[1] == 3 and np.isfinite(part["weights"]).all()
-    nobody = fit_head(features, Labels(labels.label, {"types": np.zeros((300, 3))}), settings(head=head))
+    nobody = fit_head(features, labels._replace(groups={"types": np.zeros((300, 3))}), settings(head=head))
     assert sorted(head_logits(nobody, features, ["types"])) == ["label"]
 
 

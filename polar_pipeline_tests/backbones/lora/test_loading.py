@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from polar_pipeline.backbones.lora import loading, memory
 from polar_pipeline.backbones.lora.base_model import BaseModel
-from polar_pipeline.backbones.lora.loading import check_model_settings, load_base, pick_device, pick_dtype
+from polar_pipeline.backbones.lora.loading import check_model_settings, load_base, pick_dtype
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained import model_files
+from polar_pipeline.pretrained.model_files import pick_device
 from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora.examples import settings
@@ -222,13 +223,13 @@ def test_auto_takes_the_gpu_that_is_there(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert pick_device(settings(device="auto")) == picked
+    assert pick_device("auto", "backbone 'tiny'") == picked
     for device in ("cpu", "cuda", "mps"):
         if device in missing:
             with pytest.raises(InputError, match=f"asks for device {device} and there is none"):
-                pick_device(settings(device=device))
+                pick_device(device, "backbone 'tiny'")
         else:
-            assert pick_device(settings(device=device)) == device
+            assert pick_device(device, "backbone 'tiny'") == device
 
 
 def test_four_bit_is_not_for_encoders(bases_root: Path) -> None:
@@ -252,7 +253,7 @@ def test_float16_is_no_setting_and_auto_depends_on_the_device(monkeypatch: pytes
 def test_attention_of_cudnn_is_off_on_a_gpu(bases_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its backward pass gives NaN on H100 and H200 with a mask when the length is 64 mod 128."""
     before = torch.backends.cuda.cudnn_sdp_enabled()
-    monkeypatch.setattr(loading, "pick_device", lambda chosen: "cuda")
+    monkeypatch.setattr(loading, "pick_device", lambda *_: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(model_files, "tiny_checkpoint", lambda *given: (_ for _ in ()).throw(InputError("far enough")))
     try:
