@@ -25,6 +25,7 @@ from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.pretrained.model_files import check_source, local_folder
 from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings
+from polar_pipeline.settings.models import Encoding
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.client import check_endpoint
@@ -52,7 +53,7 @@ def run_pipeline(project: Project, codes: list[str], processes: int, force: bool
 
 def _fetch_encoders(project: Project, assets: set[str]) -> None:
     """Download what these assets embed with, before several processes ask for it."""
-    encodings = {
+    encodings: dict[str, Encoding | None] = {
         f"{entry.name}_adapter": entry.encoding
         for entry in project.profile.backbones
         if isinstance(entry, EncoderSettings)

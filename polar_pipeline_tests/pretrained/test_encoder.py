@@ -188,6 +188,41 @@ def test_static_embeddings_of_sentence_transformers(tmp_path: Path) -> None:
     close(encoder(folder, tmp_path).embed(PLAIN[:1] + PLAIN[2:]), peer(folder, PLAIN[:1] + PLAIN[2:]))
 
 
+def test_static_embeddings_know_no_layers_and_other_kinds_of_models_are_refused(tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import BoW
+
+    with pytest.raises(InputError, match="has static embeddings, which know no layers: leave it out"):
+        encoder(static_folder(tmp_path / "static"), tmp_path, layers=(2,)).embed(["a"])
+    words = saved([BoW(vocab=["a", "b"])], tmp_path / "words")
+    with pytest.raises(InputError, match=r"begins with a module BoW, which is not supported|holds no config"):
+        encoder(words, tmp_path).embed(["a"])
+    (tmp_path / "static" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"cannot be loaded as an encoder \(tokenizer\.json"):
+        encoder(tmp_path / "static", tmp_path).embed(["a"])
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["float32", "int8", "bfloat16"])
+def test_a_checkpoint_in_half_precision(stored: torch.dtype, precision: str, bases_root: Path, tmp_path: Path) -> None:
+    first = transformer(bases_root)
+    folder = saved([first.to(stored), Pooling(64), Dense(64, 8).to(stored)], tmp_path / "model")
+    found = encoder(folder, bases_root, precision=precision).embed(PLAIN)
+    expected = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32}).encode(PLAIN)
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() > (0.999 if precision == "float32" else 0.95)
+
+
+def test_a_text_that_is_longer_than_the_positions_is_cut(bases_root: Path, tmp_path: Path) -> None:
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = XLMRobertaConfig(vocab_size=300, max_position_embeddings=31, pad_token_id=0, **sizes)
+    XLMRobertaModel(config).save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "model")
+    found = encoder(tmp_path / "model", tmp_path).embed(["x" * 500, "x" * 29])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+
+
 def broken(folder: Path, what: str) -> None:
     if what == "a layer missing":
         from safetensors.torch import load_file, save_file
@@ -206,6 +241,11 @@ def broken(folder: Path, what: str) -> None:
         (folder / "own.py").write_text("raise SystemExit('it ran')")
     elif what == "a foreign module":
         (folder / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "os.system"}]))
+    elif what == "an adapter":
+        (folder / "adapter_config.json").write_text("{}")
+    elif what == "a part with a pickle":
+        (folder / "2_Dense").mkdir()
+        (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"")
     elif what == "no configuration":
         (folder / "config.json").unlink()
     else:
@@ -218,6 +258,8 @@ BROKEN = {
     "a pickle": r"has its weights in pytorch_model\.bin, and only safetensors are read",
     "custom code": r"needs code of its own \(own\), which is never run",
     "a foreign module": r"needs code of its own \(os\.system\), which is never run",
+    "an adapter": "holds a LoRA adapter: merge it into its model",
+    "a part with a pickle": r"2_Dense of backbone 'encoder' has its weights in pytorch_model\.bin",
     "no configuration": r"holds no config\.json",
     "no JSON": r"config\.json cannot be read",
 }

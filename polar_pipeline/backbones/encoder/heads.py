@@ -185,8 +185,8 @@ class _Logistic:
     def _fit(self, inputs: Matrix, target: Floats, folds: Ints) -> tuple[Floats, float, Floats]:
         from sklearn.linear_model import LogisticRegression
 
-        if len(np.unique(target)) < 2:  # nothing to learn but which label it is
-            return np.zeros(inputs.shape[1]), _CERTAIN * np.sign(target[0] - 0.5), np.zeros(len(target))
+        if len(np.unique(target)) < 2:  # `_line` says which
+            return np.zeros(inputs.shape[1]), 0.0, np.zeros(len(target))
 
         def fitted(strength: float, which: Mask) -> Any:
             return LogisticRegression(C=strength, solver="lbfgs", max_iter=300).fit(inputs[which], target[which])
@@ -217,7 +217,7 @@ def _line(outputs: Floats, targets: Floats | Ints) -> tuple[float, float]:
 
     scale = max(float(outputs.std()), 1e-9)
     if len(np.unique(targets)) < 2:
-        return 1.0, 0.0
+        return 0.0, _CERTAIN * float(np.sign(targets[0] - 0.5))
     model = LogisticRegression(C=100.0, solver="newton-cholesky").fit(outputs[:, None] / scale, targets)
     return float(model.coef_[0, 0]) / scale, float(model.intercept_[0])
 
