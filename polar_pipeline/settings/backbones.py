@@ -189,6 +189,10 @@ class LoraSettings(Settings):
     """balanced: both classes weigh the same in the loss. none: every post does; the threshold is chosen out of
     fold, which answers skew without distorting probabilities.
     """
+    heads: Literal["label", "all"] = "label"
+    """What is learned. label: the label alone. all: the finer labels of the task card as well, which together weigh
+    as much as the label; each group of them, such as types, then gives a score of its own.
+    """
     synthetic: Literal["mixed", "warm_up"] = "mixed"
     """How synthetic posts are trained on. mixed: among the real ones. warm_up: in an epoch of their own before the
     real ones.

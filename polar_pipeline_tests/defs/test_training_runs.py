@@ -30,9 +30,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     found: Counter[str] = Counter()
     load = ModelCache._load
 
-    def counted(self: ModelCache, settings: Any, root: Path) -> Any:
+    def counted(self: ModelCache, settings: Any, *how: Any) -> Any:
         found[settings.model] += 1
-        return load(self, settings, root)
+        return load(self, settings, *how)
 
     monkeypatch.setattr(ModelCache, "_load", counted)
     return found

@@ -12,7 +12,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, real_posts
-from polar_pipeline.backbones.lora.base_model import score_tokens
+from polar_pipeline.backbones.lora.base_model import heads_shape, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import Figures, ModelStore, load_figures, save_figures
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, TrainingTask, dataset_fingerprint, probe_rows
 from polar_pipeline.backbones.lora.final_models import AdapterMismatch, FinalModels, probe_key, texts_outside_folds
@@ -32,6 +32,7 @@ ALL = "all"  # the language of a pooled adapter; that of a family's is the famil
 VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how and for which languages it is computed, which changes no number of a language: no reason to train again
 NOT_IN_FINGERPRINT = {"device", "threads", "recompute", "checkpoint_seconds", "languages"}
+NOT_IN_FINGERPRINT |= {"heads"}  # the finer labels that it stands for are, if any: older adapters stay what they are
 
 
 class LoraBackbone(Backbone):
@@ -44,7 +45,12 @@ class LoraBackbone(Backbone):
         plain = {
             key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in chosen.items()
         }
-        parameters = {**plain, "seed": seed, "folds": folds, "version": VERSION}
+        # finer labels that are learned beside the label, by group
+        groups = card.auxiliary.groups if settings.heads == "all" else {}
+        self._groups = {name: labels for name, labels in groups.items() if labels}
+        self._sizes = tuple(map(len, self._groups.values()))
+        finer = {"finer_labels": str(self._groups)} if self._groups else {}
+        parameters = {**plain, **finer, "seed": seed, "folds": folds, "version": VERSION}
         super().__init__(settings.name, parameters, card, root, settings.languages)
         self.settings, self._seed, self._models = settings, seed, models
 
@@ -75,27 +81,42 @@ class LoraBackbone(Backbone):
         inside = (posts["fold"] >= 0).to_numpy()
         logits: dict[int, Floats] = {}
         for place, seed in enumerate(own.seeds):
-            logits[seed] = np.zeros(len(posts))
-            logits[seed][inside], logits[seed][~inside] = own.tensors["out_of_fold"][place], rest[place]
-        return self._scores(language, posts, logits)
+            logits[seed] = np.zeros((*rest.shape[1:-1], len(posts)))
+            logits[seed][..., inside], logits[seed][..., ~inside] = own.tensors["out_of_fold"][place], rest[place]
+        return self._scores_of_heads(language, posts, logits, own.meta)
 
     def probes(self, ref: AdapterRef, posts: pd.DataFrame) -> pd.DataFrame:
         """What the final models gave the probed rows; they were trained on those if dev is in folds."""
-        tensors, _ = load_adapter(self._root, ref)
+        tensors, meta = load_adapter(self._root, ref)
         found = {seed: tensors[key] for seed in tensors["seeds"].tolist() if (key := probe_key(seed)) in tensors}
-        return self._scores(ref.language, posts.iloc[probe_rows(posts)], found)
+        return self._scores_of_heads(ref.language, posts.iloc[probe_rows(posts)], found, meta)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
-        """Mean logits (texts,) of new texts over the final models of `seeds`."""
+        """By head, the mean logits (texts,) of new texts over the final models of `seeds`."""
         self._check(language, ref)
-        return {MAIN_HEAD: self._scoring_models(self._final_models(ref)).mean(self._inputs(language, texts), seeds)}
+        models = self._scoring_models(self._final_models(ref))
+        return self._by_head(models.mean(self._inputs(language, texts), seeds), models.meta)
 
     def _inputs(self, language: str, texts: list[str]) -> list[str]:  # noqa: ARG002
         """Texts as the models read them."""
         return texts
 
     def _final_models(self, ref: AdapterRef) -> FinalModels:
-        return FinalModels(ref, self._root, self.settings, self._models)
+        return FinalModels(ref, self._root, self.settings, self._models, self._sizes)
+
+    def _by_head(self, logits: Floats, meta: dict[str, Any]) -> dict[str, Floats]:
+        """Logits (posts,) by head, of (posts,) or (heads, posts), less the groups that an adapter could not learn."""
+        heads = zip([MAIN_HEAD, *self._groups], np.atleast_2d(logits), strict=True)
+        return {name: values for name, values in heads if name in [MAIN_HEAD, *meta.get("groups", [])]}
+
+    def _scores_of_heads(
+        self, language: str, posts: pd.DataFrame, logits: dict[int, Floats], meta: dict[str, Any]
+    ) -> pd.DataFrame:
+        heads: dict[str, dict[int, Floats]] = {MAIN_HEAD: {}}
+        for seed, values in logits.items():
+            for name, own in self._by_head(values, meta).items():
+                heads.setdefault(name, {})[seed] = own
+        return self._scores(language, posts, heads.pop(MAIN_HEAD), **heads)
 
     def _scoring_models(self, own: FinalModels) -> FinalModels:
         """The models whose logits an adapter gives: its own, unless it refers to another adapter."""
@@ -136,7 +157,7 @@ class LoraBackbone(Backbone):
     def _train(
         self, language: str, posts: pd.DataFrame, data: str, progress: Progress, force: bool, notes: dict[str, Any]
     ) -> AdapterRef:
-        tunable = self._models.get(self.settings, self._root)
+        tunable = self._models.get(self.settings, self._root, self._sizes)
         store = self._store(language, data, progress)  # for the base that is loaded by now
         if force:
             store.forget_finished()
@@ -188,10 +209,10 @@ class LoraBackbone(Backbone):
         store.save_model(model.key, files, logits, {key: value for key, value in figures.items() if np.isfinite(value)})
 
     def _dataset(self, tunable: TunableModel, posts: pd.DataFrame, language: str) -> LanguageDataset:
-        return LanguageDataset(posts, tunable.base, self.settings, language, self._seed)
+        return LanguageDataset(posts, tunable.base, self.settings, language, self._seed, self._groups)
 
     def _store(self, language: str, data: str, progress: Progress) -> ModelStore:
-        base = self._models.identity(self.settings, self._root)
+        base = self._models.identity(self.settings, self._root, self._sizes)
         return ModelStore(self._root, self.name, language, fingerprint([self.config, data, base]), progress)
 
     def _assemble(
@@ -199,7 +220,7 @@ class LoraBackbone(Backbone):
     ) -> tuple[Tensors, dict[str, Any], dict[str, bytes]]:
         """What the adapter holds: the final models, and what the folds' models gave the rows that they held out."""
         seeds, average = self.settings.seeds, self.settings.final == "fold_average"
-        out_of_fold = np.zeros((len(seeds), len(dataset.rows.labels)))
+        out_of_fold = np.zeros((len(seeds), *heads_shape(self._sizes), len(dataset.rows.labels)))
         probe: dict[str, Floats] = {}
         parts: dict[str, bytes] = {}
         final: dict[str, list[str]] = {str(seed): [] for seed in seeds}
@@ -207,19 +228,21 @@ class LoraBackbone(Backbone):
             logits = store.logits(model.key)
             assert logits is not None  # all are finished
             if model.fold >= 0:
-                out_of_fold[seeds.index(model.seed), dataset.held_out(model.fold)] = logits
+                out_of_fold[seeds.index(model.seed)][..., dataset.held_out(model.fold)] = logits
             else:
                 probe[f"probe.{model.key}"] = logits
             if model.fold < 0 or average:
                 final[str(model.seed)].append(model.key)
                 parts |= {f"{model.key}/{name}": content for name, content in store.files(model.key).items()}
-        tensors = {"seeds": np.array(seeds), "out_of_fold": out_of_fold[:, dataset.in_folds], **probe}
+        tensors = {"seeds": np.array(seeds), "out_of_fold": out_of_fold[..., dataset.in_folds], **probe}
         meta = {
             "settings": self.parameters,
             "base": tunable.base.identity,
             "dtype": str(tunable.base.dtype),
             "final": {seed: sorted(keys) for seed, keys in final.items()},
         }
+        if self._groups:
+            meta["groups"] = dataset.learned_groups()
         return tensors, meta, parts
 
 
@@ -285,7 +308,7 @@ class PooledBackbone(LoraBackbone):
                 f"materialize it again first."
             )
         before = sum(other["folded"] for code, other in models.meta["notes"].items() if code < language)
-        mine = models.tensors["out_of_fold"][:, before : before + note["folded"]]
+        mine = models.tensors["out_of_fold"][..., before : before + note["folded"]]
         models.logits(self._inputs(language, texts_outside_folds(posts)), progress=progress)
         tensors = {"seeds": models.tensors["seeds"], "out_of_fold": mine}
         if self.settings.final == "retrain":
@@ -293,6 +316,7 @@ class PooledBackbone(LoraBackbone):
             probed = models.logits(self._inputs(language, posts["text"].iloc[probe_rows(posts)].tolist()))
             tensors |= {probe_key(seed): logits for seed, logits in zip(models.seeds, probed, strict=True)}
         meta = {"settings": self.parameters, "pooled": group.model_dump(mode="json")}
+        meta |= {"groups": models.meta["groups"]} if self._groups else {}
         return self._save(language, data, tensors, meta)
 
     def train(self, language: str, posts: pd.DataFrame, progress: Progress, force: bool = False) -> AdapterRef:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""A loaded base model: token ids in, one logit per post out; the logits of many posts; layers in fewer kernels."""
+"""A loaded base model: token ids in, logits of each post out; the logits of many posts; layers in fewer kernels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ _MASK_BY_LAYER = ("gemma3_text", "qwen3")  # models whose forward pass takes a m
 
 @dataclass
 class BaseModel:
-    """A sequence-classification model of transformers with one output, and its tokenizer."""
+    """A sequence-classification model of transformers, and its tokenizer.
+
+    Its outputs are the label's, then one for each finer label, group by group.
+    """
 
     model: Any
     tokenizer: Any
@@ -35,6 +38,7 @@ class BaseModel:
     max_length: int
     pooler: str = ""  # name of the module between trunk and head, which is trained with the head; most have none
     untrained: frozenset[str] = frozenset()  # parameters of the pooler that the checkpoint does not have
+    groups: tuple[int, ...] = ()  # sizes of the groups of finer labels
 
     @property
     def causal(self) -> bool:
@@ -71,7 +75,7 @@ class BaseModel:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
 
     def logits(self, rows: Tokens) -> "Tensor":
-        """Logits (rows,), float32, of one batch, padded on the right.
+        """Logits (rows,) or, with finer labels, (rows, outputs), float32, of one batch, padded on the right.
 
         Tokens of a causal model cannot see the padding that follows, so without a mask attention takes its fast path.
         Encoders pool in several ways: theirs is transformers' own forward pass.
@@ -92,6 +96,23 @@ class BaseModel:
         hidden = self.trunk(input_ids=ids, attention_mask=unmasked).last_hidden_state
         last = hidden.reshape(-1, hidden.shape[-1]).index_select(0, ends)
         return getattr(self.model, self.head)(last.float()).squeeze(-1)  # type: ignore[no-any-return]
+
+    def scores(self, rows: Tokens) -> "Tensor":
+        """The label's logits (rows,) or, with finer labels, (heads, rows), float32, of one batch.
+
+        The further heads are scores of any label of a group being true: the log-sum-exp of the group's logits.
+        """
+        import torch
+
+        logits = self.logits(rows)
+        if not self.groups:
+            return logits
+        return torch.stack([part.logsumexp(dim=1) for part in logits.split((1, *self.groups), dim=1)])
+
+
+def heads_shape(groups: tuple[int, ...]) -> tuple[int, ...]:
+    """What comes before the posts in the shape of their logits: (heads,), or nothing for the label alone."""
+    return (1 + len(groups),) if groups else ()
 
 
 def cast_inputs(module: Any) -> None:
@@ -138,9 +159,10 @@ def by_length(lengths: Ints, token_budget: int, order: Ints | None = None) -> li
 def score_tokens(
     base: BaseModel, rows: Tokens, token_budget: int, advance: Callable[[float], None] | None = None
 ) -> Floats:
-    """Logits float64 (rows,), in the order of `rows`; `advance` is called with the number of rows done.
+    """Logits float64 (rows,) or, with finer labels, (heads, rows), in the order of `rows`.
 
-    When memory runs out, batches are halved. Raises InputError if a quarter of the token budget does not fit either.
+    `advance` is called with the number of rows done. When memory runs out, batches are halved. Raises InputError if a
+    quarter of the token budget does not fit either.
     """
     was_training = base.model.training
     base.model.eval()
@@ -161,16 +183,16 @@ def _score(base: BaseModel, rows: Tokens, budget: int, advance: Callable[[float]
     import torch
 
     batches = by_length(np.array([len(row) for row in rows], dtype=np.int64), budget)
-    found: Floats = np.zeros(len(rows))
+    found: Floats = np.zeros((*heads_shape(base.groups), len(rows)))
     logits, done = [], 0
     with torch.inference_mode():
         for batch in batches:
-            logits.append(base.logits([rows[place] for place in batch]))
+            logits.append(base.scores([rows[place] for place in batch]))
             done += len(batch)
             if advance:
                 advance(done)
         if batches:  # read once at the end, so that a GPU does not wait between batches
-            found[np.concatenate(batches)] = torch.cat(logits).cpu().double().numpy()
+            found[..., np.concatenate(batches)] = torch.cat(logits, dim=-1).cpu().double().numpy()
     return found
 
 

@@ -4,6 +4,8 @@ Batches hold rows of similar length: random batches of short posts compute more 
 these a few percent more.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,11 +33,15 @@ class TokenizedRows(NamedTuple):
     tokens: Tokens
     labels: Ints  # 0/1
     synthetic: Mask
+    finer: Floats | None = None  # finer labels 0/1 (rows, labels), NaN where a row has none; None to learn none
 
     def take(self, which: "Mask | Ints") -> "TokenizedRows":
         """Some of them, by mask or number."""
         places = np.arange(len(self.labels))[which]
-        return TokenizedRows([self.tokens[place] for place in places], self.labels[places], self.synthetic[places])
+        finer = None if self.finer is None else self.finer[places]
+        return TokenizedRows(
+            [self.tokens[place] for place in places], self.labels[places], self.synthetic[places], finer
+        )
 
     @property
     def lengths(self) -> Ints:
@@ -64,9 +70,20 @@ class TrainingTask(NamedTuple):
 
 
 class LanguageDataset:
-    """The tokenized posts of one language, and the models to train on them."""
+    """The tokenized posts of one language, and the models to train on them.
 
-    def __init__(self, posts: pd.DataFrame, base: BaseModel, settings: LoraSettings, title: str, seed: int) -> None:
+    `groups` are the columns of the finer labels that are learned too, by group.
+    """
+
+    def __init__(
+        self,
+        posts: pd.DataFrame,
+        base: BaseModel,
+        settings: LoraSettings,
+        title: str,
+        seed: int,
+        groups: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
         self._settings, self._title, self._seed = settings, title, seed
         self._real: Mask = (posts["source"] == REAL).to_numpy(dtype=bool)
         self._folds: Ints = posts["fold"].to_numpy(dtype=int)
@@ -74,7 +91,13 @@ class LanguageDataset:
         self._dev = _labelled_dev(posts)
         self._probe = probe_rows(posts)
         labels = posts["label"].fillna(0).to_numpy(dtype=np.int64)
-        self.rows = TokenizedRows(base.tokens(posts["text"].tolist()), labels, ~self._real)
+        finer = {
+            name: posts[list(columns)].astype("Float64").to_numpy(float, na_value=np.nan)
+            for name, columns in groups.items()
+        }
+        self._has = {name: ~np.isnan(values).all(axis=1) for name, values in finer.items()}
+        together = np.concatenate([*finer.values()], axis=1) if finer else None
+        self.rows = TokenizedRows(base.tokens(posts["text"].tolist()), labels, ~self._real, together)
         self.in_folds: Mask = self._real & (self._folds >= 0)  # these rows get out-of-fold logits
         self.folds: Ints = self._folds[self.in_folds]  # of those rows
 
@@ -82,6 +105,11 @@ class LanguageDataset:
         """Real rows of a fold."""
         inside: Mask = self._real & (self._folds == fold)
         return inside
+
+    def learned_groups(self) -> list[str]:
+        """Groups of finer labels that all models can learn: each is fitted on a post that has them."""
+        folds = {-1, *self.folds.tolist()}
+        return [name for name, has in self._has.items() if all(has[self._inside(fold)].any() for fold in folds)]
 
     def models(self) -> list[TrainingTask]:
         """All of them, folds first. A synthetic post leaves with the fold of the posts that it was made from."""
@@ -94,13 +122,17 @@ class LanguageDataset:
         key = f"final-seed-{seed}" if final else f"fold-{fold}-seed-{seed}"
         title = f"{self._title} final model" if final else f"{self._title} fold {fold + 1} of {folds}"
         title += f", seed {seed}" if len(self._settings.seeds) > 1 else ""
-        inside = self._fitted if final else self._fitted & (self._folds != fold)
-        rows = self.rows.take(inside)
+        rows = self.rows.take(self._inside(fold))
         judged = self.rows.take(self._probe if final else self.held_out(fold))
         weights = row_weights(rows.labels, rows.synthetic, self._settings)
         # the same for all languages: an adapter depends on its own posts alone
         random_seed = int(fingerprint([self._seed, seed, fold])[:8], 16)
         return TrainingTask(title, key, rows, weights, self._watched(fold), judged, random_seed, seed, fold)
+
+    def _inside(self, fold: int) -> Mask:
+        """Rows that a fold's model, or the final one, is fitted on."""
+        inside: Mask = self._fitted if fold < 0 else self._fitted & (self._folds != fold)
+        return inside
 
     def _watched(self, fold: int) -> TokenizedRows | None:
         """Rows that the model has not seen: dev if it is outside the folds, else what its fold holds out, to look at.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Progress, real_posts
-from polar_pipeline.backbones.lora.base_model import Tokens, score_tokens
+from polar_pipeline.backbones.lora.base_model import Tokens, heads_shape, score_tokens
 from polar_pipeline.backbones.lora.checkpoints import (
     Figures,
     kept_logits,
@@ -48,8 +48,10 @@ class AdapterMismatch(InputError):
 class FinalModels:
     """The final models of one adapter. Raises InputError if the adapter's files are not those of `ref`."""
 
-    def __init__(self, ref: AdapterRef, root: Path, settings: LoraSettings, models: ModelCache) -> None:
-        self._ref, self._root, self._settings, self._models = ref, root, settings, models
+    def __init__(
+        self, ref: AdapterRef, root: Path, settings: LoraSettings, models: ModelCache, groups: tuple[int, ...] = ()
+    ) -> None:
+        self._ref, self._root, self._settings, self._models, self._groups = ref, root, settings, models, groups
         self.tensors, self.meta = load_adapter(root, ref)
         self.seeds: list[int] = self.tensors["seeds"].tolist()
 
@@ -62,17 +64,18 @@ class FinalModels:
     ) -> Floats:
         """Logits float64 (seeds, texts), kept for the next time; `again` computes them whatever is kept.
 
+        With finer labels they are (seeds, heads, texts), as in all that follows.
         With `prepare`, the models are probed before they are trusted. Raises InputError if the base has other weights
         than in training, AdapterMismatch if a model is not what it was then.
         """
         if not texts or not self.seeds:
-            return np.zeros((len(self.seeds), len(texts)))
+            return np.zeros(self._shape(texts))
         path = kept_logits(self._root, self._ref, fingerprint([self._ref.sha256, texts])[:16])
         progress = progress or Progress()
         found: Floats | None = None
         if path.exists() and not again:
             try:
-                found = np.frombuffer(read_checked(path), dtype=np.float64).reshape(len(self.seeds), len(texts))
+                found = np.frombuffer(read_checked(path), dtype=np.float64).reshape(self._shape(texts))
             except InputError:
                 progress(f"{self._ref.language}: the logits kept in {path} are damaged, so they are computed again")
         if found is None:
@@ -83,21 +86,23 @@ class FinalModels:
             write_checked(path, found.tobytes())
             save_figures(self._root, self._ref, figures, path.stem)
             rate = figures["score_tokens_per_second"]
-            progress(f"{self._ref.language}: {found.size} posts outside folds scored, {rate:,.0f} tokens/s")
+            progress(
+                f"{self._ref.language}: {len(self.seeds) * len(texts)} posts outside folds scored, {rate:,.0f} tokens/s"
+            )
         progress.figures |= load_figures(self._root, self._ref, path.stem)
         return found
 
     def mean(self, texts: list[str], seeds: tuple[int, ...]) -> Floats:
         """Mean logits (texts,) of new texts over the final models of `seeds`, which are not kept."""
         if not texts:
-            return np.zeros(0)
+            return np.zeros(self._shape(texts)[1:])
         found, _ = self._score(self.model(), texts, Progress())
         mean: Floats = found[[self.seeds.index(seed) for seed in seeds]].mean(axis=0)
         return mean
 
     def model(self) -> TunableModel:
         """The base that the adapter was trained on. Raises InputError if it has other weights by now."""
-        tunable = self._models.get(self._settings, self._root)
+        tunable = self._models.get(self._settings, self._root, self._groups)
         if self.meta["base"] != tunable.base.identity:
             raise InputError(
                 f"adapter {self._ref.path} was trained on other weights of {self._settings.model!r} "
@@ -106,13 +111,16 @@ class FinalModels:
             )
         return tunable
 
+    def _shape(self, texts: list[str]) -> tuple[int, ...]:
+        return (len(self.seeds), *heads_shape(self._groups), len(texts))
+
     def _score(self, tunable: TunableModel, texts: list[str], progress: Progress) -> tuple[Floats, Figures]:
         """Logits (seeds, texts), and how fast they were computed. A seed may have the mean of its folds' models."""
         rows = tunable.base.tokens(texts)
         keys = [self.meta["final"][str(seed)] for seed in self.seeds]
         done, total = 0, len(texts) * sum(map(len, keys))
         started = time.perf_counter()
-        logits: Floats = np.zeros((len(keys), len(texts)))
+        logits: Floats = np.zeros(self._shape(texts))
         for place, models in enumerate(keys):
             for key in models:
                 found = self._score_one(tunable, key, rows, progress.advancing(done, total, "posts"))
@@ -120,7 +128,7 @@ class FinalModels:
                 done += len(texts)
             logits[place] /= len(models)
         seconds, tokens = time.perf_counter() - started, sum(map(len, rows)) * len(self.seeds)
-        rates = {"score_tokens_per_second": tokens / seconds, "posts_per_second": logits.size / seconds}
+        rates = {"score_tokens_per_second": tokens / seconds, "posts_per_second": len(keys) * len(texts) / seconds}
         return logits, {"score_seconds": seconds, **rates}
 
     def _score_one(
@@ -136,9 +144,12 @@ class FinalModels:
             if model.key not in saved:
                 continue
             out_of_fold = self.tensors["out_of_fold"][self.seeds.index(model.seed)]
-            then = self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[dataset.folds == model.fold]
+            then = (
+                self.tensors[f"probe.{model.key}"] if model.fold < 0 else out_of_fold[..., dataset.folds == model.fold]
+            )
             now = self._score_one(tunable, model.key, model.judged.tokens)
-            if not same_logits(now, then, self.meta["dtype"]):
+            heads = zip(np.atleast_2d(now), np.atleast_2d(then), strict=True)
+            if not all(same_logits(*both, self.meta["dtype"]) for both in heads):
                 raise AdapterMismatch(
                     f"{model.key} of adapter {self._ref.path} gives logits that differ by "
                     f"{np.abs(now - then).max():.2g} from those in training: it was not saved as it was; "

@@ -90,9 +90,10 @@ def _linear_layer_names(folder: Path) -> set[str]:
     return found - _NOT_LINEAR
 
 
-def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> BaseModel:
+def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0, groups: tuple[int, ...] = ()) -> BaseModel:
     """The frozen base model of `settings` on its device, with a fresh head; tiny ones are built under `root` first.
 
+    The head has one output for the label, and one for each finer label of the `groups` of these sizes.
     Raises InputError for a model that does not exist, is gated, damaged, of another architecture, or has other weights
     than its configuration asks for; TooLarge if free memory does not hold it, or not `at_least` times its weights.
     """
@@ -110,7 +111,7 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
     local = Path(location).is_dir()
     if not local:
         settings = settings.model_copy(update={"revision": hub_commit(location, settings.source)})
-    config, tokenizer = _config(location, settings), _tokenizer(location, settings)
+    config, tokenizer = _config(location, settings, 1 + sum(groups)), _tokenizer(location, settings)
     model_class = _model_class(config, settings)
     if settings.four_bit and not config.model_type.startswith(_FOUR_BIT):
         raise InputError(
@@ -139,9 +140,8 @@ def load_base(settings: LoraSettings, root: Path, at_least: float = 1.0) -> Base
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 # weights that bitsandbytes repacks for inference are rounded otherwise than in training
                 module.support_avx512bf16_for_cpu = False
-    return BaseModel(
-        model, tokenizer, head, settings.model, identity, device, dtype, settings.max_length, pooler, untrained
-    )
+    how = (settings.model, identity, device, dtype, settings.max_length, pooler, untrained, groups)
+    return BaseModel(model, tokenizer, head, *how)
 
 
 def pick_dtype(settings: LoraSettings, device: str) -> Any:
@@ -152,7 +152,7 @@ def pick_dtype(settings: LoraSettings, device: str) -> Any:
     return {"auto": automatic, "bfloat16": torch.bfloat16, "float32": torch.float32}[settings.dtype]
 
 
-def _config(location: str, settings: LoraSettings) -> Any:
+def _config(location: str, settings: LoraSettings, outputs: int) -> Any:
     from transformers import AutoConfig, PretrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -169,7 +169,7 @@ def _config(location: str, settings: LoraSettings) -> Any:
             f"run here: use one of the families {_families()}."
         )
     text = config.get_text_config()
-    text.num_labels = 1
+    text.num_labels = outputs
     text.use_cache = False
     return text
 
@@ -265,22 +265,27 @@ class ModelCache:
     """
 
     def __init__(self) -> None:
-        self._models: dict[str, TunableModel] = {}
-        self._refused: dict[str, str] = {}  # why a model cannot be had: the hub is not asked again for every language
+        self._models: dict[tuple[str, tuple[int, ...]], TunableModel] = {}
+        self._refused: dict[
+            tuple[str, tuple[int, ...]], str
+        ] = {}  # why a model cannot be had: the hub is not asked again for every language
         self.loads = 0  # how often a base was loaded
 
-    def get(self, settings: LoraSettings, root: Path) -> TunableModel:
-        """The base of `settings`, to be adapted or fine-tuned. Raises InputError as `load_base`."""
-        key = settings.model_dump_json(include=_LOADED_BY)
+    def get(self, settings: LoraSettings, root: Path, groups: tuple[int, ...] = ()) -> TunableModel:
+        """The base of `settings` with a head for these groups of finer labels, to be adapted or fine-tuned.
+
+        Raises InputError as `load_base`.
+        """
+        key = settings.model_dump_json(include=_LOADED_BY), groups
         if key not in self._models:
-            self._models[key] = self._load(settings, root / "bases")
+            self._models[key] = self._load(settings, root / "bases", groups)
             self.loads += 1
         self._models[key].configure(settings)
         return self._models[key]
 
-    def identity(self, settings: LoraSettings, root: Path) -> str:
+    def identity(self, settings: LoraSettings, root: Path, groups: tuple[int, ...] = ()) -> str:
         """Which weights the base of `settings` has; it is not loaded for that. Raises InputError as `load_base`."""
-        key = settings.model_dump_json(include=_LOADED_BY)
+        key = settings.model_dump_json(include=_LOADED_BY), groups
         if key in self._models:
             return self._models[key].base.identity
         if key in self._refused:
@@ -297,10 +302,10 @@ class ModelCache:
             self._models.clear()
             free_unused()
 
-    def _load(self, settings: LoraSettings, root: Path) -> TunableModel:
+    def _load(self, settings: LoraSettings, root: Path, groups: tuple[int, ...]) -> TunableModel:
         kind = AdaptedModel if settings.tuning == "lora" else FineTunedModel
         if self._models:
             with suppress(TooLarge):
-                return kind(load_base(settings, root, _BESIDE_OTHERS), settings)
+                return kind(load_base(settings, root, _BESIDE_OTHERS, groups), settings)
             self.release()
-        return kind(load_base(settings, root), settings)
+        return kind(load_base(settings, root, groups=groups), settings)

@@ -30,6 +30,18 @@ def row_losses(logits: "Tensor", labels: "Tensor", settings: LoraSettings) -> "T
     return losses
 
 
+def finer_losses(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Mean cross-entropies (rows,) over those finer labels that a row has, 0 where it has none.
+
+    Takes float32 logits and labels 0/1, both (rows, labels); NaN is a label that a row does not have.
+    """
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    known = ~labels.isnan()
+    losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    return (losses * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
 def row_weights(labels: Ints, synthetic: "np.typing.NDArray[np.bool_]", settings: LoraSettings) -> Floats:
     """The weight of each row's loss, float (rows,): its class's (n / 2n_c if balanced) times a synthetic row's."""
     weights = np.ones(len(labels))

@@ -22,7 +22,7 @@ from polar_pipeline.backbones.lora.dataset import (
     training_steps,
 )
 from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_memory, should_recompute
-from polar_pipeline.backbones.lora.optimizer import Optimizer, row_losses
+from polar_pipeline.backbones.lora.optimizer import Optimizer, finer_losses, row_losses
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import macro_f1
@@ -143,10 +143,15 @@ class _Training:
         rows, loss = self._task.rows, torch.zeros((), device=self._base.device)
         for batch in step.batches:
             for part in np.array_split(batch, min(self._splitter.parts, len(batch))):
-                labels_and_weights = np.stack([rows.labels[part], self._task.weights[part] / divisor])
-                labels, weights = self._base.to_device(labels_and_weights.astype(np.float32))
+                finer = () if rows.finer is None else rows.finer[part].T
+                columns = np.stack([rows.labels[part], self._task.weights[part] / divisor, *finer])
+                # one copy of everything
+                labels, weights, *others = self._base.to_device(columns.astype(np.float32))
                 logits = self._base.logits([rows.tokens[row] for row in part])
-                weighted = (row_losses(logits, labels, self._settings) * weights).sum()
+                losses = row_losses(logits[:, 0] if others else logits, labels, self._settings)
+                if others:
+                    losses = losses + finer_losses(logits[:, 1:], torch.stack(others, dim=1))
+                weighted = (losses * weights).sum()
                 weighted.backward()
                 loss += weighted.detach()
         return loss
@@ -169,9 +174,9 @@ class _Training:
             self._without += 1
 
     def _evaluate(self, watch: TokenizedRows) -> float:
-        """The loss on the watched rows; it and macro-F1 are reported."""
+        """The loss of the label on the watched rows; it and macro-F1 are reported."""
         task = self._task
-        logits = score_tokens(self._base, watch.tokens, self._settings.token_budget)
+        logits = np.atleast_2d(score_tokens(self._base, watch.tokens, self._settings.token_budget))[0]
         loss = float(np.mean(np.logaddexp(0, np.where(watch.labels == 1, -logits, logits))))
         f1 = macro_f1(watch.labels, (logits >= 0).astype(int))
         self._progress.measure(self._position, {f"{task.key}/dev_loss": loss, f"{task.key}/dev_macro_f1": f1})

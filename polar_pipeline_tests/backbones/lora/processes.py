@@ -96,12 +96,12 @@ def kill_at(kind: str, number: int) -> None:
         final_models.write_checked = lambda *arguments: die()
 
 
-def train_language(root: Path, out: Path, moment: str) -> None:
-    """Train a whole language, write its reference to `out`; die at `moment`."""
+def train_language(root: Path, out: Path, moment: str, changes: dict[str, Any] | None = None) -> None:
+    """Train a whole language with `changes` of the settings, write its reference to `out`; die at `moment`."""
     kind, _, number = moment.partition(" ")
     kill_at(kind, int(number or 0))
     said: list[str] = []
-    model = LoraBackbone(settings(checkpoint_seconds=0), 1, 2, CARD, root, ModelCache())
+    model = LoraBackbone(settings(checkpoint_seconds=0, **(changes or {})), 1, 2, CARD, root, ModelCache())
     ref = model.train("deu", posts(), Progress(said.append))
     out.write_text(ref.model_dump_json() + "\n" + "\n".join(said))
 

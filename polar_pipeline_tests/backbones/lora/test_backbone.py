@@ -432,6 +432,7 @@ CHANGED: dict[str, object] = {
     "warm_up": 0.2, "weight_decay": 0.1, "clip": 2.0, "epochs": 2, "patience": 3, "max_length": 30,
     "token_budget": 200, "accumulate": 2, "loss": "focal", "focal_gamma": 1.0, "class_weights": "balanced",
     "synthetic": "warm_up", "synthetic_weight": 0.5, "final": "fold_average", "seeds": (1,), "scope": "pooled",
+    "heads": "all",
 }  # fmt: skip
 COMPUTED: dict[str, object] = {
     "device": "auto", "threads": 2, "recompute": "always", "checkpoint_seconds": 1.0, "languages": ("deu",),
