@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
         ),
         (
             ["run", "--profile", "dmeo", "--all"],
-            "profile 'dmeo' does not exist: use cpu, demo, gpu or the path of a YAML file.",
+            "profile 'dmeo' does not exist: use cpu, demo, gpu, laptop or the path of a YAML file.",
         ),
         (["run", "--profile", "cpu", "--all"], "polar data fetch"),
         (["run", "--all", "--jobs", "0"], "--jobs"),

@@ -4,8 +4,9 @@ from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.backbones.encoder.backbone import EncoderBackbone
 from polar_pipeline.backbones.imported import ImportedBackbone
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
-from polar_pipeline.backbones.lora.backbone import LoraBackbone, PooledBackbone
+from polar_pipeline.backbones.lora.backbone import LoraBackbone
 from polar_pipeline.backbones.lora.loading import ModelCache
+from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.settings.backbones import BackboneSettings, EncoderSettings, ImportedSettings, LinearSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home

@@ -57,7 +57,7 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     for name, sentence in refused.items():
         with pytest.raises(InputError, match=sentence):
             run("new", str(tmp_path / name))
-    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu or the path"):
+    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu, laptop or the path"):
         run("new", str(tmp_path / "own.yaml"), "--from", "cpuu")
     with pytest.raises(InputError, match="'xyz' is not one of the task's"):
         (tmp_path / "there.yaml").write_text("languages: [xyz]")

@@ -24,7 +24,7 @@ EXPLAINED += [ReportSettings, LinearSettings, ImportedSettings, LoraSettings]
 
 
 def test_the_bundled_profiles() -> None:
-    assert bundled_profiles() == ["cpu", "demo", "gpu"]
+    assert bundled_profiles() == ["cpu", "demo", "gpu", "laptop"]
     assert Project.load("demo").codes == ["eng", "deu", "hin"]
     assert len(Project.load("cpu").codes) == 22
     assert Project.load("cpu").codes[0] == "swa"
@@ -132,7 +132,7 @@ def test_settings_survive_being_written(tmp_path: Path) -> None:
         (("name: linear", "name: ridge"), "'ridge' is the name of a strategy"),
         (
             ("kind: linear", "kind: liner"),
-            r"setting `backbones\.0\.kind` \(linear\) is 'liner': use one of linear, imported, lora\.$",
+            r"setting `backbones\.0\.kind` \(linear\) is 'liner': use one of linear, imported, lora, encoder\.$",
         ),
         (("    kind: linear\n", ""), r"setting `backbones\.0\.kind` \(linear\) is missing\.$"),
         (
@@ -306,5 +306,7 @@ def test_the_same_settings_may_keep_the_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu or the path of a YAML file"):
+    with pytest.raises(
+        InputError, match="'cpuu' does not exist: use cpu, demo, gpu, laptop or the path of a YAML"
+    ):
         load_profile("cpuu")

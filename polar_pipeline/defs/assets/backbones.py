@@ -17,8 +17,8 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.backbones.lora.backbone import PooledBackbone
 from polar_pipeline.backbones.lora.loading import ModelCache
+from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import for_backbones

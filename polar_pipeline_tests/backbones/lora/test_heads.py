@@ -13,12 +13,13 @@ from safetensors.torch import load, save
 
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.backbone import NOT_IN_FINGERPRINT, LoraBackbone, PooledBackbone, tag
+from polar_pipeline.backbones.lora.backbone import NOT_IN_FINGERPRINT, LoraBackbone
 from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, TrainingTask
 from polar_pipeline.backbones.lora.final_models import AdapterMismatch
 from polar_pipeline.backbones.lora.loading import ModelCache, load_base
 from polar_pipeline.backbones.lora.optimizer import finer_losses, row_losses
+from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import AdaptedModel
 from polar_pipeline.errors import InputError

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.base import Progress
-from polar_pipeline.backbones.lora.backbone import PooledBackbone, tag
 from polar_pipeline.backbones.lora.dataset import dataset_fingerprint
 from polar_pipeline.backbones.lora.loading import ModelCache
+from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.release import bundled_folder
