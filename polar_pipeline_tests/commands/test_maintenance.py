@@ -1,5 +1,6 @@
 """`polar status`, `polar doctor` and `polar prune` on a real home: several runs of the linear backbone."""
 
+import dataclasses
 import json
 import os
 import re
@@ -15,9 +16,12 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
+from polar_pipeline.commands.prune import unused_files
 from polar_pipeline.defs.instance import open_instance
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
+from polar_pipeline.pretrained.encoder import cache_file
+from polar_pipeline.settings.backbones import EncoderSettings
 from polar_pipeline.storage.home import Home
 from polar_pipeline.tracking.store import open_store, sqlite_url
 from polar_pipeline_tests.conftest import polar
@@ -209,6 +213,19 @@ def test_adapters_that_no_output_names_are_pruned(home: Home) -> None:
     shutil.copytree(mine, other)
     assert "1 file" not in (text := polar(home.root, "prune").stdout) and re.search(r"adapters +2 files", text)
     assert mine.exists() and not other.exists()
+
+
+def test_embeddings_that_no_profile_uses_are_pruned(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.embeddings.mkdir()
+    encoder = EncoderSettings(name="encoder", kind="encoder", model="polar/open")
+    used, other = home.embeddings / cache_file(encoder.encoding), home.embeddings / "0123456789abcdef.sqlite"
+    used.write_bytes(b"of a profile's encoder")
+    other.write_bytes(b"of a model that no profile names")
+    assert unused_files(home)["embeddings"] == sorted([used, other])
+    own = Project.of_results(home, "small")
+    profile = own.profile.model_copy(update={"backbones": (*own.profile.backbones, encoder)})
+    monkeypatch.setattr(Project, "of_results", lambda *_: dataclasses.replace(own, profile=profile))
+    assert unused_files(home)["embeddings"] == [other]
 
 
 def test_prune_refuses_while_somebody_works(home: Home) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef, save_adapter
+from polar_pipeline.defs import lineage as lineage_module
 from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.io_managers import RELEASE
@@ -175,6 +176,31 @@ def test_without_a_release_what_is_stored_can_be_used(store: Store, monkeypatch:
 
 def tiny(**changes: Any) -> dict[str, Any]:
     return {"backbones": [LINEAR, TINY | changes]}
+
+
+ENCODER = {"name": "encoder", "kind": "encoder", "model": "tiny:xlm_roberta"}
+ENCODER_OUTPUTS = ["encoder_adapter", "encoder_dev_probabilities"]
+
+
+@pytest.mark.parametrize("changes", [{"layers": [2]}, {"prompt": "query: "}, {"head": "logistic"}, {"widths": [1.0]}])
+def test_settings_of_an_encoder_reach_its_scores_and_no_machine_does(
+    store: Store, changes: dict[str, Any]
+) -> None:
+    before = store.with_settings(backbones=[LINEAR, ENCODER])
+    before.make()
+    assert before.with_settings(backbones=[LINEAR, ENCODER | changes]).stale() == [*ENCODER_OUTPUTS, *LAST]
+    assert before.with_settings(backbones=[LINEAR, ENCODER | {"device": "cpu", "threads": 2}]).stale() == []
+
+
+def test_an_encoder_of_the_hub_is_known_by_the_commit_that_the_home_uses(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage_module, "downloaded_commit", lambda *_: "a")
+    hub = store.with_settings(backbones=[LINEAR, ENCODER | {"model": "polar/open"}])
+    hub.make()
+    assert hub.stale() == []
+    monkeypatch.setattr(lineage_module, "downloaded_commit", lambda *_: "b")
+    assert hub.stale() == [*ENCODER_OUTPUTS, *LAST]
 
 
 CARD_FREE = {"source": "offline", "posts": 10}
@@ -408,7 +434,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", [*PROFILES, "demo", "cpu", "gpu"])
+@pytest.mark.parametrize("what", [*PROFILES, "demo", "cpu", "gpu", "laptop"])
 def test_the_lineage_is_that_of_dagsters_graph(tmp_path: Path, what: str) -> None:
     bundled = Project.load(what, {"POLAR_HOME": str(tmp_path)}) if what not in PROFILES else None
     project = bundled or Store(tmp_path, **PROFILES[what]).project

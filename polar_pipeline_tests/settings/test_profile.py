@@ -306,7 +306,5 @@ def test_the_same_settings_may_keep_the_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(
-        InputError, match="'cpuu' does not exist: use cpu, demo, gpu, laptop or the path of a YAML"
-    ):
+    with pytest.raises(InputError, match="'cpuu' does not exist: use cpu, demo, gpu, laptop or the path of a YAML"):
         load_profile("cpuu")
