@@ -75,6 +75,8 @@ class Progress:
 class Backbone(ABC):
     """What the assets need of a backbone. Subclasses hold nothing and probe nothing unless they say so."""
 
+    texts_at_once = 1024  # new texts: n-grams need about 25 kB for each while they are counted, a tokenizer as much
+
     def __init__(
         self, name: str, parameters: dict[str, Any], card: TaskCard, root: Path, languages: Languages = "all"
     ) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
+from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
@@ -28,7 +29,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic, write_atomic_with
 
-BATCH = 1024  # posts: a linear backbone needs about 25 kB for each while it counts n-grams, a tokenizer as much
+BATCH = 4096  # posts that are read together
 SHOWN = 20  # bad rows on stderr; the file of --bad has all
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -195,13 +196,19 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     passes = dict.fromkeys((member.backbone, member.seeds) for member in asked)  # one may serve several heads
 
     def score(texts: list[str]) -> dict[str, Floats]:
-        found = {
-            (name, seeds): backbones[name].logits(decision.language, refs[name], texts, seeds) for name, seeds in passes
-        }
+        found = {(name, seeds): _logits(backbones[name], refs[name], texts, seeds) for name, seeds in passes}
         silent: dict[str, Floats] = {member.name: np.zeros(len(texts)) for member in decision.members}
         return silent | {member.name: found[member.backbone, member.seeds][member.head] for member in asked}
 
     return score
+
+
+def _logits(backbone: Backbone, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
+    """Logits (texts,) by head, from as many texts at once as the backbone wants."""
+    size = backbone.texts_at_once
+    starts = range(0, len(texts), size)
+    parts = [backbone.logits(ref.language, ref, texts[start : start + size], seeds) for start in starts]
+    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
 
 def _adapter(project: Project, decision: Decision, name: str) -> AdapterRef:

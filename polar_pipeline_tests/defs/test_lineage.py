@@ -183,9 +183,7 @@ ENCODER_OUTPUTS = ["encoder_adapter", "encoder_dev_probabilities"]
 
 
 @pytest.mark.parametrize("changes", [{"layers": [2]}, {"prompt": "query: "}, {"head": "logistic"}, {"widths": [1.0]}])
-def test_settings_of_an_encoder_reach_its_scores_and_no_machine_does(
-    store: Store, changes: dict[str, Any]
-) -> None:
+def test_settings_of_an_encoder_reach_its_scores_and_no_machine_does(store: Store, changes: dict[str, Any]) -> None:
     before = store.with_settings(backbones=[LINEAR, ENCODER])
     before.make()
     assert before.with_settings(backbones=[LINEAR, ENCODER | changes]).stale() == [*ENCODER_OUTPUTS, *LAST]

@@ -28,6 +28,8 @@ NOT_IN_FINGERPRINT = {"device", "threads", "languages"}
 class EncoderBackbone(Backbone):
     """A head per language over embeddings that are shared by folds, languages and runs."""
 
+    texts_at_once = 4096  # batches of a length are filled up, which costs less of many
+
     def __init__(
         self, settings: EncoderSettings, seed: int, folds: int, card: TaskCard, root: Path, embeddings: Path
     ) -> None:
