@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.backbones.base import Backbone
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
@@ -196,19 +195,17 @@ def _scorer(project: Project, decision: Decision) -> Scorer:
     passes = dict.fromkeys((member.backbone, member.seeds) for member in asked)  # one may serve several heads
 
     def score(texts: list[str]) -> dict[str, Floats]:
-        found = {(name, seeds): _logits(backbones[name], refs[name], texts, seeds) for name, seeds in passes}
+        found = {}
+        for name, seeds in passes:
+            backbone, ref = backbones[name], refs[name]
+            size = backbone.texts_at_once
+            pieces = [texts[start : start + size] for start in range(0, len(texts), size)]
+            parts = [backbone.logits(decision.language, ref, piece, seeds) for piece in pieces]
+            found[name, seeds] = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
         silent: dict[str, Floats] = {member.name: np.zeros(len(texts)) for member in decision.members}
         return silent | {member.name: found[member.backbone, member.seeds][member.head] for member in asked}
 
     return score
-
-
-def _logits(backbone: Backbone, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:
-    """Logits (texts,) by head, from as many texts at once as the backbone wants."""
-    size = backbone.texts_at_once
-    starts = range(0, len(texts), size)
-    parts = [backbone.logits(ref.language, ref, texts[start : start + size], seeds) for start in starts]
-    return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
 
 def _adapter(project: Project, decision: Decision, name: str) -> AdapterRef:

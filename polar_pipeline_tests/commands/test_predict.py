@@ -156,6 +156,8 @@ def test_scores_and_adapters_of_another_decision_are_refused(linear: tuple[Path,
 class TwoHeads:
     """A backbone with two heads that counts how often it is asked."""
 
+    texts_at_once = 1024
+
     def __init__(self) -> None:
         self.asked: list[tuple[int, ...]] = []
 
