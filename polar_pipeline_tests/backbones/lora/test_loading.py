@@ -360,7 +360,7 @@ def answers(bases_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     server.shutdown()
     assert done.returncode == 0, done.stderr
