@@ -332,14 +332,14 @@ def test_completion_of_commands_profiles_and_languages(tmp_path: Path) -> None:
     for file in ("demo2.yaml", "deep/one.yml", "deep.txt"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    (tmp_path / "home" / "profiles" / "laptop").mkdir(parents=True)
+    (tmp_path / "home" / "profiles" / "kitchen").mkdir(parents=True)
     assert completed(tmp_path, "polar run --profile de") == ["demo", "deep/one.yml", "demo2.yaml"]
     assert completed(tmp_path, "polar profile show gp") == ["gpu"]
     assert completed(tmp_path, "polar profile new x.yaml --from cp") == ["cpu"]
     assert completed(tmp_path, "polar predict posts.csv --language e") == ["eng"]
     assert completed(tmp_path, "polar synth plan --language ") == list(LANGUAGES)
-    assert completed(tmp_path, "polar compare lap") == ["laptop"]
-    assert completed(tmp_path, "polar compare --home elsewhere lap") == ["lap"]  # a folder, as far as bash knows any
+    assert completed(tmp_path, "polar compare kit") == ["kitchen"]
+    assert completed(tmp_path, "polar compare --home elsewhere kit") == ["kit"]  # a folder, as far as bash knows any
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
