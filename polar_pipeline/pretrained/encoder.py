@@ -99,12 +99,14 @@ class Encoder:
         return np.concatenate(parts, axis=1)
 
     def _pooled(self, features: dict[str, Any], tokens: Any, modules: list[Any]) -> Any:
+        """Vectors float32 (rows, dimensions) of a layer's tokens (rows, length, width), after these modules."""
         found = features | {"token_embeddings": tokens.float()}
         for module in modules:
             found = module(found)
         return found["sentence_embedding"].float().cpu().numpy()
 
     def _tokens(self, texts: list[str]) -> list[Ints]:
+        """Token ids of each text with its prompt, int64 (tokens,), cut at what the model takes."""
         if self._model[0].do_lower_case:
             texts = [text.lower() for text in texts]
         if not texts:
@@ -115,6 +117,7 @@ class Encoder:
 
     @cached_property
     def _longest(self) -> int:
+        """The most tokens of a text: of the settings, the folder and the model's positions, the fewest."""
         model = self._model[0].auto_model
         limits = [self._model.max_seq_length, self.encoding.max_length, position_limit(model.config.get_text_config())]
         for name, table in model.named_modules():
