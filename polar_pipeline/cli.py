@@ -100,12 +100,12 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
 
     The same command goes on after an interruption, takes in changed posts and settings, and repairs damaged files.
     """
-    from polar_pipeline.commands.run import default_jobs, run_pipeline
+    from polar_pipeline.commands.run import run_pipeline
 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     codes = project.codes if everything else project.check_languages(languages)
-    return run_pipeline(project, codes, jobs or default_jobs(project.profile), force)
+    return run_pipeline(project, codes, jobs, force)
 
 
 @polar.command(

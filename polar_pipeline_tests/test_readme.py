@@ -161,7 +161,7 @@ def test_the_laptop_profile_downloads_its_model_once(checkout: Path, tmp_path: P
     assert done.returncode == 0 and "downloading" not in done.stdout
     variables |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "empty"), "POLAR_HOME": f"{home}2"}
     done = start(command, checkout, **variables)
-    assert done.returncode == 2 and "set `model` to the folder of a copy" in done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "name the folder of a copy instead" in done.stderr.splitlines()[-1]
 
 
 def twelve_layers(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from polar_pipeline.storage.record import Record
 WEIGHTS, META = "adapter.safetensors", "meta.json"
 NAME_DIGITS = 16  # of the sha256 that are an adapter folder's name
 
-Tensors = Mapping[str, NDArray[Any]]
+Tensors = dict[str, NDArray[Any]]
 Files = Mapping[str, bytes]
 
 

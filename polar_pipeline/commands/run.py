@@ -19,12 +19,13 @@ from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.curation.embedding import encoding_of
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.assets.evidence import current_languages
-from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.nodes import ACROSS
 from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.pretrained.model_files import check_source, local_folder
-from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings
+from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings, PretrainedSettings
 from polar_pipeline.settings.models import Encoding
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
@@ -32,7 +33,7 @@ from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.languages import language
 
 
-def run_pipeline(project: Project, codes: list[str], processes: int, force: bool) -> int:
+def run_pipeline(project: Project, codes: list[str], processes: int | None, force: bool) -> int:
     """Make whatever is not current of these languages, and then the report and the submission. Returns the exit code.
 
     0: everything is there; 1: some of the languages failed, or are missing from the submission; 2: all failed by bad
@@ -64,14 +65,14 @@ def _fetch_encoders(project: Project, assets: set[str]) -> None:
             local_folder(encoding.source, project.home.bases, click.echo)
 
 
-def _run_and_report(project: Project, codes: list[str], processes: int, force: bool) -> int:
+def _run_and_report(project: Project, codes: list[str], processes: int | None, force: bool) -> int:
     started, lineage = time.perf_counter(), Lineage(project)
     stale = {
         code: list(assets) for code in codes if (assets := lineage.language_assets if force else lineage.stale(code))
     }
     _say_what_is_stale(lineage, codes, stale, force)
     _fetch_encoders(project, {asset for assets in stale.values() for asset in assets})
-    failed = _run(project, stale, processes, force) if stale else []
+    failed = _run(project, stale, processes or _default_jobs(project.profile), force) if stale else []
     failed += _run_report(project, force or bool(failed))
     missing = _print_results(project, codes, time.perf_counter() - started)
     for outcome in failed:
@@ -79,11 +80,11 @@ def _run_and_report(project: Project, codes: list[str], processes: int, force: b
     return exit_code(project, codes, failed, missing)
 
 
-def default_jobs(profile: Profile) -> int:
+def _default_jobs(profile: Profile) -> int:
     """Languages at a time: one per core; one alone where a GPU is used, because each process would load the models
-    again.
+    again. Only asked where there is work, because it may import torch.
     """
-    if any(isinstance(entry, LoraSettings | EncoderSettings) and entry.device != "cpu" for entry in profile.backbones):
+    if any(isinstance(entry, PretrainedSettings) and entry.device != "cpu" for entry in profile.backbones):
         import torch
 
         if torch.cuda.is_available():

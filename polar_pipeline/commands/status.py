@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 
 from polar_pipeline.commands.printing import driver_message, say_reasons
 from polar_pipeline.defs.history import read_history
-from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.nodes import ACROSS
 from polar_pipeline.defs.orphans import find_orphans
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError

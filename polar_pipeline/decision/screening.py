@@ -18,7 +18,7 @@ import pandas as pd
 from polar_pipeline.decision.record import Excluded
 from polar_pipeline.decision.strategies import MemberScores, gather
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Floats, Ints, auc, macro_f1, macro_f1_curve
+from polar_pipeline.metrics.scores import Floats, Ints, Mask, auc, macro_f1, macro_f1_curve
 from polar_pipeline.task.card import MAIN_HEAD
 
 _FLAT = 1e-6  # standard deviation of logits that say nothing
@@ -29,8 +29,6 @@ _BEYOND = 2.0  # standard errors from which a figure is more than chance
 _ERRORS = 4.0  # standard errors beyond which a figure is not bad luck
 _SEEN_ERRORS = 2.0  # on posts that it was trained on: errors on the same posts, most of which both share
 _FEW = 5  # posts that may be on one side of a threshold by chance alone
-
-Mask = np.typing.NDArray[np.bool_]
 
 
 class ScreenedPosts(NamedTuple):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+Mask = NDArray[np.bool_]
+Matrix = NDArray[np.float32]
 _BINS = 10
 
 

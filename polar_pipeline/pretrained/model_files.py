@@ -265,7 +265,7 @@ def _explained(source: ModelSource) -> Iterator[None]:
         raise InputError(
             f"model {source.model!r} (revision {source.revision}) of {source.used_by} cannot be loaded "
             f"({reason}): check its name or folder, and that the hub can be reached; "
-            f"without a network, set `model` to the folder of a copy."
+            f"without a network, name the folder of a copy instead."
         ) from error
 
 

@@ -26,7 +26,7 @@ from polar_pipeline.report.summary import (
     reference_means,
     summary_row,
 )
-from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings
+from polar_pipeline.settings.backbones import PretrainedSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import TaskCard
 
@@ -88,9 +88,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         profile=profile,
         made_up=profile.data == "bundled",
         untrained=[
-            entry.name
-            for entry in profile.backbones
-            if isinstance(entry, LoraSettings | EncoderSettings) and entry.untrained
+            entry.name for entry in profile.backbones if isinstance(entry, PretrainedSettings) and entry.untrained
         ],
         versions={"polar_pipeline": __version__} | {name: metadata.version(name) for name in PACKAGES},
     )

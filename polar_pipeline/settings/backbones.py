@@ -111,10 +111,31 @@ class ImportedSettings(Settings):
         return value
 
 
-class LoraSettings(Settings):
-    """A pretrained model with one adapter per language, or fine-tuned whole."""
+class PretrainedSettings(Settings):
+    """What backbones over a pretrained model share."""
 
     name: Name
+    model: str = Field(min_length=1)
+    revision: str = "main"
+    """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""
+    languages: Languages = "all"
+    threads: int = Field(default=1, ge=1)
+    """CPU threads. One gives the same bytes at any number of jobs."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model is a tiny model with random weights, which only shows the path."""
+        return self.source.tiny
+
+    @property
+    def source(self) -> ModelSource:
+        """The model, as messages name it."""
+        return ModelSource(self.model, self.revision, f"backbone {self.name!r}")
+
+
+class LoraSettings(PretrainedSettings):
+    """A pretrained model with one adapter per language, or fine-tuned whole."""
+
     kind: Literal["lora"]
     """A pretrained model with adapters, or fine-tuned whole."""
     model: str = Field(min_length=1)
@@ -122,15 +143,10 @@ class LoraSettings(Settings):
     DeBERTa-v2 and v3, or ModernBERT. tiny: and a type (tiny:gemma3) builds a small one with random weights, which
     only shows the path.
     """
-    revision: str = "main"
-    """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""
-    languages: Languages = "all"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs. auto: a GPU where there is one, else the CPU. cpu, cuda, mps (Apple's GPU): there and nowhere
     else.
     """
-    threads: int = Field(default=1, ge=1)
-    """CPU threads. One gives the same bytes at any number of jobs."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Type of the frozen weights. auto: bfloat16 on a GPU from Ampere on, float32 elsewhere. bfloat16 halves the
     memory of float32. float16 is not offered, because Gemma 3 overflows in it.
@@ -216,16 +232,6 @@ class LoraSettings(Settings):
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints: what a killed process loses at most."""
 
-    @property
-    def untrained(self) -> bool:
-        """Whether the base is a tiny model with random weights, which only shows the path."""
-        return self.source.tiny
-
-    @property
-    def source(self) -> ModelSource:
-        """The model, as messages name it."""
-        return ModelSource(self.model, self.revision, f"backbone {self.name!r}")
-
     @model_validator(mode="after")
     def _fits_together(self) -> "LoraSettings":
         if self.token_budget < self.max_length:
@@ -237,19 +243,15 @@ class LoraSettings(Settings):
         return self
 
 
-class EncoderSettings(Settings):
+class EncoderSettings(PretrainedSettings):
     """Embeddings of a frozen pretrained encoder, and a head per language."""
 
-    name: Name
     kind: Literal["encoder"]
     """A pretrained encoder that stays as it is, and a small model per language over its embeddings; no GPU needed."""
     model: str = Field(min_length=1)
     """A model's name on the hub, or its folder: a sentence-transformers model, any encoder of transformers, or
     model2vec. Only safetensors are read. tiny: and a type builds a small one with random weights.
     """
-    revision: str = "main"
-    """A branch, tag or commit of the hub. Name a commit so that nothing changes under you."""
-    languages: Languages = "all"
     prompt: str | None = None
     """What is put before every text. null: what the model's folder says, if anything."""
     pooling: Pooling = "auto"
@@ -268,8 +270,6 @@ class EncoderSettings(Settings):
     """
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs. auto: a GPU where there is one, else the CPU. cpu, cuda, mps: there and nowhere else."""
-    threads: int = Field(default=1, ge=1)
-    """CPU threads. One gives the same bytes at any number of jobs."""
     head: Literal["kernel", "logistic"] = "kernel"
     """What is fitted over the embeddings. kernel: kernel ridge regression with a Gaussian kernel. logistic:
     logistic regression.
@@ -284,16 +284,6 @@ class EncoderSettings(Settings):
     """What scores the posts outside the folds, such as test. retrain: one head fitted on all rows in folds.
     fold_average: the mean of the folds' heads, at as many times the size.
     """
-
-    @property
-    def untrained(self) -> bool:
-        """Whether the encoder is a tiny model with random weights, which only shows the path."""
-        return self.source.tiny
-
-    @property
-    def source(self) -> ModelSource:
-        """The model, as messages name it."""
-        return ModelSource(self.model, self.revision, f"backbone {self.name!r}")
 
     @property
     def encoding(self) -> Encoding:

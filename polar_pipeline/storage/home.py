@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+BASES = "bases"  # the folder of adapters has it
+
 
 class Home:
     """Paths inside one home; making a `Home` touches no disk."""
@@ -20,7 +22,7 @@ class Home:
         self.ledgers = root / "ledgers"  # the database of what was asked of endpoints, what came back and what it cost
         self.release = root / "data" / "release"  # where `polar data fetch` puts the official release
         self.adapters = root / "adapters"  # folders of fitted models by content, shared by all profiles
-        self.bases = self.adapters / "bases"  # hashes of the files of base models, and tiny ones
+        self.bases = self.adapters / BASES  # hashes of the files of base models, and tiny ones
         self.embeddings = root / "embeddings"  # that were computed before, shared by all profiles
 
     @classmethod

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef, save_adapter
-from polar_pipeline.defs import lineage as lineage_module
+from polar_pipeline.defs import nodes as nodes_module
 from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.io_managers import RELEASE
@@ -193,11 +193,11 @@ def test_settings_of_an_encoder_reach_its_scores_and_no_machine_does(store: Stor
 def test_an_encoder_of_the_hub_is_known_by_the_commit_that_the_home_uses(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lineage_module, "downloaded_commit", lambda *_: "a")
+    monkeypatch.setattr(nodes_module, "downloaded_commit", lambda *_: "a")
     hub = store.with_settings(backbones=[LINEAR, ENCODER | {"model": "polar/open"}])
     hub.make()
     assert hub.stale() == []
-    monkeypatch.setattr(lineage_module, "downloaded_commit", lambda *_: "b")
+    monkeypatch.setattr(nodes_module, "downloaded_commit", lambda *_: "b")
     assert hub.stale() == [*ENCODER_OUTPUTS, *LAST]
 
 

@@ -16,7 +16,8 @@ from dagster._utils.test.data_versions import get_stale_status_resolver
 
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance, prepare_home
-from polar_pipeline.defs.lineage import ACROSS, Lineage
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.nodes import ACROSS
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.sensors import observe_release
 from polar_pipeline.settings.profile import Profile

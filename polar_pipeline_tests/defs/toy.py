@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 
 from polar_pipeline.defs.io_managers import OutputsIOManager
-from polar_pipeline.defs.lineage import Lineage, Node
+from polar_pipeline.defs.lineage import Lineage
+from polar_pipeline.defs.nodes import Node
 from polar_pipeline.defs.project import Project
 from polar_pipeline.storage.outputs import Provenance
 from polar_pipeline.tracking.base import TrackedRun, TrackedStep

@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download needs: one model with a pickle and a picture beside its weights."""
+    """As much of the hub's protocol as a download needs: one model with a pickle and a picture beside its weights.
+
+    A model that ends in /gated is gated, and no other is there.
+    """
 
     name: str
     folder: Path
@@ -28,19 +31,19 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def _answer(self, body: bool = False) -> None:
         path = self.path.partition("?")[0]
         names = [file.name for file in self.folder.iterdir()]
+        if "/gated/" in path:
+            return self._refuse(403, "GatedRepo", "Access to the model is restricted.")
         if path.startswith(f"/api/models/{self.name}"):
             every = [*names, "pytorch_model.bin", "picture.png"]
             siblings = {"id": self.name, "sha": self.commit, "siblings": [{"rfilename": name} for name in every]}
             tree = [{"type": "file", "path": name, "size": 1, "oid": "0" * 40} for name in every]
             content = json.dumps(tree if "/tree/" in path else siblings).encode()
-        elif f"/{self.name}/resolve/" in path and path.rpartition("/")[2] in names:
+        elif f"/{self.name}/resolve/" not in path:
+            return self._refuse(401, "RepoNotFound", "Invalid username or password.")
+        elif path.rpartition("/")[2] in names:
             content = (self.folder / path.rpartition("/")[2]).read_bytes()
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
+            return self._refuse(404, "EntryNotFound", "Entry not found")
         self.send_response(200)
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", self.commit)
@@ -48,6 +51,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+        return None
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", message)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 @contextmanager

@@ -322,6 +322,6 @@ def test_a_model_of_the_hub_is_downloaded_once_and_then_needs_no_network(bases_r
     offline = ask("http://127.0.0.1:9", tmp_path)
     assert offline[:2] == ["(1, 64)"] * 2
     sentence = (
-        r"model 'polar/missing' .*of backbone 'encoder' cannot be loaded .*: .*without a network, set `model` to the"
+        r"model 'polar/missing' .*of backbone 'encoder' cannot be loaded .*: .*without a network, name the folder"
     )
     assert all(re.match(sentence, answers[-1]) for answers in (first, again, offline))

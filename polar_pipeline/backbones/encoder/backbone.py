@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
-from polar_pipeline.backbones.encoder.heads import Labels, Tensors, fit_head, head_logits
+from polar_pipeline.backbones.encoder.heads import Labels, fit_head, head_logits
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.metrics.scores import Floats, Ints, Matrix
 from polar_pipeline.pretrained.cache import EmbeddingCache
 from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
 from polar_pipeline.settings.backbones import EncoderSettings
 from polar_pipeline.settings.models import Precision
+from polar_pipeline.storage.home import BASES
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
@@ -125,7 +126,7 @@ class EncoderBackbone(Backbone):
             found.append(head_logits(head, features, meta["groups"]))
         return {name: np.mean([one[name] for one in found], axis=0) for name in meta["heads"]}
 
-    def _embed(self, texts: list[str], progress: Progress | None, keep: bool = True) -> "np.typing.NDArray[np.float32]":
+    def _embed(self, texts: list[str], progress: Progress | None, keep: bool = True) -> Matrix:
         assert self._encoder is not None
         path = self._embeddings / cache_file(self._settings.encoding)
         advance: Callable[[float], None] | None = None
@@ -136,7 +137,7 @@ class EncoderBackbone(Backbone):
     def _ready(self, progress: Progress | None, precision: Precision | None = None) -> Encoder:
         """The encoder; for an adapter in the precision that it was fitted with, whatever this machine is fastest in."""
         encoding = self._settings.encoding
-        wanted = Encoder(encoding._replace(precision=precision or encoding.precision), self._root / "bases", progress)
+        wanted = Encoder(encoding._replace(precision=precision or encoding.precision), self._root / BASES, progress)
         if self._encoder is None or self._encoder.precision != wanted.precision:
             self._encoder = wanted
         return self._encoder
@@ -153,7 +154,9 @@ class EncoderBackbone(Backbone):
 def _copies(rows: pd.DataFrame) -> Ints:
     """A number for each post, its duplicates and the synthetic posts made from it, int64 (rows,)."""
     groups = duplicate_groups(rows)
-    own = dict(zip(rows["id"], groups.tolist(), strict=True))
+    # synthetic posts are made from posts of train alone; dev may have the same ids
+    train = (rows["split"] == "train").to_numpy()
+    own = dict(zip(rows["id"][train], groups[train].tolist(), strict=True))
     parents = rows["parent_id"] if "parent_id" in rows else pd.Series(pd.NA, index=rows.index)
     pairs = zip(parents.fillna("").astype(str), groups.tolist(), strict=True)
     return np.array([own.get(parent, group) for parent, group in pairs], dtype=np.int64)

@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.backbones.artifacts import Tensors
+from polar_pipeline.metrics.scores import Floats, Ints, Mask, Matrix
 from polar_pipeline.settings.backbones import EncoderSettings
 from polar_pipeline.task.card import MAIN_HEAD
-
-Tensors = dict[str, NDArray[Any]]
-Matrix = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 _FEWEST = 5  # posts with and without a finer label, below which it is left out
 _CLIP = 6.0  # standard deviations: a feature further out says no more

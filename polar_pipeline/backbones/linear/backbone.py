@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
+from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
 from polar_pipeline.backbones.linear.features import Keys, NgramKind, count, count_known, ngrams, surface_features
 from polar_pipeline.backbones.linear.model import Features, LinearModel, Scaling, fit, logits
@@ -18,8 +18,6 @@ from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
-
-Tensors = dict[str, NDArray[Any]]
 
 
 def ngram_kinds(settings: LinearSettings) -> dict[NgramKind, float]:

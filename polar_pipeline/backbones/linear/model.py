@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.metrics.scores import Floats, Ints, Matrix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Vector = NDArray[np.float32]
-Matrix = NDArray[np.float32]
 
 _AT_LEAST = 2  # an n-gram of one training post can only be learned by heart
 _SMOOTHING = 1.0

@@ -15,12 +15,10 @@ from polar_pipeline.backbones.base import fitted_rows, training_fingerprint
 from polar_pipeline.backbones.lora.base_model import BaseModel, Tokens, by_length
 from polar_pipeline.backbones.lora.optimizer import row_weights
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.metrics.scores import Floats, Ints
+from polar_pipeline.metrics.scores import Floats, Ints, Mask
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline.storage.fingerprint import fingerprint, frame_fingerprint
 from polar_pipeline.task.card import TaskCard
-
-Mask = np.typing.NDArray[np.bool_]
 
 _BANDS = 16  # of length; another number gives other adapters
 _MIN_WEIGHT = 1e-12

@@ -33,6 +33,7 @@ from polar_pipeline.pretrained.model_files import (
     silence_libraries,
 )
 from polar_pipeline.settings.backbones import LoraSettings
+from polar_pipeline.storage.home import BASES
 
 # multimodal checkpoints, as published and as transformers 5 writes them
 _TEXT_TOWER = {r"^language_model\.model\.": "model.", r"^model\.language_model\.": "model."}
@@ -278,7 +279,7 @@ class ModelCache:
         """
         key = settings.model_dump_json(include=_LOADED_BY), groups
         if key not in self._models:
-            self._models[key] = self._load(settings, root / "bases", groups)
+            self._models[key] = self._load(settings, root / BASES, groups)
             self.loads += 1
         self._models[key].configure(settings)
         return self._models[key]
@@ -291,7 +292,7 @@ class ModelCache:
         if key in self._refused:
             raise InputError(self._refused[key])
         try:
-            return base_identity(settings.source, root / "bases")
+            return base_identity(settings.source, root / BASES)
         except InputError as error:
             self._refused[key] = str(error)
             raise

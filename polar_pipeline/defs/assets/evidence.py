@@ -10,8 +10,9 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.defs.automation import FOLLOWS_LANGUAGES, REPORT_FRESHNESS
-from polar_pipeline.defs.lineage import SHOWN, SUBMITTED, Lineage
+from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import metric_values, table
+from polar_pipeline.defs.nodes import SHOWN, SUBMITTED
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
 from polar_pipeline.errors import InputError

@@ -1,14 +1,11 @@
 """A base is loaded with every weight of its checkpoint, or one sentence says why not and what to do."""
 
-import hashlib
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +23,7 @@ from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline.settings.backbones import LoraSettings
 from polar_pipeline_tests.backbones.lora.examples import settings
 from polar_pipeline_tests.backbones.lora.processes import SHAPES
+from polar_pipeline_tests.pretrained.hub import at, hub
 
 
 def copied(bases_root: Path, folder: Path, shape: str = "gemma3") -> Path:
@@ -279,48 +277,6 @@ def test_what_a_base_is_depends_on_its_files_and_not_on_its_place(bases_root: Pa
     assert len(found) == 4
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a download needs: one model that is there, one that is gated, none else."""
-
-    folder: Path
-    commit = "c" * 40
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer(body=True)
-
-    def log_message(self, *given: object) -> None:
-        pass
-
-    def _answer(self, body: bool = False) -> None:
-        path = self.path.partition("?")[0]
-        if "/polar/gated" in path:
-            return self._refuse(403, "GatedRepo", "Access to model polar/gated is restricted.")
-        if "/polar/open" not in path:
-            return self._refuse(401, "RepoNotFound", "Invalid username or password.")
-        file = self.folder / path.rpartition("/")[2]
-        if "/resolve/" not in path or not file.is_file():
-            return self._refuse(404, "EntryNotFound", "Entry not found")
-        content = file.read_bytes()
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')  # as for large files
-        self.send_header("X-Repo-Commit", self.commit)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-        return None
-
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("X-Error-Message", message)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-
 SCRIPT = """
 import json, os, pathlib, sys
 from polar_pipeline.backbones.lora.loading import load_base
@@ -345,26 +301,21 @@ except InputError as error:
 
 
 @pytest.fixture(scope="module")
-def answers(bases_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[list[str]]]:
+def answers(bases_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """What loading three models from a hub comes to, in a process that knows no other hub."""
-    handler = type("Filled", (Hub,), {"folder": tiny_checkpoint("tiny:gemma3", bases_root)})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    variables |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_DISABLE_XET": "1"}
-    variables |= {"HF_HOME": str(tmp_path_factory.mktemp("hub")), "NO_PROXY": "127.0.0.1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=tmp_path_factory.mktemp("working"),
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    server.shutdown()
+    with hub("polar/open", tiny_checkpoint("tiny:gemma3", bases_root)) as address:
+        variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            cwd=tmp_path_factory.mktemp("working"),
+            env=variables | at(address, tmp_path_factory.mktemp("hub")),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
     assert done.returncode == 0, done.stderr
-    yield [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_a_gated_model_says_what_to_accept_where(answers: list[list[str]]) -> None:
