@@ -3,6 +3,7 @@
 A language's logits are copied, so that a decision can be explained when the file has changed or gone.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 _POST = ["split", "id"]
 _WHOLE = ("fold", "seed")  # columns of whole numbers
+VERSION = 2  # raised when an adapter holds something else: older ones are then refused
 _CERTAIN = 1e-7  # probabilities of 0 and 1, which float32 rounds to, become logits of -16 and 16
 
 
@@ -27,7 +29,7 @@ class ImportedBackbone(Backbone):
     """Scores of one backbone, any number of seeds, from a Parquet or CSV file."""
 
     def __init__(self, settings: ImportedSettings, card: TaskCard, root: Path) -> None:
-        parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"})
+        parameters = settings.model_dump(mode="json", exclude={"languages", "pooled"}) | {"version": VERSION}
         super().__init__(settings.name, parameters, card, root, settings.languages)
         self._settings = settings
         # a file that was moved holds the same scores
@@ -37,15 +39,17 @@ class ImportedBackbone(Backbone):
         """Copy the language's logits. Raises InputError for a file that does not fit the posts, and names the rows."""
         path, whole = Path(self._settings.path), training_fingerprint(posts, self._card)
         posts = scored_posts(real_posts(posts))
-        seeds: list[int] = []
-        logits: Floats = np.zeros((0, len(posts)))
+        seeds: dict[str, list[int]] = {}  # by head
+        logits: dict[str, Floats] = {}
         digest = ""
         if self.speaks(language):
-            seeds, logits = _aligned(_read(path, self._settings), posts, language, path)
+            for head, rows in _heads(_read(path, self._settings), language, path):
+                seeds[head], logits[head] = _aligned(rows, posts, language, path)
             digest = file_sha256(path)
-        progress(f"{language}: {logits.size} scores of {len(seeds)} seeds from {path}")
+        count = sum(values.size for values in logits.values())
+        progress(f"{language}: {count} scores of {len(logits)} heads from {path}")
         meta = {"seeds": seeds, "file": path.name, "file_sha256": digest, "rows": frame_fingerprint(posts, _POST)}
-        return self._save(language, whole, {"logits": logits}, meta)
+        return self._save(language, whole, logits or {MAIN_HEAD: np.zeros((0, len(posts)))}, meta)
 
     def score(
         self,
@@ -62,7 +66,8 @@ class ImportedBackbone(Backbone):
             raise InputError(
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
-        return self._scores(language, posts, dict(zip(meta["seeds"], tensors["logits"], strict=True)))
+        heads = {head: dict(zip(seeds, tensors[head], strict=True)) for head, seeds in meta["seeds"].items()}
+        return self._scores(language, posts, heads.pop(MAIN_HEAD, {}), **heads)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
@@ -73,7 +78,7 @@ class ImportedBackbone(Backbone):
 
 
 def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
-    """The file's rows of this backbone: seed, language, split, fold, id, logit."""
+    """The file's rows of this backbone: head, seed, language, split, fold, id, logit."""
     if path.suffix not in {".parquet", ".csv"} or not path.is_file():
         raise InputError(
             f"scores {path} are not there or neither .parquet nor .csv: correct `path` of {settings.name}."
@@ -105,7 +110,16 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
         clipped = np.clip(numbers, _CERTAIN, 1 - _CERTAIN)
         numbers = np.log(clipped) - np.log1p(-clipped)
     whole = {name: _numbers(table, name, path).astype(int) for name in _WHOLE if name in table}
-    return table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole), logit=numbers)
+    heads = table["head"].astype(str) if "head" in table else MAIN_HEAD
+    return table[["language", "split", "id"]].astype(str).assign(head=heads, **({"seed": 0} | whole), logit=numbers)
+
+
+def _heads(table: pd.DataFrame, language: str, path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each head of a model, and its rows of the language."""
+    mine = table[table["language"] == language]
+    if mine.empty:
+        raise InputError(f"scores {path} have no row of {language}: leave it out of the backbone's `languages`.")
+    yield from ((str(head), rows) for head, rows in mine.groupby("head", sort=True))
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
@@ -125,11 +139,8 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> Floats:
     return numbers
 
 
-def _aligned(table: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> tuple[list[int], Floats]:
-    """Seeds, and logits (seeds, posts) in the order of the posts."""
-    mine = table[table["language"] == language]
-    if mine.empty:
-        raise InputError(f"scores {path} have no row of {language}: leave it out of the backbone's `languages`.")
+def _aligned(mine: pd.DataFrame, posts: pd.DataFrame, language: str, path: Path) -> tuple[list[int], Floats]:
+    """Seeds, and logits (seeds, posts) in the order of the posts, of one head's scores."""
     doubled = mine[mine.duplicated(["seed", *_POST])]
     if len(doubled):
         row = doubled.iloc[0]

@@ -91,7 +91,9 @@ class ImportedSettings(Settings):
     kind: Literal["imported"]
     """Scores of a model that was trained elsewhere, read from a file."""
     path: str
-    """A .parquet or .csv file with the columns language, split, fold, id and logit or probability, or `columns`."""
+    """A .parquet or .csv file with the columns language, split, fold, id and logit or probability, or `columns`. It
+    may have the columns backbone, head and seed too, as the scores tables of this package; each head is a member.
+    """
     columns: tuple[str, ...] = ()
     """Columns of the file with one logit per fine label, such as the types of the task card, in place of logit and
     probability. A post is positive exactly if one of its fine labels is, so the score is their log-sum-exp: a smooth

@@ -131,6 +131,24 @@ def make_fine_file() -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_each_head_of_a_scores_table_of_our_own_is_a_head_again(suffix: str, tmp_path: Path) -> None:
+    heads = {"label": make_file(2), "types": make_file(3).query("seed < 2")}
+    table = pd.concat([rows.assign(head=head) for head, rows in heads.items()], ignore_index=True)
+    found = scored(backbone(written(table.sample(frac=1, random_state=1), tmp_path / f"scores{suffix}")))
+    assert list(found["head"].unique()) == ["label", "types"]
+    for head, rows in heads.items():
+        assert_scores(found[found["head"] == head], rows, 1e-12)
+    again = scored(backbone(written(found, tmp_path / f"again{suffix}")))
+    pd.testing.assert_frame_equal(again, found)
+
+
+def test_a_head_that_lacks_posts_is_refused(tmp_path: Path) -> None:
+    table = pd.concat([make_file(1).assign(head=head) for head in ("label", "types")], ignore_index=True)
+    with pytest.raises(InputError, match="lack 1 posts of swa, first 't_3'"):
+        trained(backbone(written(table.iloc[:-1], tmp_path / "scores.csv")))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_a_score_of_several_columns_is_their_log_sum_exp(suffix: str, tmp_path: Path) -> None:
     table = make_fine_file()
     path = written(table, tmp_path / f"scores{suffix}")
