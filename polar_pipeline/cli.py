@@ -26,6 +26,7 @@ from polar_pipeline.commands.options import (
     complete_language,
     complete_results,
     examples,
+    file_format,
     project_options,
 )
 from polar_pipeline.commands.profile import profile
@@ -35,6 +36,7 @@ from polar_pipeline.storage.home import Home
 
 if TYPE_CHECKING:
     from polar_pipeline.defs.project import Project
+    from polar_pipeline.settings.files import FileFormat
 
 _EPILOG = """\b
 Exit codes:
@@ -110,35 +112,90 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
 
 @polar.command(
     epilog=examples(
+        "polar init comments.csv",
+        "polar init tweets.tsv --text tweet --label class --positive hateful --name hate",
+    )
+)
+@click.argument("posts", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where they are put."
+)
+@click.option("--name", help="That of the profile; default: that of the file.")
+@click.option("--text", metavar="COLUMN", help="The column with the posts; default: guessed.")
+@click.option("--label", metavar="COLUMN", help="The column with their labels; default: guessed.")
+@click.option("--id", "id_", metavar="COLUMN", help="The column that names the posts; default: guessed, if any.")
+@click.option("--language", metavar="CODE", help="The posts' language; default: told from them.")
+@click.option("--positive", metavar="WORD", help="The label that is to be found; all others count as negative.")
+@file_format
+def init(
+    posts: Path,
+    folder: Path,
+    name: str | None,
+    text: str | None,
+    label: str | None,
+    id_: str | None,
+    language: str | None,
+    positive: str | None,
+    form: "FileFormat",
+) -> None:
+    """Look at labelled posts, say what they are, and write a task card and a profile for them.
+
+    POSTS is a file (CSV, TSV, JSON lines, Parquet), or a folder of such files or of a Hugging Face dataset.
+    """
+    from polar_pipeline.commands.init import Given
+    from polar_pipeline.commands.init import init as look_and_write
+
+    look_and_write(posts, folder, Given(text, label, id_, language, positive, form), name)
+
+
+@polar.command(
+    epilog=examples(
         "polar predict posts.csv --language deu",
         "polar predict posts.csv --language deu --output labels.csv",
         "polar predict posts.csv --language deu --skip-bad --bad bad.csv",
     )
 )
-@click.argument("posts", type=click.Path(path_type=Path))
+@click.argument("posts", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--language",
-    required=True,
     metavar="CODE",
     shell_complete=complete_language,
-    help="The posts' language.",
+    help="The posts' language; may be left out where the profile has one only.",
 )
+@click.option("--text", metavar="COLUMN", help="The column with the posts; default: that of the task card.")
+@click.option("--id", "id_", metavar="COLUMN", help="The column that names them; default: id, else the row's number.")
+@file_format
 @project_options
 @click.option("--output", type=click.Path(path_type=Path), help="Where the CSV goes; default: the terminal.")
 @click.option("--skip-bad", is_flag=True, help="Leave out rows that cannot be used, and list them.")
 @click.option("--bad", type=click.Path(path_type=Path), help="With --skip-bad: a CSV of all rows that were left out.")
 def predict(
-    project: "Project", posts: Path, language: str, output: Path | None, skip_bad: bool, bad: Path | None
+    project: "Project",
+    posts: Path,
+    language: str | None,
+    text: str | None,
+    id_: str | None,
+    form: "FileFormat",
+    output: Path | None,
+    skip_bad: bool,
+    bad: Path | None,
 ) -> int:
-    """Label new posts: a CSV file with the columns id and text."""
+    """Label new posts: a file with a row each (CSV, TSV, JSON lines, Parquet), or - for standard input.
+
+    The output has the columns id, the label, probability, margin and review, then the file's other columns.
+    """
+    from polar_pipeline.commands.new_posts import Reading
     from polar_pipeline.commands.predict import predict_file
 
     if bad and not skip_bad:
         raise click.UsageError("--bad needs --skip-bad, without which no row is left out.")
     if bad and output and bad.resolve() == output.resolve():
         raise click.UsageError("--bad and --output name the same file.")
-    project.check_languages((language,))
-    return predict_file(project, language, posts, output, skip_bad, bad)
+    if language is None and len(project.codes) > 1:
+        raise click.UsageError(f"name the posts' language with --language: {', '.join(sorted(project.codes))}.")
+    code = project.codes[0] if language is None else project.check_languages((language,))[0]
+    path = Path("/dev/stdin") if str(posts) == "-" else posts
+    return predict_file(project, code, path, output, skip_bad, bad, Reading(text, id_, form))
 
 
 @polar.command(

@@ -12,11 +12,11 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, real_posts, training_fingerprint
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.corpus.rows import read_rows
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import ImportedSettings
 from polar_pipeline.storage.fingerprint import file_sha256, fingerprint, frame_fingerprint
+from polar_pipeline.tables.table_file import read_table
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 _POST = ["split", "id"]
@@ -85,7 +85,7 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
         )
     try:
         # a CSV as text, so that an id of 007 stays one
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else read_rows(path).frame
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else read_table(path).frame
     except InputError:
         raise
     except (ValueError, OSError) as error:

@@ -47,17 +47,19 @@ TABLES: dict[str, dict[str, str]] = {
 
 def check_data(project: Project, codes: list[str]) -> ExitCode:
     """Print the audit of these languages. Returns 0, or the exit code of what is wrong with any language."""
-    folder = project.data
+    folder, notes = project.data, list[str]()
     audits: list[Audit] = []
     problems: list[InputError] = []
     with progress("languages", len(codes), every=5.0) as advance:
         for code in codes:
             try:
-                posts = read_posts(folder, code, project.card)
+                posts = read_posts(folder, code, project.card, notes.append)
                 audits.append(audit(posts, code, project.card, project.profile.seed))
             except InputError as error:  # the next language may be fine; every problem is shown
                 problems.append(error)
             advance(1, code)
+    for note in dict.fromkeys(notes):
+        click.echo(note)
     if audits:
         _print(audits, folder)
     for problem in problems:
@@ -80,6 +82,8 @@ def _print(audits: list[Audit], folder: Path) -> None:
 
 def _cell(found: Audit, field: str) -> str:
     value = getattr(found, field)
+    if value is None:
+        return "-"
     if field.startswith("length"):
         return str(int(value))
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -99,6 +99,22 @@ def project_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return PROFILE(HOME(DATA(call)))
 
 
+def file_format(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--sep and --encoding; the command gets the `FileFormat` that they make."""
+
+    @functools.wraps(command)
+    def call(sep: str | None, encoding: str | None, **given: Any) -> Any:
+        from polar_pipeline.settings.files import FileFormat
+        from polar_pipeline.settings.yaml_files import validated
+
+        form = validated({"delimiter": sep, "encoding": encoding}, FileFormat, "--sep or --encoding")
+        return command(form=form, **given)
+
+    sep = click.option("--sep", metavar="CHARACTER", help="What separates fields, such as ; or tab; default: detected.")
+    encoding = click.option("--encoding", metavar="NAME", help="Such as cp1252 or utf-16; default: detected.")
+    return sep(encoding(call))
+
+
 def chosen_languages(command: Callable[..., Any]) -> Callable[..., Any]:
     """--language and those of `project_options`; the command gets their codes, or all of the profile."""
 

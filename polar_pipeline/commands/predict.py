@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import numpy as np
@@ -17,39 +16,38 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
+from polar_pipeline.commands.new_posts import Post, Reading, check_posts, open_posts, read_new_posts
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
-from polar_pipeline.corpus.rows import BadRow, CsvFile, no_rows, refusal
-from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.decision.predictions import csv_bytes, note_on_new_posts, predict_new
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.storage.files import write_atomic, write_atomic_with
+from polar_pipeline.storage.files import write_atomic_with
+from polar_pipeline.task.card import TaskCard
 
 BATCH = 4096  # posts that are read together
-SHOWN = 20  # bad rows on stderr; the file of --bad has all
 SECONDS_BETWEEN_LINES = 5.0
 
+_AS_IT_IS = Reading()
 Scorer = Callable[[list[str]], dict[str, Floats]]
 
 
-class Post(NamedTuple):
-    """A post that can be scored."""
-
-    id: str
-    text: str
-
-
 def predict_file(
-    project: Project, code: str, path: Path, output: Path | None, skip_bad: bool = False, bad: Path | None = None
+    project: Project,
+    code: str,
+    path: Path,
+    output: Path | None,
+    skip_bad: bool = False,
+    bad: Path | None = None,
+    reading: Reading = _AS_IT_IS,
 ) -> int:
-    """Write id, label, probability, margin and review of the posts in the CSV at `path`, to `output` or else stdout.
+    """Write id, label, probability, margin and review of the posts in a file, to `output` or else stdout.
 
-    With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the
-    exit code. Raises InputError for what keeps the posts from being scored, such as a decision that is not current;
-    then nothing is written.
+    The file's other columns follow. With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the
+    CSV `bad` if given. Returns the exit code. Raises InputError for what keeps the posts from being scored, such as a
+    decision that is not current; then nothing is written.
     """
     lineage = Lineage(project)
     lineage.require_current("thresholds", code)
@@ -59,8 +57,9 @@ def predict_file(
         click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
-    with _open_posts(path) as file:
-        total = _check(file, skip_bad, bad)
+    file = open_posts(path, project.card, reading)
+    with file.table:
+        total = check_posts(file, skip_bad, bad)
         review = 0
 
         def content(advance: Advance) -> Iterator[bytes]:
@@ -68,7 +67,7 @@ def predict_file(
             posts = (post for post in read_new_posts(file) if isinstance(post, Post))
             header = True
             while batch := list(islice(posts, BATCH)):
-                table = _judged(decision, score, batch, project.card.label.column)
+                table = _judged(decision, score, batch, project.card, file.others)
                 review += int(table["review"].sum())
                 yield csv_bytes(table, header=header)
                 header = False
@@ -89,72 +88,16 @@ def predict_file(
     return 0
 
 
-def read_new_posts(file: CsvFile) -> Iterator[Post | BadRow]:
-    """Every row of a file with the columns id and text: the post, or what is wrong with the row.
-
-    Ids are compared by their 64-bit hashes, which needs less memory than the ids: two of 10^6 different ids are taken
-    for one with a probability of 3e-8.
-    """
-    ids, texts = (file.header.index(name) for name in ("id", "text"))
-    seen: set[int] = set()
-    for row in file.rows():
-        if isinstance(row, BadRow):
-            yield row
-            continue
-        post = Post(row.fields[ids], row.fields[texts])
-        if is_blank(post.id):
-            yield BadRow(row.number, row.line, "id", "is empty", "correct it")
-        elif hash(post.id) in seen:
-            yield BadRow(row.number, row.line, "id", "is doubled, an earlier row has the same", "correct it")
-        elif is_blank(post.text):
-            yield BadRow(row.number, row.line, "text", "is empty", "correct it")
-        else:
-            seen.add(hash(post.id))
-            yield post
-
-
-def _open_posts(path: Path) -> CsvFile:
-    if not path.exists():
-        raise InputError(f"{path} does not exist: give a CSV file with the columns id and text.")
-    file = CsvFile(path)
-    if missing := [name for name in ("id", "text") if name not in file.header]:
-        raise InputError(f"{path} lacks the column {' and '.join(missing)}: it should have id and text.")
-    return file
-
-
-def _check(file: CsvFile, skip_bad: bool, bad: Path | None) -> int:
-    """The number of posts to score. Raises InputError for the first bad row unless they are skipped."""
-    total, found = 0, list[BadRow]()
-    for post in read_new_posts(file):
-        if isinstance(post, Post):
-            total += 1
-        elif skip_bad:
-            found.append(post)
-        else:
-            raise InputError(f"{str(refusal(file, post)).removesuffix('.')}, or leave out bad rows with --skip-bad.")
-    if bad is not None:
-        rows = [(row.number, row.line, row.column, row.problem) for row in found]
-        write_atomic(bad, csv_bytes(pd.DataFrame(rows, columns=["row", "line", "column", "problem"])))
-    if not total and not found:
-        raise no_rows(file)
-    _list_bad(found)
-    if not total:
-        raise InputError(f"{file.path}: all {len(found)} rows are bad, none is left to score: correct them.")
-    return total
-
-
-def _list_bad(found: list[BadRow]) -> None:
-    for row in found[:SHOWN]:
-        click.echo(f"left out: {row}", err=True)
-    if len(found) > SHOWN:
-        click.echo(f"left out: {len(found) - SHOWN} more bad rows", err=True)
-
-
-def _judged(decision: Decision, score: Scorer, batch: list[Post], label: str) -> pd.DataFrame:
+def _judged(decision: Decision, score: Scorer, batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:
     """The rows of the output for these posts."""
-    judged = predict_new(decision, score([post.text for post in batch])).rename(columns={"prediction": label})
+    judged = predict_new(decision, score([post.text for post in batch]))
     judged.insert(0, "id", pd.Series([post.id for post in batch], dtype="str"))
-    return judged[["id", label, "probability", "margin", "review"]]
+    judged.insert(1, card.label.column, judged.pop("prediction").map(card.label.word))
+    own = [str(name) for name in judged.columns]
+    for place, name in enumerate(others):
+        # a label that the file has already is not the one that was decided
+        judged[name if name not in own else f"{name}_given"] = [post.others[place] for post in batch]
+    return judged
 
 
 def _write(output: Path | None, content: Iterable[bytes]) -> bool:

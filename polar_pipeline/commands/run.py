@@ -207,6 +207,9 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
     if shown:
         lineage = Lineage(project)
         _print_table([lineage.read("thresholds", code) for code in shown], project.card.label.positive)
+        for code in shown:
+            if doubt := lineage.read("corpus_audit", code).language_doubt:
+                click.echo(f"{code}: {doubt}")
     click.echo(f"{seconds:.0f} s in all")
     results = project.results
     click.echo(f"predictions  {results.root / 'predictions'}")

@@ -9,11 +9,13 @@ import unicodedata
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.corpus.identification import is_identified, language_shares
 from polar_pipeline.corpus.shift import shift_auc
 from polar_pipeline.corpus.text import CONTROL, dominant_scripts, duplicate_groups
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import Language
 from polar_pipeline.task.languages import language as registered
 
 EXAMPLES = 5
@@ -21,6 +23,8 @@ EXAMPLES = 5
 ODD_DEVIATIONS = 5.0
 # ... with at least this deviation, or every other length would be an outlier where lengths are nearly equal
 SMALLEST_DEVIATION = 0.1
+MANY_OTHERS = 0.2  # share of posts in other languages from which a file may be of another language
+_COMMON = 0.05  # share of posts from which another language is worth naming
 
 
 class Audit(Record):
@@ -31,7 +35,7 @@ class Audit(Record):
     posts_dev: int
     posts_test: int
     positive_train: float
-    positive_dev: float
+    positive_dev: float | None  # None without labels
     types_train: dict[str, int]  # train posts with each auxiliary type that the language's files have
     duplicate_groups: int  # in train: normalised texts that several posts have
     duplicate_rows: int  # in train: the posts of those groups
@@ -41,6 +45,7 @@ class Audit(Record):
     cross_split_ids: tuple[str, ...]  # a few of those train posts
     repeated_ids: int  # ids that are in several splits
     repeated_id_examples: tuple[str, ...]
+    other_languages: dict[str, float]  # shares of posts that are surely in others, where an identifier knows this one
     foreign_script: int  # most letters are of a script that the registry does not have for the language
     secondary_script: int  # most letters are of a registered script that is not the main one
     replacement_characters: int  # texts with U+FFFD
@@ -52,7 +57,15 @@ class Audit(Record):
     length_p95: float
     length_max: int
     length_outliers: int
-    shift_auc: float
+    shift_auc: float | None  # None where there are no two sides to compare
+
+    @property
+    def language_doubt(self) -> str:
+        """In words, that too many posts seem to be in other languages; empty if they are not."""
+        if sum(self.other_languages.values()) < MANY_OTHERS:
+            return ""
+        named = ", ".join(f"{share:.0%} in {registered(code).name}" for code, share in self.other_languages.items())
+        return f"of its posts, {named}, not in {registered(self.language).name}"
 
 
 def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
@@ -60,7 +73,8 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
     train, dev, test = (posts[posts["split"] == split] for split in ("train", "dev", "test"))
     texts, splits = posts["text"].tolist(), posts.groupby("id")["split"].nunique()
     repeated = sorted(splits.index[splits > 1])
-    known, dominant = registered(language).scripts, [script for script in dominant_scripts(texts) if script]
+    spoken = registered(language)
+    known, dominant = spoken.scripts, [script for script in dominant_scripts(texts) if script]
     types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
     return Audit.model_validate(
         {
@@ -69,16 +83,17 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
             "posts_dev": len(dev),
             "posts_test": len(test),
             "positive_train": float(train["label"].mean()),
-            "positive_dev": float(dev["label"].mean()),
+            "positive_dev": float(dev["label"].mean()) if len(dev) else None,
             "types_train": types,
             **_duplicates(posts),
             "repeated_ids": len(repeated),
             "repeated_id_examples": tuple(repeated[:EXAMPLES]),
-            "foreign_script": sum(script not in known for script in dominant),
+            "other_languages": _other_languages(texts, spoken, seed),
+            "foreign_script": sum(script not in known for script in dominant) if known else 0,
             "secondary_script": sum(script in known[1:] for script in dominant),
             **_odd_texts(texts),
             **_lengths(posts["text"]),
-            "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed),
+            "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed) if len(test) > 1 else None,
         }
     )
 
@@ -98,6 +113,14 @@ def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
         "cross_split_test": int(in_test.sum()),
         "cross_split_ids": tuple(train.loc[in_dev | in_test, "id"].head(EXAMPLES)),
     }
+
+
+def _other_languages(texts: list[str], language: Language, seed: int) -> dict[str, float]:
+    """Those of at least one post in twenty."""
+    if not is_identified(language):
+        return {}
+    shares = language_shares(texts, seed)
+    return {code: round(share, 3) for code, share in shares.items() if code != language.code and share >= _COMMON}
 
 
 def _odd_texts(texts: list[str]) -> dict[str, object]:

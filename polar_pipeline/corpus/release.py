@@ -106,20 +106,6 @@ def release_folder(home: Home, environment: Mapping[str, str]) -> Path:
     return home.release
 
 
-def files_of(folder: Path, language: str) -> list[Path]:
-    """The files of one language that exist under `folder`, in the order train, dev, test."""
-    paths = (folder / split / f"{language}.csv" for split in SPLITS)
-    return [path for path in paths if path.is_file()]
-
-
-def release_sha256(folder: Path, language: str) -> dict[str, str]:
-    """sha256 of the bytes of one language's files by their path under `folder`, such as `train/amh.csv`.
-
-    The bytes of the test file are hashed as they are, labels included; nothing in them is read.
-    """
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files_of(folder, language)}
-
-
 def bundled_folder() -> Path:
     """The folder with train/, dev/ and test/ of the made-up corpus, for a first run and for tests."""
     return Path(str(resources.files("polar_pipeline.corpus") / "bundled"))

@@ -9,23 +9,21 @@ but only to the share that they have there: every seventh post of the Hausa file
 import functools
 import math
 from collections import Counter
-from typing import Any, NamedTuple
 
 import numpy as np
 import regex
 
+from polar_pipeline.corpus.identification import CONFUSED, Identification, identify
 from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.label_leakage import word_lists
 from polar_pipeline.task.languages import Language
 
 _COMMON = 0.02  # share of real posts identified as a language from which that language is accepted
 _OWN_NAME = 0.5  # share of real posts identified as a language from which the identifier means this one by it
-_CERTAIN = 0.9  # probability from which an identification counts for these shares
 _SCRIPT = 0.005  # share of real posts in a script from which that script is accepted
 _FLAGGED = 1 / 80  # share of real posts above the limit
 _LEAST_LIMIT = 2.0  # evidence below it says nothing
 _WORDS_ALONE = -0.5  # evidence of words from which a post, real or synthetic, counts as another language's
-_CONFUSED = {"pa": "ur"}  # what the identifier calls a language in a script it does not know: Punjabi in Arabic letters
 _LETTERS_WEIGHT, _IDENTIFIER_WEIGHT = 1.5, 2.0  # beside that of words; chosen on posts of train, reported on others
 
 _WORD = regex.compile(r"[\p{L}\p{M}\u200c']+")
@@ -43,19 +41,6 @@ _MIN_WORDS = -9.0  # evidence for the language from which more of it does not ou
 _NGRAM = 4  # letters, across words
 _PRIOR = 10  # sequences' worth of doubt: a short text proves little
 _ENOUGH_POSTS = 1000  # real posts from which letter evidence counts in full
-
-
-class Identification(NamedTuple):
-    """A language's ISO 639-1 code, without script, its probability, and whether the identifier trusts itself."""
-
-    code: str
-    probability: float
-    reliable: bool
-
-    @property
-    def certain(self) -> bool:
-        """Whether it counts for shares of posts."""
-        return self.reliable and self.probability >= _CERTAIN
 
 
 class WordEvidence:
@@ -135,7 +120,7 @@ class LanguageFilter:
         self._letters = LetterEvidence(real)
         taken = Counter(self._taken_for(text, found, True) for text, found in zip(real, identified, strict=True))
         # in a script that it does not know the identifier names languages at random, so words have to know them too
-        confused = {code for code, called in _CONFUSED.items() if called in self.names}
+        confused = {code for code, called in CONFUSED.items() if called in self.names}
         counted = (self.accepted | confused) & self._all_words.codes
         self.shares = {code: taken[code] / len(real) for code in sorted(counted)}
         sums = [self._evidence(text, found, True)[0] for text, found in zip(real, identified, strict=True)]
@@ -174,16 +159,10 @@ class LanguageFilter:
         words, other = self._words(text, counted=counted)
         own = found.code in self.accepted
         identifier = -found.probability if own else found.probability
-        if own and _CONFUSED.get(other) == found.code:
+        if own and CONFUSED.get(other) == found.code:
             identifier = 0.0  # it would say the same of that language
         letters = self._letters(text, counted=counted)
         return words + _LETTERS_WEIGHT * letters + _IDENTIFIER_WEIGHT * identifier, other if own else found.code
-
-
-def identify(text: str) -> Identification:
-    """What the identifier says of a text."""
-    found = _identifier().FindLanguage(text.replace("\x00", " "))
-    return Identification(found.language.split("-")[0], found.probability, found.is_reliable)
 
 
 def split_words(text: str) -> list[str]:
@@ -199,13 +178,6 @@ def function_words() -> dict[str, dict[str, frozenset[str]]]:
         script: {code: frozenset(split_words(line)) for code, line in lines.items()}
         for script, lines in word_lists("language_filter").items()
     }
-
-
-@functools.cache
-def _identifier() -> Any:
-    import gcld3
-
-    return gcld3.NNetLanguageIdentifier(min_num_bytes=0, max_num_bytes=1000)
 
 
 def _ngrams(text: str) -> frozenset[str]:

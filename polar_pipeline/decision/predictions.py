@@ -68,16 +68,16 @@ def note_on_new_posts(decision: Decision) -> str:
 def write_predictions(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
     """Write the test rows as CSV: id, label, probability (six decimals), in the order of the test file. Atomic."""
     test = predictions[predictions["split"] == "test"]
-    frame = pd.DataFrame({"id": test["id"], card.label.column: test["prediction"], "probability": test["probability"]})
+    labels = test["prediction"].map(card.label.word)
+    frame = pd.DataFrame({"id": test["id"], card.label.column: labels, "probability": test["probability"]})
     return write_atomic(path, csv_bytes(frame))
 
 
 def write_review(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
     """Write the dev and test rows that a person should look at, closest to the threshold first. Atomic."""
     flagged = predictions[predictions["review"] & (predictions["split"] != "train")]
-    ordered = flagged.sort_values(["margin", "split", "id"], kind="stable").rename(
-        columns={"prediction": card.label.column}
-    )
+    ordered = flagged.sort_values(["margin", "split", "id"], kind="stable")
+    ordered = ordered.assign(**{card.label.column: ordered["prediction"].map(card.label.word)})
     return write_atomic(path, csv_bytes(ordered[["split", "id", card.label.column, "probability", "margin"]]))
 
 

@@ -64,7 +64,7 @@ def decide(
     profile: Profile,
     adapters: dict[str, str],
     posts_fingerprint: str,
-    shift_auc: float = 0.5,
+    shift_auc: float | None = None,
 ) -> Decision:
     """Choose strategy, weights, temperatures and threshold of one language on its out-of-fold scores.
 
@@ -116,13 +116,13 @@ def decide(
     )
 
 
-def shift_response(auc: float, settings: DecisionSettings) -> str:
+def shift_response(auc: float | None, settings: DecisionSettings) -> str:
     """The response of the profile where this train-or-test AUC is strong and test posts may be looked at, else `none`.
 
     Estimating the share of positives by EM (Saerens et al. 2002) is not offered: it assumes that the texts of a class
     are alike in train and test, and a strong shift breaks that.
     """
-    strong = auc >= settings.shift_response_auc
+    strong = auc is not None and auc >= settings.shift_response_auc
     return settings.shift_response if strong and settings.transductive else NONE
 
 

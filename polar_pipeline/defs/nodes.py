@@ -24,11 +24,13 @@ from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 1, "synthesis": 2, "curation": 3, "backbones": 3, "decision": 3, "report": 2}
+STAGE_VERSIONS = {"corpus": 2, "synthesis": 2, "curation": 3, "backbones": 3, "decision": 3, "report": 2}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads
 SUBMITTED = ("ensemble_predictions",)
+# what of the task card says how files are read
+_READ = dict.fromkeys(("auxiliary", "canaries", "columns", "files", "id_begins", "languages"), True)
 # How a step uses the machine, which changes no result.
 _MACHINE = {"device", "threads", "recompute", "checkpoint_seconds"}
 
@@ -48,7 +50,7 @@ class Node:
 def nodes(project: Project) -> Iterator[Node]:
     """All assets of a project, upstream first."""
     profile, card = project.profile, project.card
-    labels = card.model_dump(mode="json", include={"label": {"column"}, "auxiliary": True, "canaries": True})
+    labels = card.model_dump(mode="json", include={**_READ, "label": {"column", "negative", "positive", "words"}})
     words = card.model_dump(mode="json", include={"title", "label"})
 
     def fixed(stage: str, **settings: Any) -> Callable[[str | None], dict[str, Any]]:
@@ -84,7 +86,7 @@ def nodes(project: Project) -> Iterator[Node]:
     scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
     adapters = [f"{entry.name}_adapter" for entry in profile.backbones]
     for entry in profile.backbones:
-        own = {"folds": profile.folds.count, "card": labels}
+        own = {"folds": profile.folds.count, "card": card.model_dump(mode="json", include={"auxiliary"})}
         settings = _backbone_settings(entry, fixed("backbones", **own))
         pooled = isinstance(entry, LoraSettings) and entry.scope != "language"
         sources = _backbone_sources(entry, project.home.adapters)
@@ -101,12 +103,13 @@ def nodes(project: Project) -> Iterator[Node]:
         "decision", decision=profile.decision.model_dump(mode="json"), pooled=sorted(profile.pooled_backbones)
     )
     yield Node("thresholds", Decision, ("raw_posts", "corpus_audit", *scores, *adapters), decision)
-    predicted = fixed("decision", column=card.label.column)
+    written = card.label.model_dump(mode="json", include={"column", "words"})
+    predicted = fixed("decision", label=written)
     yield Node("ensemble_predictions", pd.DataFrame, ("raw_posts", "thresholds", *scores), predicted)
     whole = profile.model_dump(mode="json", exclude={"name"})
     page = fixed("report", profile=whole, card=card.model_dump(mode="json"), languages=project.codes)
     yield Node("benchmark_report", str, SHOWN, page, release, partitioned=False)
-    inside = fixed("report", submission=card.submission.model_dump(mode="json"), column=card.label.column)
+    inside = fixed("report", submission=card.submission.model_dump(mode="json"), label=written)
     yield Node("submission", str, SUBMITTED, inside, partitioned=False)
 
 

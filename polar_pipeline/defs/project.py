@@ -4,7 +4,7 @@ Read from the environment when asked, never at import.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
-from polar_pipeline.corpus.release import bundled_folder, release_folder, release_sha256
+from polar_pipeline.corpus.release import bundled_folder, release_folder
+from polar_pipeline.corpus.sources import sources_sha256
 from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
@@ -23,9 +24,9 @@ from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
-from polar_pipeline.task.languages import language, language_codes
+from polar_pipeline.task.languages import language_codes
 
-BUNDLED = "bundled"
+BUNDLED, RELEASE = "bundled", "release"  # what `data` may be beside a path
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ class Project:
         """
         name = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
         settings = load_profile(name)
-        if wrong := list(_wrong_languages(settings)):
+        card = load_card(str(beside(settings.task, name)))
+        if wrong := list(_wrong_languages(settings, card)):
             raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
-        return cls(settings, load_card(settings.task), Home.from_environment(environment), name)
+        return cls(settings, card, Home.from_environment(environment), name)
 
     @classmethod
     def of_results(cls, home: Home, name: str) -> "Project":
@@ -72,20 +74,32 @@ class Project:
     @property
     def codes(self) -> list[str]:
         """The profile's languages, heaviest first."""
-        return language_codes(self.profile.languages)
+        return language_codes(self.profile.languages, self.card.codes)
 
     @property
     def data(self) -> Path:
-        """The folder with train/, dev/ and test/. Raises InputError with the remedy when there is none."""
-        return bundled_folder() if self.profile.data == "bundled" else release_folder(self.home, os.environ)
+        """A folder or a file with the posts. Raises InputError with the remedy when there is none."""
+        if self.profile.data == BUNDLED:
+            return bundled_folder()
+        if self.profile.data == RELEASE:
+            return release_folder(self.home, os.environ)
+        named = beside(self.profile.data, self.source)
+        if not named.exists():
+            raise InputError(f"data {named} of profile {self.profile.name!r} does not exist: correct `data`.")
+        return named
 
     def release_sha256(self, code: str) -> dict[str, str]:
-        """sha256 of a language's files, by their path in the release."""
-        return release_sha256(self.data, code)
+        """sha256 of the files that hold a language's posts, by their path in the data."""
+        return sources_sha256(self.data, code, self.card.codes)
 
-    def posts(self, language: str, folds: FoldSettings | None = None) -> pd.DataFrame:
-        """The posts of one language with their folds; `folds` are the profile's unless given. Raises InputError."""
-        posts = read_posts(self.data, language, self.card)
+    def posts(
+        self, language: str, folds: FoldSettings | None = None, say: Callable[[str], None] | None = None
+    ) -> pd.DataFrame:
+        """The posts of one language with their folds; `folds` are the profile's unless given. Raises InputError.
+
+        `say` is told what was guessed of files.
+        """
+        posts = read_posts(self.data, language, self.card, say)
         return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
@@ -172,20 +186,27 @@ def _origin(project: Project) -> ProfileOrigin:
     return ProfileOrigin(source=str(path), relative=relative, settings=settings)
 
 
-def _wrong_languages(profile: Profile) -> Iterator[str]:
+def beside(value: str, profile: str) -> Path:
+    """A path of a setting: one that is not absolute is beside the profile's file, else in the current folder."""
+    near = profile_path(profile).parent / value
+    return near if near.exists() else Path(value).expanduser()
+
+
+def _wrong_languages(profile: Profile, card: TaskCard) -> Iterator[str]:
     """What is wrong with each setting that names languages: the task's, and for a backbone the profile's."""
     own = [] if profile.languages == "all" else list(profile.languages)
     named = [("languages", str(own), code) for code in own]
     for section, plans in (("synthesis", profile.synthesis.per_language), ("curation", profile.curation.per_language)):
         named += [(f"{section}.per_language.{code}", repr(code), code) for code in plans]
     for setting, value, code in named:
-        try:
-            language(code)
-        except InputError as error:
-            yield f"setting `{setting}` is {value}: {str(error).rstrip('.')}"
+        if code not in card.codes:
+            yield (
+                f"setting `{setting}` is {value}: language {code!r} is not one of the task's: "
+                f"use one of {', '.join(card.codes)}"
+            )
             if setting == "languages":
                 return
-    known = language_codes(profile.languages)
+    known = language_codes(profile.languages, card.codes)
     for place, entry in enumerate(profile.backbones):
         chosen = "all" if isinstance(entry, LinearSettings) else entry.languages
         wrong = [] if chosen == "all" else sorted(set(chosen) - set(known))

@@ -13,8 +13,8 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.corpus.posts import enforce, file_schema, labels_of
-from polar_pipeline.corpus.rows import read_rows
+from polar_pipeline.corpus.parts import read_parts
+from polar_pipeline.corpus.posts import labels_of, made_ids
 from polar_pipeline.curation.curate import funnel
 from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.decision.selection import language_seed, nested_table
@@ -264,16 +264,17 @@ def _int(column: "pd.Series[int]") -> Ints:
     return values
 
 
-def read_test_labels(folder: Path, language: str, card: TaskCard) -> "pd.Series[int] | None":
-    """Labels of one language's test posts (Int8, indexed by id, file order), or None when the file has none.
+def read_test_labels(data: Path, language: str, card: TaskCard) -> "pd.Series[int] | None":
+    """Labels of one language's test posts (Int8, indexed by id, file order), or None when there are none.
 
     The only function that reads labels of test: nothing that trains, tunes or decides can see them. Posts without a
     label are missing values. Raises InputError that names file, row and column when the file is wrong.
     """
-    rows = read_rows(folder / "test" / f"{language}.csv")
-    enforce(file_schema(language, card, labels=True, required=False), rows.frame, str(rows.path), rows.place)
-    if card.label.column not in rows.frame:
-        return None
-    labels = labels_of(rows.frame[card.label.column]).set_axis(pd.Index(rows.frame["id"], name="id"))
-    labels = labels.rename("label")
-    return None if labels.isna().all() else labels
+    found = []
+    for part in read_parts(data, language, card, lambda _: None):
+        if part.split == "test" and part.roles.label is not None:
+            part.check(language, card, labels=True, required=False)
+            ids = pd.Index(made_ids(part.named), name="id")
+            found.append(labels_of(part.rows[part.roles.label], card).set_axis(ids).rename("label"))
+    labels = pd.concat(found) if found else None
+    return None if labels is None or labels.isna().all() else labels

@@ -81,7 +81,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         compared=sum(row.reference is not None for row in rows),
         overview=_image(overview_plot(ordered, reference)),
         narrow_overview=_image(overview_plot(ordered, reference, narrow=True)),
-        by_shift=sorted(rows, key=lambda row: (-row.evidence.audit.shift_auc, row.evidence.name)),
+        by_shift=sorted(rows, key=lambda row: (-(row.evidence.audit.shift_auc or 0), row.evidence.name)),
         scale=_scale(ordered),
         absent=_by_reason(absent),
         card=card,
@@ -124,7 +124,7 @@ def _scale(evidence: list[LanguageEvidence]) -> Scale:
 
 
 def _row(item: LanguageEvidence, reference: Reference | None, shift_warning: float) -> Row:
-    shifted = item.audit.shift_auc > shift_warning
+    shifted = (item.audit.shift_auc or 0) > shift_warning
     return Row(item, reference, shifted, _image(threshold_plot(item)), _image(reliability_plot(item)))
 
 

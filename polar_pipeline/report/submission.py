@@ -16,7 +16,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip entry must have a date; a fixed one keep
 def write_submission(path: Path, predictions: dict[str, pd.DataFrame], card: TaskCard) -> Path:
     """Write the test labels of each language as `<folder>/<file>` inside a zip: id, label. Atomic.
 
-    Raises InputError when a language has no test posts, an empty or doubled id, or a label outside {0, 1}.
+    A language without test posts has a file without rows. Raises InputError for an empty or doubled id, or a label
+    outside {0, 1}.
     """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -26,14 +27,13 @@ def write_submission(path: Path, predictions: dict[str, pd.DataFrame], card: Tas
             entry = zipfile.ZipInfo(f"{card.submission.folder}/{card.submission.file.format(language=code)}", _EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             table = test.set_axis(["id", card.label.column], axis=1)
+            table[card.label.column] = table[card.label.column].map(card.label.word)
             archive.writestr(entry, table.to_csv(index=False, lineterminator="\n"))
     return write_atomic(path, buffer.getvalue())
 
 
 def _check(code: str, test: pd.DataFrame) -> None:
     remedy = f"materialize ensemble_predictions for {code} again"
-    if test.empty:
-        raise InputError(f"predictions of {code} hold no test posts: {remedy}.")
     if test["id"].isna().any() or (test["id"] == "").any() or test["id"].duplicated().any():
         raise InputError(f"predictions of {code} have an empty or doubled id: {remedy}.")
     if not test["prediction"].isin((0, 1)).all():
@@ -49,9 +49,9 @@ def submission_problems(path: Path, predictions: dict[str, pd.DataFrame], card: 
             found.append(f"it holds {len(archive.namelist())} files and should hold {len(wanted)}")
         for name in set(archive.namelist()) & set(wanted):
             with archive.open(name) as file:
-                rows = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
+                rows = pd.read_csv(file, dtype=str, keep_default_na=False)
             test = predictions[wanted[name]].query("split == 'test'")
             same = rows["id"].tolist() == test["id"].astype(str).tolist()
-            if not same or rows[card.label.column].tolist() != test["prediction"].tolist():
+            if not same or rows[card.label.column].tolist() != test["prediction"].map(card.label.word).tolist():
                 found.append(f"{name} does not hold the predictions of {wanted[name]}")
     return found

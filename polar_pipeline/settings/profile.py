@@ -38,13 +38,14 @@ class Profile(Settings):
     description: str = ""
     """What it is for, in a sentence."""
     task: str = "polar"
-    """The task card: what is detected. polar, or the path of another card, which describes another binary task."""
-    data: Literal["release", "bundled"] = "release"
+    """The task card: what is detected. polar, or the path of another card, from the folder of this profile."""
+    data: str = Field(default="release", min_length=1)
     """Where posts come from. release: the official data, from POLAR_DATA_DIR or what `polar data fetch` downloaded
-    into this home. bundled: the made-up corpus, which needs no download and no licence.
+    into this home. bundled: the made-up corpus, which needs no download and no licence. Or the path of a file or a
+    folder of one's own, from the folder of this profile.
     """
     languages: Literal["all"] | tuple[str, ...] = "all"
-    """all: the 22 official languages. Or a list of codes, such as [deu, swa]."""
+    """all: those of the task card. Or a list of codes, such as [deu, swa]."""
     seed: int = Field(default=20260223, ge=0, lt=2**31)
     """Any number; the same seed gives the same bytes."""
     folds: FoldSettings = FoldSettings()

@@ -1,10 +1,12 @@
-"""The registry of the 22 official languages of SemEval-2026 Task 9.
+"""The registry of the 22 official languages of SemEval-2026 Task 9, and all others of ISO 639.
 
 `scripts` are those that the released texts really use, first the main one: Unicode script names; a script stands here
 when at least 2% of a language's letters or 20 of its training posts are written in it. `train_posts` is the size of the
-official training split; it orders the partitions, because the heaviest language bounds a backfill.
+official training split; it orders the partitions, because the heaviest language bounds a backfill. Of other languages,
+name and script are those of the CLDR (package langcodes).
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -55,17 +57,75 @@ _REGISTRY = (
     Language("zho", "Chinese", "中文", "zh", ("Han",), "Sino-Tibetan (Sinitic)", 4280),
 )
 
+# Unicode's names of scripts by ISO 15924 code, as far as languages of the CLDR are usually written in them
+_SCRIPTS = {
+    **{code: (name,) for code, name in (
+        ("Latn", "Latin"), ("Cyrl", "Cyrillic"), ("Arab", "Arabic"), ("Deva", "Devanagari"), ("Grek", "Greek"),
+        ("Hebr", "Hebrew"), ("Armn", "Armenian"), ("Geor", "Georgian"), ("Ethi", "Ethiopic"), ("Beng", "Bengali"),
+        ("Guru", "Gurmukhi"), ("Gujr", "Gujarati"), ("Orya", "Oriya"), ("Taml", "Tamil"), ("Telu", "Telugu"),
+        ("Knda", "Kannada"), ("Mlym", "Malayalam"), ("Sinh", "Sinhala"), ("Thai", "Thai"), ("Laoo", "Lao"),
+        ("Tibt", "Tibetan"), ("Mymr", "Myanmar"), ("Khmr", "Khmer"), ("Thaa", "Thaana"), ("Hans", "Han"),
+        ("Hant", "Han"),
+    )},
+    "Jpan": ("Han", "Hiragana", "Katakana"),
+    "Kore": ("Hangul", "Han"),
+}  # fmt: skip
+
 LANGUAGES: dict[str, Language] = {language.code: language for language in _REGISTRY}
 
 
 def language(code: str) -> Language:
-    """The language with this official code. Raises InputError that lists the codes when there is none."""
-    if code not in LANGUAGES:
-        raise InputError(f"language {code!r} is not one of the task's: use one of {', '.join(LANGUAGES)}.")
-    return LANGUAGES[code]
+    """The language with this ISO 639-3 code. Raises InputError with the remedy if there is none."""
+    found = LANGUAGES.get(code) or _standard(code)
+    if found is None:
+        near = language_code(code)
+        remedy = f"write {near!r}" if near else "use one of ISO 639-3, such as deu for German"
+        raise InputError(f"language {code!r} is no language code of three letters: {remedy}.")
+    return found
 
 
-def language_codes(chosen: Literal["all"] | tuple[str, ...]) -> list[str]:
-    """The codes that a profile's `languages` stand for, by size of their training split, largest first."""
-    codes = tuple(LANGUAGES) if chosen == "all" else chosen
+@functools.cache
+def language_code(value: str) -> str | None:
+    """The ISO 639-3 code that a text means: a code such as `de`, `deu` or `de-AT`, or a name in English or its own.
+
+    None if it means none.
+    """
+    from langcodes import Language as Tag
+    from langcodes import find
+    from langcodes.tag_parser import LanguageTagError
+
+    text = value.strip()
+    if text in LANGUAGES:
+        return text
+    try:
+        tag = Tag.get(text)
+    except LanguageTagError:
+        try:
+            tag = find(text)
+        except LookupError:
+            return None
+    if not tag.is_valid() or tag.language in (None, "und"):
+        return None
+    return str(tag.to_alpha3())
+
+
+@functools.cache
+def _standard(code: str) -> Language | None:
+    """A language outside the registry as the standards describe it, without a family."""
+    from langcodes import Language as Tag
+
+    if language_code(code) != code:
+        return None
+    tag = Tag.get(code)
+    two = tag.language if tag.language and len(tag.language) == 2 else ""
+    scripts = _SCRIPTS.get(str(tag.maximize().script), ())
+    return Language(code, tag.display_name(), tag.autonym(), two, scripts, f"its own ({code})", 0)
+
+
+def language_codes(chosen: Literal["all"] | tuple[str, ...], every: tuple[str, ...] = ()) -> list[str]:
+    """The codes that a profile's `languages` stand for, by size of their training split, largest first.
+
+    `every` are those of the task card; if it names none, the registry's.
+    """
+    codes = (every or tuple(LANGUAGES)) if chosen == "all" else chosen
     return sorted(codes, key=lambda code: (-language(code).train_posts, code))

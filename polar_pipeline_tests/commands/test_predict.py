@@ -21,11 +21,12 @@ from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.commands import predict as predict_command
 from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
 from polar_pipeline.corpus.release import bundled_folder
-from polar_pipeline.corpus.rows import BadRow, CsvFile
 from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.tables.delimited import DelimitedFile
+from polar_pipeline.tables.rows import BadRow
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.conftest import polar
 
@@ -226,7 +227,7 @@ LEFT_OUT = [
 
 def test_rows_are_posts_or_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "posts.csv").write_bytes(BAD)
-    with CsvFile(tmp_path / "posts.csv") as file:
+    with DelimitedFile(tmp_path / "posts.csv") as file:
         first, second = list(read_new_posts(file)), list(read_new_posts(file))
     assert first == second
     assert [row.id for row in first if isinstance(row, Post)] == ["1", "7", "2"]

@@ -95,7 +95,7 @@ def test_types_that_the_language_has() -> None:
 
 
 def test_an_unknown_language() -> None:
-    with pytest.raises(InputError, match="'xxx' is not one of the task's"):
+    with pytest.raises(InputError, match="'xxx' is no language code"):
         findings(language="xxx")
 
 

@@ -77,13 +77,16 @@ def test_a_missing_file_is_named(tmp_path: Path, split: str) -> None:
 
 
 WRONG: list[tuple[str, list[tuple[str, ...]], str]] = [
-    ("train", [("id", "polarization"), ("eng_1", "0")], " has no column `text`: add it to the header."),
-    ("dev", [("id", "text"), ("eng_1", "a")], " has no column `polarization`: add it to the header."),
-    ("test", [("text",), ("a",)], " has no column `id`: add it to the header."),
+    ("train", [("id", "polarization"), ("eng_1", "0")], " has no column `text`: add it to the header, "
+     "or name the right one as columns.text of the task card; "
+     "it has `id`, `polarization`."),
+    ("train", [("id", "text"), ("eng_1", "a")], " has no column `polarization`: add it to the header."),
+    ("test", [("text",), ("a",)], " has no column `id`: add it to the header, "
+     "or name the right one as columns.id of the task card; it has `text`."),
     ("train", [HEADER, ("eng_1", "a", "0"), ("eng_2", "b", "2")],
      ": row 2 (line 3): column `polarization` is '2', which should be 0 or 1: correct it."),
-    ("dev", [HEADER, ("eng_1", "a", "yes")],
-     ": row 1 (line 2): column `polarization` is 'yes', which should be 0 or 1: correct it."),
+    ("dev", [HEADER, ("eng_1", "a", "maybe")],
+     ": row 1 (line 2): column `polarization` is 'maybe', which should be 0 or 1: correct it."),
     ("train", [HEADER, ("eng_1", "a", ""), ("eng_2", "b", " ")],
      ": row 1 (line 2): column `polarization` is '', which should be 0 or 1: "
      "label the post or remove it (1 more such problem)."),

@@ -17,10 +17,8 @@ from polar_pipeline.corpus.release import (
     LICENCE_NOTICE,
     RELEASE_URL,
     fetch_release,
-    files_of,
     release_files,
     release_folder,
-    release_sha256,
 )
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.home import Home
@@ -274,16 +272,3 @@ def test_half_a_release_is_none(tmp_path: Path) -> None:
     (home.release / "test" / "zho.csv").unlink()
     with pytest.raises(InputError, match="has 65 of the release's 66 files"):
         release_folder(home, {})
-
-
-def test_the_files_of_a_language_and_their_hashes(tmp_path: Path) -> None:
-    for split in ("test", "train"):
-        (tmp_path / split).mkdir()
-        (tmp_path / split / "eng.csv").write_bytes(CONTENT[f"{split}/eng.csv"])
-        (tmp_path / split / "deu.csv").write_bytes(b"other")
-    assert files_of(tmp_path, "eng") == [tmp_path / "train" / "eng.csv", tmp_path / "test" / "eng.csv"]
-    expected = {name: TABLE[name] for name in ("train/eng.csv", "test/eng.csv")}
-    assert release_sha256(tmp_path, "eng") == expected and list(expected) == list(release_sha256(tmp_path, "eng"))
-    (tmp_path / "test" / "eng.csv").write_bytes(b"a label more")
-    assert release_sha256(tmp_path, "eng") != expected
-    assert release_sha256(tmp_path, "fra") == {}

@@ -4,7 +4,7 @@ import pytest
 import regex
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.languages import LANGUAGES, language, language_codes
+from polar_pipeline.task.languages import LANGUAGES, language, language_code, language_codes
 
 
 def test_the_22_official_codes() -> None:
@@ -25,6 +25,35 @@ def test_heaviest_first() -> None:
     assert language_codes(("deu", "swa", "eng")) == ["swa", "eng", "deu"]
 
 
-def test_an_unknown_code_is_named_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"'xyz' is not one of the task's: use one of amh, .* zho"):
-        language("xyz")
+@pytest.mark.parametrize(
+    ("code", "remedy"), [("xyz", "use one of ISO 639-3"), ("nl", "write 'nld'"), ("German", "write 'deu'")]
+)
+def test_what_is_no_code_gets_a_remedy(code: str, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"language '{code}' is no language code of three letters: {remedy}"):
+        language(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "scripts"),
+    [
+        ("nld", "Dutch", ("Latin",)),
+        ("jpn", "Japanese", ("Han", "Hiragana", "Katakana")),
+        ("kat", "Georgian", ("Georgian",)),
+    ],
+)
+def test_a_language_outside_the_registry_is_described_by_the_standards(
+    code: str, name: str, scripts: tuple[str, ...]
+) -> None:
+    found = language(code)
+    assert (found.code, found.name, found.scripts, found.train_posts) == (code, name, scripts, 0)
+    assert regex.search(rf"\p{{Script={scripts[0]}}}", found.native_name)
+    assert found.family_key != language("deu").family_key
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("de", "deu"), ("deu", "deu"), ("DE", "deu"), (" de-AT ", "deu"), ("German", "deu"), ("Deutsch", "deu"),
+     ("zh", "zho"), ("pt_BR", "por"), ("Swahili", "swa"), ("xx", None), ("", None), ("1", None), ("no language", None)],
+)  # fmt: skip
+def test_what_cells_of_a_language_column_mean(value: str, code: str | None) -> None:
+    assert language_code(value) == code

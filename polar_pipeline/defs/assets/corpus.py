@@ -81,9 +81,10 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         limits = profile.report
         majority = max(audit.positive_train, 1 - audit.positive_train)
         shared = audit.cross_split_dev + audit.cross_split_test
-        shifted = audit.shift_auc > limits.shift_auc_warning
+        shifted = audit.shift_auc is not None and audit.shift_auc > limits.shift_auc_warning
         unbalanced = majority > limits.imbalance_warning
         found = {
+            "language": audit.language_doubt,
             "shift": f"train-or-test AUC {audit.shift_auc:.3f}" if shifted else "",
             "balance": f"{majority:.1%} of the posts are of one class" if unbalanced else "",
             "cross_split_duplicates": f"{audit.cross_split_dev} training posts are in dev too, "
@@ -99,6 +100,7 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
         kinds={"json"},
         checks=check_audit,
         check_names={
+            "language": "The posts seem to be in the language that they are filed under.",
             "shift": "A classifier cannot tell train from test posts by their text.",
             "balance": "Neither class holds nearly all labelled posts.",
             "cross_split_duplicates": "No training post is in dev or test too.",

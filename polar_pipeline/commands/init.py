@@ -1,0 +1,152 @@
+"""`polar init`: look at files of posts, say what was understood, and write a task card and a profile for them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pandas as pd
+
+from polar_pipeline.commands.init_files import Understood, card_yaml, profile_yaml
+from polar_pipeline.corpus.guess import Guess, guess_columns, guess_words, says_positive
+from polar_pipeline.corpus.identification import language_shares
+from polar_pipeline.corpus.sources import Source, find_sources
+from polar_pipeline.corpus.text import duplicate_groups, is_blank
+from polar_pipeline.errors import InputError
+from polar_pipeline.settings.files import FileFormat
+from polar_pipeline.settings.profile import bundled_profiles, name_of_file
+from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.task.languages import LANGUAGES, language, language_code
+
+_CLEAR = 0.5  # share of posts surely in one language from which it is taken for that of the file
+_FEW = 100  # posts of the rarer label below which figures say little
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says: the columns, the language, the word of the positive label, how files are written."""
+
+    text: str | None = None
+    label: str | None = None
+    id: str | None = None
+    language: str | None = None
+    positive: str | None = None
+    form: FileFormat = FileFormat()  # noqa: RUF009 - it is frozen
+
+
+def init(data: Path, folder: Path, given: Given, name: str | None) -> None:
+    """Write NAME.card.yaml and NAME.yaml to `folder` for the posts in `data`, and say what was understood.
+
+    Raises InputError, before anything is written, for what cannot be told or is there already.
+    """
+    profile = folder / f"{name_of_file(Path(name or data.stem or 'posts'))}.yaml"
+    card = profile.with_suffix(".card.yaml")
+    if profile.stem in bundled_profiles():
+        raise InputError(f"{profile.stem} is the name of a bundled profile: give another with --name.")
+    if there := [path for path in (profile, card) if path.exists()]:
+        raise InputError(f"{there[0]} exists already: remove it, or give another name with --name.")
+    found = understand(data, given)
+    _say(found)
+    write_atomic(card, card_yaml(found, profile.stem).encode())
+    write_atomic(profile, profile_yaml(found, card, folder).encode())
+    click.echo(f"\nwritten: {card} (what the files mean) and {profile} (how it is solved); look at both, then")
+    click.echo(f"  polar run --all --profile {profile}")
+
+
+def understand(data: Path, given: Given) -> Understood:
+    """What the posts in `data` are. Raises InputError that says what to give where it cannot be told."""
+    sources = find_sources(data, tuple(LANGUAGES))
+    tables = [source.read(given.form.model_copy(update={"skip_bad": True})) for source in sources]
+    notes = [f"{table.path}: {note}" for table in tables for note in table.notes]
+    frame = pd.concat([table.frame for table in tables], ignore_index=True).fillna("")
+    known = {"text": given.text, "label": given.label, "id": given.id}
+    for role, column in known.items():
+        if column is not None and column not in frame:
+            has = ", ".join(f"`{each}`" for each in frame.columns)
+            raise InputError(f"{data} has no column `{column}` (it has {has}): correct --{role}.")
+    columns = guess_columns(frame, known)
+    if columns.text is None:
+        raise InputError(f"no column of {data} looks like the posts: name it with --text.")
+    if columns.label is None:
+        raise InputError(f"no column of {data} looks like a label of a few classes: name it with --label.")
+    labels = frame[columns.label].str.strip()
+    words = _words(data, columns.label, labels, given.positive)
+    counts = {word: int((labels == word).sum()) for word in words}
+    codes, doubts = _codes(frame, columns, sources, given.language)
+    notes += [*_odd(frame, columns, words, counts), *doubts]
+    return Understood(data, columns, len(frame), codes, words, counts, notes)
+
+
+def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | None) -> dict[str, int]:
+    """What each label means: 0 or 1. Raises InputError if there are not two, or `positive` is none of them."""
+    values = sorted(set(labels) - {""})
+    if positive is not None:
+        if positive not in values:
+            raise InputError(f"no post of {data} has {positive!r} in `{column}`: use one of {', '.join(values)}.")
+        return {word: int(word == positive) for word in sorted(values, key=lambda word: word == positive)}
+    words = guess_words(labels)
+    if words is None:
+        named = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
+        raise InputError(
+            f"column `{column}` of {data} has {len(values)} different labels ({named}): name the one that is to be "
+            f"found with --positive, then all others count as negative; or name another column with --label."
+        )
+    return words
+
+
+def _codes(
+    frame: pd.DataFrame, columns: Guess, sources: list[Source], given: str | None
+) -> tuple[list[str], list[str]]:
+    """The languages of the posts, and what is doubtful about them. Raises InputError if they cannot be told."""
+    if columns.language is not None:
+        cells = frame[columns.language]
+        return sorted({code for cell in cells.unique() if (code := language_code(cell))}), []
+    named = sorted({source.language for source in sources if source.language})
+    shares = language_shares(frame[str(columns.text)].tolist(), seed=0)
+    seen = ", ".join(f"{share:.0%} {language(code).name}" for code, share in list(shares.items())[:4])
+    code = language_code(given) if given else next(iter(shares), None)
+    if given and code is None:
+        raise InputError(f"--language {given} is no language: write a code such as deu.")
+    if code is None or (not given and not named and shares[code] < _CLEAR):
+        raise InputError(
+            f"the language of the posts cannot be told ({seen or 'nothing is sure'}): name it with --language."
+        )
+    codes = named if named and not given else [code]
+    others = {other: share for other, share in shares.items() if other not in codes and share >= 0.1}
+    doubts = [] if given or named else [f"the language was told from the posts: surely {seen}"]
+    if others:
+        names = ", ".join(f"{share:.0%} in {language(other).name}" for other, share in others.items())
+        doubts.append(f"posts in other languages: {names}; a column of languages would keep them apart")
+    return codes, doubts
+
+
+def _odd(frame: pd.DataFrame, columns: Guess, words: dict[str, int], counts: dict[str, int]) -> list[str]:
+    """What is worth a look before training."""
+    text, labels = frame[str(columns.text)], frame[str(columns.label)].str.strip()
+    blank, unlabelled = text.map(is_blank).astype(bool), labels == ""
+    rows = pd.DataFrame({"text": text[~blank], "label": labels[~blank]}).reset_index(drop=True)
+    rows["group"] = duplicate_groups(rows)
+    groups = rows[rows["label"] != ""].groupby("group")["label"].agg(["size", "nunique"])
+    copies, conflicts = int((groups["size"] - 1).sum()), int((groups["nunique"] > 1).sum())
+    facts = {
+        f"{int(blank.sum())} rows have no text and are left out": blank.any(),
+        f"{int(unlabelled.sum())} rows have no label: they are predicted, not trained on": unlabelled.any(),
+        f"{copies} posts repeat an earlier one but for spaces, case or addresses": copies,
+        f"{conflicts} groups of repeated posts have different labels": conflicts,
+        "which label is positive was guessed: the rarer one; --positive names another": not says_positive(words),
+        f"few posts: {min(counts.values())} of the rarer label; figures will be unsure": min(counts.values()) < _FEW,
+    }
+    return [text for text, true in facts.items() if true]
+
+
+def _say(found: Understood) -> None:
+    columns = found.columns
+    click.echo(f"{found.data}: {found.rows} rows")
+    roles = ", ".join(f"{role} `{name}`" for role, name in columns._asdict().items() if name is not None)
+    click.echo(f"columns: {roles}")
+    click.echo(f"languages: {', '.join(f'{language(code).name} ({code})' for code in found.codes)}")
+    labels = ", ".join(
+        f"{word!r} {count} ({'positive' if found.words[word] else 'negative'})" for word, count in found.counts.items()
+    )
+    click.echo(f"labels: {labels}")
+    for note in found.notes:
+        click.echo(f"note: {note}")

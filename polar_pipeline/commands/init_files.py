@@ -1,0 +1,91 @@
+"""The task card and the profile that `polar init` writes, as YAML with comments."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from polar_pipeline.corpus.guess import Guess
+
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a file holds."""
+
+    data: Path
+    columns: Guess
+    rows: int
+    codes: list[str]
+    words: dict[str, int]
+    counts: dict[str, int]  # labelled posts of each word
+    notes: list[str]  # in words, what is odd or was guessed
+
+
+def card_yaml(found: Understood, name: str) -> str:
+    """The task card as YAML."""
+    columns = found.columns
+    positive = [word for word, code in found.words.items() if code]
+    negative = [word for word, code in found.words.items() if not code]
+    optional = {"id": columns.id, "language": columns.language, "split": columns.split}
+    lines = [
+        "# What the posts and their labels mean. docs/data.md explains every key.",
+        f"name: {re.sub('[^a-z0-9_]+', '_', name)}",
+        f"title: {_quoted(name)}",
+        f"languages: [{', '.join(found.codes)}]",
+        "",
+        "# Which columns hold what; left out: ids are made from the texts, every labelled row is trained on.",
+        "columns:",
+        f"  text: {_quoted(str(columns.text))}",
+        *(f"  {role}: {_quoted(column)}" for role, column in optional.items() if column is not None),
+        "",
+        "label:",
+        f"  column: {_quoted(str(columns.label))}",
+        f"  negative: {_quoted(_plain_name(' or '.join(negative), 'not ' + positive[0]))}",
+        f"  positive: {_quoted(_plain_name(positive[0], 'positive'))}",
+        "  # What a post must be to be positive: reports show it, and synthetic posts are written from it.",
+        f"  definition: {_quoted(f'A post is positive when it is labelled {positive[0]}.')}",
+        "  # What stands in the files, and whether it means 0 or 1.",
+        "  words:",
+        *(f"    {_quoted(word)}: {code}" for word, code in found.words.items()),
+        "",
+        "# Rows that cannot be read or have no text are left out and counted; false: the first one is an error.",
+        "files:",
+        "  skip_bad: true",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def profile_yaml(found: Understood, card: Path, folder: Path) -> str:
+    """The profile as YAML."""
+    data = found.data.resolve()
+    near = data.relative_to(folder.resolve()) if data.is_relative_to(folder.resolve()) else data
+    folds = max(2, min(_FOLDS, min(found.counts.values()) // 2))
+    few = "More would leave too few posts of a class in each." if folds < _FOLDS else ""
+    lines = [
+        "# How the posts are judged. `polar profile show` with this file prints every setting.",
+        f"task: {card.name}",
+        f"data: {_quoted(str(near))}",
+        "",
+        f"# Each post is scored by a model that never saw it, in turns. {few}".rstrip(),
+        "folds:",
+        f"  count: {folds}",
+        "",
+        "# n-grams need no download. A pretrained encoder beside them is better by 0.02 macro-F1 on 22 languages: see",
+        "# `polar profile show laptop`.",
+        "backbones:",
+        "  - name: linear",
+        "    kind: linear",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _plain_name(word: str, instead: str) -> str:
+    """A word that says something to a reader, in place of 0, 1, true."""
+    return instead if len(word) < 3 or word.lower() in ("true", "false", "yes", "no", "0.0", "1.0") else word
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML in double quotes, which JSON's are."""
+    return json.dumps(text, ensure_ascii=False)

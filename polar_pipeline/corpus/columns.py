@@ -1,0 +1,75 @@
+"""Which columns of a file hold what, as the task card says, and what their cells mean."""
+
+import re
+from typing import NamedTuple
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.tables.rows import Rows, TableFile
+from polar_pipeline.task.card import TaskCard
+
+_SHOWN = 12  # columns of a file in a message
+
+
+class Roles(NamedTuple):
+    """The names that columns have in a file; None and left out where the file has none."""
+
+    text: str
+    id: str | None
+    label: str | None
+    language: str | None
+    split: str | None
+    auxiliary: dict[str, str]  # by the card's name
+
+
+def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
+    """The columns of a file by what they hold.
+
+    Raises InputError if it has none for the texts, or lacks one that the card names and the file's name does not stand
+    for.
+    """
+    wanted = card.columns
+
+    def found(name: str | None) -> str | None:
+        return None if name is None else find_column(file.header, name)
+
+    def required(setting: str, name: str) -> str:
+        column = found(name)
+        if column is None and len(file.header) == 1 and (seen := next((d for d in ",;\t|" if d in file.header[0]), "")):
+            shown = "tabs" if seen == "\t" else seen
+            raise InputError(
+                f"{file.path} has one column: it is separated by {shown} and `delimiter` of the task card says otherwise: "
+                f"correct it."
+            )
+        if column is None:
+            raise InputError(
+                f"{file.path} has no column `{name}`: add it to the header, "
+                f"or name the right one as {setting} of the task card; {has_columns(file)}."
+            )
+        return column
+
+    return Roles(
+        text=required("columns.text", wanted.text),
+        id=required("columns.id", wanted.id) if wanted.id else found("id"),
+        label=found(card.label.column),
+        language=required("columns.language", wanted.language) if wanted.language else None,
+        split=required("columns.split", wanted.split) if wanted.split else None,
+        auxiliary={name: column for name in card.auxiliary.columns if (column := found(name))},
+    )
+
+
+def find_column(header: list[str], name: str) -> str | None:
+    """The column of this name: as it is, else the first that differs in capitals, spaces and dashes alone."""
+    if name in header:
+        return name
+    return next((column for column in header if _plain(column) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def has_columns(file: TableFile | Rows) -> str:
+    """The columns of a file, in words."""
+    shown = ", ".join(f"`{name}`" for name in file.header[:_SHOWN])
+    more = f" and {len(file.header) - _SHOWN} more" if len(file.header) > _SHOWN else ""
+    return f"it has {shown}{more}"

@@ -1,0 +1,104 @@
+"""What the columns of an unknown file hold: guessed from their names, and from their cells where names say nothing.
+
+A guess is only as good as the sentence that tells it: whoever uses one says what was taken for what.
+"""
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+import pandas as pd
+
+from polar_pipeline.corpus.sources import split_of
+from polar_pipeline.task.languages import language_code
+
+_ROLES = {
+    "text": "text texts post posts tweet tweets comment comments content body message messages sentence review "
+    "document kommentar beitrag texto texte testo tekst full_text clean_text",
+    "label": "label labels class target gold annotation category sentiment polarity stance toxic hate hate_speech "
+    "hatespeech offensive polarization polarisation is_hate is_toxic etiqueta klasse",
+    "id": "id ids index tweet_id post_id comment_id text_id doc_id uid uuid guid",
+    "language": "language lang languages locale language_code lang_code sprache idioma langue",
+    "split": "split set partition subset fold_name dataset_split",
+}
+_POSITIVE = "1 1.0 true yes y positive pos hate hateful toxic offensive polarized polarised spam abusive ja si oui da"
+_NEGATIVE = "0 0.0 false no n negative neg neutral none normal clean ham nein non not"
+_FEW = 20  # different values up to which a column can hold classes
+_SAMPLE = 2000  # rows whose cells are looked at
+
+
+class Guess(NamedTuple):
+    """The columns of a file by what they seem to hold; None where none does."""
+
+    text: str | None
+    label: str | None
+    id: str | None
+    language: str | None
+    split: str | None
+
+
+def guess_columns(frame: pd.DataFrame, given: dict[str, str | None]) -> Guess:
+    """Guess what each column of texts holds; `given` are roles that are known."""
+    rows = frame.head(_SAMPLE)
+    found = {role: column for role, column in given.items() if column is not None}
+    for role in ("split", "language", "text", "label", "id"):
+        if role not in found and (column := _column(role, rows, set(found.values()))):
+            found[role] = column
+    return Guess(*(found.get(role) for role in Guess._fields))
+
+
+def guess_words(values: "pd.Series[str]") -> dict[str, int] | None:
+    """Which of two labels is 1: the one whose word says so, else the rarer one. None unless there are two."""
+    counts = Counter(values[values != ""])
+    if len(counts) != 2:
+        return None
+    rare = min(counts, key=lambda word: (counts[word], word))
+    positive = next((word for word in counts if _says(word, _POSITIVE)), None)
+    negative = next((word for word in counts if _says(word, _NEGATIVE)), None)
+    if positive is None:
+        positive = next(word for word in counts if word != negative) if negative is not None else rare
+    return {word: int(word == positive) for word in sorted(counts, key=lambda word: word == positive)}
+
+
+def says_positive(words: dict[str, int]) -> bool:
+    """Whether the words themselves say which of them is 1."""
+    return any(_says(word, _POSITIVE) if code else _says(word, _NEGATIVE) for word, code in words.items())
+
+
+def _column(role: str, rows: pd.DataFrame, taken: set[str]) -> str | None:
+    free = [str(name) for name in rows.columns if name not in taken]
+    known = _ROLES[role].split()
+    named = sorted((name for name in free if _plain(name) in known), key=lambda name: known.index(_plain(name)))
+    named += [name for name in free if name not in named and set(_plain(name).split("_")) & set(known)]
+    fitting = [name for name in named if _fits(role, rows[name])]
+    if fitting or role == "id":  # any other column of different cells could be taken for ids
+        return fitting[0] if fitting else None
+    others = [name for name in free if _fits(role, rows[name])]
+    if role == "text":
+        return max(others, key=lambda name: rows[name].str.len().mean(), default=None)
+    if role == "label":  # the fewest classes, and of equals the last column, where labels usually stand
+        return min(reversed(others), key=lambda name: rows[name].nunique(), default=None)
+    return others[0] if others else None
+
+
+def _fits(role: str, cells: "pd.Series[str]") -> bool:
+    filled = cells[cells.str.strip() != ""]
+    if filled.empty:
+        return False
+    values = filled.unique()
+    if role == "text":
+        return len(values) > 0.5 * len(filled) and filled.str.contains(r"\s\S+\s").mean() > 0.3
+    if role == "label":
+        return 2 <= len(values) <= _FEW and len(values) < 0.5 * len(filled) + 1
+    if role == "id":
+        return bool(filled.is_unique) and len(filled) == len(cells)
+    meaning = language_code if role == "language" else split_of
+    return len(values) <= 200 and all(meaning(str(value)) for value in values)
+
+
+def _says(word: str, words: str) -> bool:
+    return word.strip().casefold() in words.split()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.strip().casefold()).strip("_")

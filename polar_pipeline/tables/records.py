@@ -1,0 +1,182 @@
+"""Files whose rows name their columns: JSON, JSON lines, Parquet, and folders that Hugging Face's datasets saved.
+
+Values become texts: nothing is "", true and false stay so, whole numbers lose the .0 that an empty cell gave them, and
+what holds other values is JSON.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.tables.encoding import detect_encoding
+from polar_pipeline.tables.opening import opened
+from polar_pipeline.tables.rows import BadRow, Row
+
+_BATCH = 4096  # rows of a Parquet or Arrow file that are read together
+
+
+class JsonFile:
+    """Objects one after the other: a line each (.jsonl), a list of them, or a list under the only key of an object."""
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        self.path, self.notes = path, list[str]()
+        with opened(path) as file:
+            name = encoding or detect_encoding(file, str(path)).name
+            try:
+                text = file.read().decode(name).removeprefix("\ufeff")
+            except UnicodeError as error:
+                raise InputError(f"{path} is not {name} ({error}): save it as UTF-8.") from None
+        self._records = list(_objects(text, path))
+        if not self._records:
+            raise InputError(f"{path} is empty: it should hold an object per post.")
+        objects = [record for _, record in self._records if isinstance(record, dict)]
+        self.header = list(dict.fromkeys(key for record in objects for key in record))
+        if not self.header:
+            raise InputError(f"{path} holds no JSON objects: it should hold one per post.")
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """All rows."""
+        for number, (line, record) in enumerate(self._records, start=1):
+            if not isinstance(record, dict):
+                yield BadRow(number, line, "", record, "write one JSON object per post")
+            else:
+                yield Row(number, line, [as_text(record.get(name)) for name in self.header])
+
+
+class ArrowFile:
+    """A Parquet file, or the .arrow files of a dataset."""
+
+    def __init__(self, path: Path, files: list[Path] | None = None, names: dict[str, list[str]] | None = None) -> None:
+        """`files` are those of the dataset in folder `path`, `names` those of its numbered labels, by column."""
+        self.path, self.notes, self._files, self._names = path, list[str](), files or [path], names or {}
+        self.header = [str(name) for name in next(iter(self._tables())).column_names]
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """All rows."""
+        number = 0
+        for table in self._tables():
+            columns = [self._texts(name, table.column(place).to_pylist()) for place, name in enumerate(self.header)]
+            for fields in zip(*columns, strict=True):
+                number += 1
+                yield Row(number, 0, list(fields))
+
+    def _texts(self, name: str, values: list[Any]) -> list[str]:
+        words = self._names.get(name)
+        if words:
+            values = [words[value] if isinstance(value, int) and 0 <= value < len(words) else value for value in values]
+        return [as_text(value) for value in values]
+
+    def _tables(self) -> Iterator[Any]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for file in self._files:
+            try:
+                if file.suffix == ".arrow":
+                    with pa.memory_map(str(file)) as source:
+                        yield pa.ipc.open_stream(source).read_all()
+                else:
+                    parquet = pq.ParquetFile(file)
+                    yield parquet.schema_arrow.empty_table()
+                    yield from map(_as_table, parquet.iter_batches(_BATCH))
+            except FileNotFoundError:
+                raise InputError(f"{file} does not exist: correct the path.") from None
+            except (OSError, ValueError, pa.ArrowException) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"{file} cannot be read ({reason}): write it again.") from None
+
+
+def dataset_splits(folder: Path) -> dict[str, ArrowFile]:
+    """The splits of a folder that Hugging Face's `save_to_disk` wrote; empty for any other folder.
+
+    A dataset without splits has the one split "".
+    """
+    if (folder / "dataset_dict.json").is_file():
+        names = _read_json(folder / "dataset_dict.json").get("splits", [])
+        return {str(name): table for name in names for table in dataset_splits(folder / str(name)).values()}
+    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
+        return {}
+    files = [folder / str(file["filename"]) for file in _read_json(folder / "state.json").get("_data_files", [])]
+    features = _read_json(folder / "dataset_info.json").get("features") or {}
+    names = {
+        column: feature["names"]
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+    }
+    return {"": ArrowFile(folder, files, names)}
+
+
+def as_text(value: Any) -> str:
+    """A value of a record as the text that a CSV file would have."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
+
+
+def _objects(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """The line and the object of each record, or in words what is wrong with it."""
+    start = text.lstrip()[:1]
+    whole: Any = None
+    if start == "[" or path.suffix == ".json":
+        try:
+            whole = json.loads(text)
+        except ValueError as error:
+            if start == "[":
+                raise InputError(f"{path} is not JSON ({error}): correct it.") from None
+    if isinstance(whole, dict):
+        lists = [value for value in whole.values() if isinstance(value, list)]
+        whole = lists[0] if len(lists) == 1 and len(whole) == 1 else [whole]
+    if isinstance(whole, list):
+        yield from ((0, one if isinstance(one, dict) else "is not an object") for one in whole)
+        return
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.strip():
+            try:
+                found = json.loads(content)
+            except (ValueError, RecursionError) as error:
+                found = f"is not JSON ({error})"
+            else:
+                found = found if isinstance(found, dict) else "is not an object"
+            yield line, found
+
+
+def _as_table(batch: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): save the dataset again.") from None
