@@ -37,8 +37,8 @@ def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
         if column is None and len(file.header) == 1 and (seen := next((d for d in ",;\t|" if d in file.header[0]), "")):
             shown = "tabs" if seen == "\t" else seen
             raise InputError(
-                f"{file.path} has one column: it is separated by {shown} and `delimiter` of the task card says otherwise: "
-                f"correct it."
+                f"{file.path} has one column: it is separated by {shown} and `delimiter` of the task card says "
+                f"otherwise: correct it."
             )
         if column is None:
             raise InputError(

@@ -151,13 +151,14 @@ def test_rows_that_cannot_be_used_may_be_left_out(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "an unknown label": ("text,label\na,1\nb,perhaps\n", {}, "row 2 (line 3): column `label` is 'perhaps', which should"),
+    "an unknown label": ("text,label\na,1\nb,perhaps\n", {},
+                         "row 2 (line 3): column `label` is 'perhaps', which should"),
     "no text": ("text,label\na,1\n\u200b\u2060,0\n", {},
                 "row 2 (line 3): column `text` is '\\u200b\\u2060', which should be a text"),
     "no such column": ("tweet,label\na,1\n", {}, "has no column `text`: add it to the header, or name the right one as "
                        "columns.text of the task card; it has `tweet`, `label`."),
-    "a wrong delimiter": ("text;label\na;1\n", {"files": {"delimiter": ","}}, "it is separated by ; and `delimiter` of the task card "
-                          "says otherwise: correct it"),
+    "a wrong delimiter": ("text;label\na;1\n", {"files": {"delimiter": ","}}, "it is separated by ; and "
+                          "`delimiter` of the task card says otherwise: correct it"),
     "no language": ("text,label\na,1\n", {"languages": ["deu", "eng"]}, "does not say which language its posts are in: "
                     "name the column that does as columns.language"),
     "an unknown language": ("text,label,l\na,1,qq\n", {"columns": {"language": "l"}},

@@ -1,0 +1,137 @@
+"""`polar init`: a file that people have becomes a card and a profile that the rest of the package reads."""
+
+import random
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from polar_pipeline.cli import polar
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
+from polar_pipeline_tests.corpus.tables import CARD
+
+POSTS = {code: read_posts(bundled_folder(), code, CARD).query("split == 'train'") for code in ("deu", "eng")}
+
+
+def write(path: Path, header: str, rows: list[tuple[object, ...]], sep: str = ",", encoding: str = "utf-8") -> Path:
+    lines = [header, *(sep.join('"' + str(cell).replace('"', '""') + '"' for cell in row) for row in rows)]
+    path.write_bytes("\n".join(lines).encode(encoding, errors="ignore"))
+    return path
+
+
+def german(words: tuple[str, str] = ("0", "1"), count: int = 80) -> list[tuple[object, ...]]:
+    table = POSTS["deu"].head(count)
+    return [(text, words[label]) for text, label in zip(table["text"], table["label"], strict=True)]
+
+
+def init(*arguments: object) -> Result:
+    return CliRunner().invoke(polar, ["init", *map(str, arguments)], standalone_mode=False, catch_exceptions=True)
+
+
+def refusal(*arguments: object) -> str:
+    found = init(*arguments)
+    assert isinstance(found.exception, InputError), found.output
+    return str(found.exception)
+
+
+def loaded(profile: Path) -> Project:
+    return Project.load(str(profile), {"POLAR_HOME": str(profile.parent / "home")})
+
+
+def test_a_german_file_in_latin_letters_with_semicolons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "Kommentare 2024.csv", "Kommentar;Polarisierend", german(("nein", "ja")), ";", "cp1252")
+    found = init("Kommentare 2024.csv")
+    assert found.exit_code == 0, found.output
+    for said in ("80 rows", "text `Kommentar`, label `Polarisierend`", "German (deu)", "'ja'", "(positive)", "guessed"):
+        assert said in found.output
+    project = loaded(tmp_path / "kommentare-2024.yaml")
+    assert project.codes == ["deu"] and project.card.label.words == {"nein": 0, "ja": 1}
+    posts = project.posts("deu")
+    assert len(posts) == 80 and posts["label"].tolist() == POSTS["deu"].head(80)["label"].tolist()
+    assert posts["fold"].nunique() == 5
+    # the profile finds its files from any folder
+    monkeypatch.chdir("/")
+    assert len(loaded(tmp_path / "kommentare-2024.yaml").posts("deu")) == 80
+
+
+def test_languages_and_splits_by_their_columns(tmp_path: Path) -> None:
+    rows = [(code[:2], text, label, random.Random(text).choice(["train", "test"])) for code, table in POSTS.items()
+            for text, label in zip(table["text"].head(60), table["label"].head(60), strict=True)]  # fmt: skip
+    path = write(tmp_path / "all.tsv", "lang\ttweet\tclass\tsubset", rows, "\t")
+    assert init(path, "--to", tmp_path).exit_code == 0
+    project = loaded(tmp_path / "all.yaml")
+    assert sorted(project.codes) == ["deu", "eng"]
+    assert {split for code in project.codes for split in project.posts(code)["split"]} == {"train", "test"}
+
+
+def test_what_is_odd_is_said(tmp_path: Path) -> None:
+    rows = [
+        *german(),
+        *german(count=3),
+        (german()[0][0], 1 - int(str(german()[0][1]))),
+        ("\u200b", 1),
+        ("ohne Urteil, ein Satz", ""),
+    ]
+    found = init(write(tmp_path / "posts.csv", "text,label", rows), "--to", tmp_path)
+    for said in (
+        "4 posts repeat an earlier one",
+        "1 groups of repeated posts have different labels",
+        "1 rows have no text and are left out",
+        "1 rows have no label: they are predicted",
+        "few posts",
+    ):
+        assert said in found.output
+    assert len(loaded(tmp_path / "posts.yaml").posts("deu")) == 85
+
+
+def test_a_file_of_two_languages_is_noticed(tmp_path: Path) -> None:
+    english = list(POSTS["eng"][["text", "label"]].head(40).itertuples(index=False, name=None))
+    found = init(write(tmp_path / "deu.csv", "text,label", [*german(), *english]), "--to", tmp_path)
+    assert "posts in other languages: " in found.output and "in English" in found.output
+
+
+def test_several_classes_need_a_word(tmp_path: Path) -> None:
+    rows = [(text, word) for (text, _), word in zip(german(), ["gut", "schlecht", "egal", "gut"] * 20, strict=True)]
+    path = write(tmp_path / "posts.csv", "text,stimmung", rows)
+    said = refusal(path, "--to", tmp_path)
+    assert (
+        "has 3 different labels ('egal', 'gut', 'schlecht'): name the one that is to be found with --positive" in said
+    )
+    assert not list(tmp_path.glob("*.yaml"))
+    assert init(path, "--to", tmp_path, "--positive", "schlecht").exit_code == 0
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--text", "nothing"), "has no column `nothing` (it has `text`, `label`): correct --text"),
+        (("--positive", "9"), "no post of .* has '9' in `label`: use one of 0, 1"),
+        (("--language", "qq"), "--language qq is no language"),
+        (("--name", "demo"), "demo is the name of a bundled profile"),
+    ],
+)
+def test_wrong_options(arguments: tuple[str, str], sentence: str, tmp_path: Path) -> None:
+    import re
+
+    said = refusal(write(tmp_path / "posts.csv", "text,label", german()), "--to", tmp_path, *arguments)
+    assert re.search(sentence.replace("(", r"\(").replace(")", r"\)"), said) and not list(tmp_path.glob("*.yaml"))
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "posts.csv", "text,label", german())
+    (tmp_path / "posts.yaml").write_text("mine")
+    assert "posts.yaml exists already" in refusal(path, "--to", tmp_path)
+    assert (tmp_path / "posts.yaml").read_text() == "mine"
+
+
+def test_hostile_names_stay_data(tmp_path: Path) -> None:
+    rows = [(text, ("a: {b}", '"#x')[int(str(label))]) for text, label in german()]
+    path = write(tmp_path / "posts.csv", '"text: [x]","label # y"', rows)
+    found = init(path, "--to", tmp_path, "--text", "text: [x]", "--label", "label # y", "--positive", '"#x')
+    assert found.exit_code == 0, found.output
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].tolist() == POSTS["deu"].head(80)["label"].tolist()
