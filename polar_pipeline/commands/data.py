@@ -78,6 +78,9 @@ def _print(audits: list[Audit], folder: Path) -> None:
         click.echo()
         # wider only where numbers are so large: a number that is cut is worse than a long line
         Console(width=max(WIDTH, Console(width=10_000).measure(table).maximum)).print(table)
+    for found in audits:
+        if found.language_doubt:
+            click.echo(f"{found.language}: {found.language_doubt}")
 
 
 def _cell(found: Audit, field: str) -> str:

@@ -52,6 +52,7 @@ def test_every_finding_is_shown(
     # examples and types are lists; group counts and quantiles stay in the asset's metadata
     elsewhere = {
         "types_train",
+        "other_languages",  # in a sentence below the tables, where they are many
         "duplicate_groups",
         "cross_split_ids",
         "repeated_id_examples",
@@ -62,7 +63,15 @@ def test_every_finding_is_shown(
     counts = {name: 1000 + place for place, name in enumerate(Audit.model_fields)}
     shares = {name: 0.001 * counts[name] % 1 for name in ("positive_train", "positive_dev", "shift_auc")}
     made = Audit.model_validate(
-        {**counts, **shares, "language": "deu", "types_train": {}, "cross_split_ids": (), "repeated_id_examples": ()}
+        {
+            **counts,
+            **shares,
+            "language": "deu",
+            "types_train": {},
+            "other_languages": {},
+            "cross_split_ids": (),
+            "repeated_id_examples": (),
+        }
     )
     monkeypatch.setattr("polar_pipeline.commands.data.audit", lambda *_: made)
     assert check_data(project, ["deu"]) == 0
@@ -77,7 +86,14 @@ def test_a_number_is_never_cut(
 ) -> None:
     huge = dict.fromkeys(Audit.model_fields, 10**12)
     made = Audit.model_validate(
-        {**huge, "language": "deu", "types_train": {}, "cross_split_ids": (), "repeated_id_examples": ()}
+        {
+            **huge,
+            "language": "deu",
+            "types_train": {},
+            "other_languages": {},
+            "cross_split_ids": (),
+            "repeated_id_examples": (),
+        }
     )
     monkeypatch.setattr("polar_pipeline.commands.data.audit", lambda *_: made)
     check_data(project, ["deu"])

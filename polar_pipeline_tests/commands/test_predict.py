@@ -19,16 +19,17 @@ import yaml
 import polar_pipeline
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.commands import predict as predict_command
-from polar_pipeline.commands.predict import BATCH, SHOWN, Post, read_new_posts
+from polar_pipeline.commands.new_posts import SHOWN, Post, Reading, open_posts, read_new_posts
+from polar_pipeline.commands.predict import BATCH
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.decision.record import Decision, Estimate, Member
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats
-from polar_pipeline.tables.delimited import DelimitedFile
 from polar_pipeline.tables.rows import BadRow
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.conftest import polar
+from polar_pipeline_tests.corpus.tables import CARD
 
 slow = pytest.mark.slow
 
@@ -212,7 +213,8 @@ def test_rate_matching_that_new_posts_do_not_get_is_said(
 
 
 BAD = (
-    b"id,text\n1,gut\n2,\n3,a,b\n1,noch einmal\n,ohne id\n4,\xff\n"
+    b"id,text\n1,gut \xc3\xa4\xc3\xb6\xc3\xbc\xc3\xa4\xc3\xb6\xc3\xbc\xc3\xa4\xc3\xb6\xc3\xbc\xc3\xa4\n"
+    b"2,\n3,a,b\n1,noch einmal\n,ohne id\n4,\xff\n"
     b'5,"\xe2\x80\x8b"\n6,"offen\n7,"zwei\nZeilen"\n2,jetzt mit Text\n'
 )
 LEFT_OUT = [
@@ -227,7 +229,8 @@ LEFT_OUT = [
 
 def test_rows_are_posts_or_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "posts.csv").write_bytes(BAD)
-    with DelimitedFile(tmp_path / "posts.csv") as file:
+    file = open_posts(tmp_path / "posts.csv", CARD, Reading())
+    with file.table:
         first, second = list(read_new_posts(file)), list(read_new_posts(file))
     assert first == second
     assert [row.id for row in first if isinstance(row, Post)] == ["1", "7", "2"]
@@ -239,7 +242,7 @@ def test_rows_are_posts_or_say_what_is_wrong(tmp_path: Path) -> None:
 def test_bad_rows_are_left_out_and_listed(linear: tuple[Path, str], tmp_path: Path) -> None:
     posts, good, bad = tmp_path / "posts.csv", tmp_path / "good.csv", tmp_path / "bad.csv"
     posts.write_bytes(BAD)
-    good.write_text('id,text\n1,gut\n7,"zwei\nZeilen"\n2,jetzt mit Text\n')
+    good.write_text('id,text\n1,gut äöüäöüäöüä\n7,"zwei\nZeilen"\n2,jetzt mit Text\n')
     done = predict(linear, posts, "--skip-bad", "--bad", str(bad))
     assert done.stdout == predict(linear, good).stdout
     listed = list(csv.reader(io.StringIO(bad.read_text())))

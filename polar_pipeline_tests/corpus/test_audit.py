@@ -1,8 +1,13 @@
 """The audit: each finding on posts made to have exactly it."""
 
+import re
+
+import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.audit import Audit, audit
+from polar_pipeline.corpus.posts import read_posts
+from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.errors import InputError
 from polar_pipeline_tests.corpus.tables import CARD, Row, posts_of
 
@@ -102,3 +107,18 @@ def test_an_unknown_language() -> None:
 def test_the_same_json_every_time() -> None:
     found = findings()
     assert Audit.model_validate_json(found.model_dump_json()) == found == findings()
+
+
+def test_posts_of_another_language_are_noticed() -> None:
+    german, english = (read_posts(bundled_folder(), code, CARD) for code in ("deu", "eng"))
+    mixed = pd.concat([german, english.assign(id="deu_" + english["id"])], ignore_index=True)
+    found = audit(mixed, "deu", CARD, 0)
+    assert 0.2 < found.other_languages["eng"] < 0.6
+    assert re.fullmatch(r"of its posts, \d\d% in English, not in German", found.language_doubt)
+    assert audit(german, "deu", CARD, 0).language_doubt == ""
+
+
+def test_a_side_that_is_missing_is_no_shift() -> None:
+    posts = read_posts(bundled_folder(), "deu", CARD).query("split == 'train'").reset_index(drop=True)
+    found = audit(posts, "deu", CARD, 0)
+    assert (found.shift_auc, found.positive_dev, found.posts_test) == (None, None, 0)

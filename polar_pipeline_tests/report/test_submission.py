@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.report.submission import write_submission
+from polar_pipeline.report.submission import submission_problems, write_submission
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")
@@ -32,10 +32,16 @@ def test_same_bytes_whatever_the_time_and_the_order(tmp_path: Path) -> None:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
+def test_a_language_without_test_posts_has_a_file_without_rows(tmp_path: Path) -> None:
+    path = write_submission(tmp_path / "1.zip", {"deu": GOOD.assign(split="dev"), "swa": GOOD}, CARD)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("subtask_1/pred_deu.csv") == b"id,polarization\n"
+    assert submission_problems(path, {"deu": GOOD.assign(split="dev"), "swa": GOOD}, CARD) == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "dev"}, "hold no test posts"),
         ({"id": "a"}, "empty or doubled id"),
         ({"id": ["t", "b", ""]}, "empty or doubled id"),
         ({"prediction": [1, 2, 0]}, "not 0 or 1"),

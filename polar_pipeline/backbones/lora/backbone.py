@@ -46,7 +46,7 @@ class LoraBackbone(Backbone):
         groups = card.auxiliary.groups if settings.heads == "all" else {}
         self._groups = {name: labels for name, labels in groups.items() if labels}
         self._sizes = tuple(map(len, self._groups.values()))
-        finer = {"finer_labels": str(self._groups)} if self._groups else {}
+        finer = {"finer_labels": str(self._groups), "finer_start": "base rates"} if self._groups else {}
         parameters = {**plain, **finer, "seed": seed, "folds": folds, "version": VERSION}
         super().__init__(settings.name, parameters, card, root, settings.languages)
         self.settings, self._seed, self._models = settings, seed, models

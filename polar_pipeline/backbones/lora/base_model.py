@@ -46,6 +46,11 @@ class BaseModel:
         return self.head == "score"
 
     @property
+    def outputs(self) -> int:
+        """How many logits the head gives a row."""
+        return 1 + sum(self.groups)
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """Names of the modules that are trained whole, pooler first."""
         return (self.pooler, self.head) if self.pooler else (self.head,)

@@ -4,6 +4,7 @@ Sums are kept in float32, because small updates round to nothing in bfloat16. St
 """
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from polar_pipeline.settings.backbones import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from polar_pipeline.backbones.lora.base_model import BaseModel
 
 _FUSED = ("cpu", "cuda")  # where AdamW has one kernel, which can skip a step by itself
 _MOST_SKIPPED = 5  # consecutive steps that are not finite until training is given up
@@ -40,6 +43,24 @@ def finer_losses(logits: "Tensor", labels: "Tensor") -> "Tensor":
     known = ~labels.isnan()
     losses = binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
     return (losses * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+
+def start_at_base_rates(base: "BaseModel", parameters: "Mapping[str, Tensor]", finer: Floats | None) -> None:
+    """Let each finer label begin with the log-odds of its share in `finer` (rows, labels), where the head has a bias.
+
+    Most are rare. From 0, weights would first learn that, along what all posts share, and rank posts by it (the prior
+    of Lin et al. 2017, section 4.1).
+    """
+    import torch
+
+    if finer is None:
+        return
+    known = ~np.isnan(finer)
+    odds = (np.nansum(finer, axis=0) + 1) / (known.sum(axis=0) - np.nansum(finer, axis=0) + 1)
+    for name, parameter in parameters.items():
+        if name.endswith(".bias") and f"{base.head}." in name and len(parameter) == base.outputs:
+            with torch.no_grad():
+                parameter[1:] = torch.from_numpy(np.log(odds)).to(parameter)
 
 
 def row_weights(labels: Ints, synthetic: "np.typing.NDArray[np.bool_]", settings: LoraSettings) -> Floats:

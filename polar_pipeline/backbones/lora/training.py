@@ -22,7 +22,7 @@ from polar_pipeline.backbones.lora.dataset import (
     training_steps,
 )
 from polar_pipeline.backbones.lora.memory import BatchSplitter, none_if_out_of_memory, should_recompute
-from polar_pipeline.backbones.lora.optimizer import Optimizer, finer_losses, row_losses
+from polar_pipeline.backbones.lora.optimizer import Optimizer, finer_losses, row_losses, start_at_base_rates
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import macro_f1
@@ -72,6 +72,7 @@ class _Training:
         lengths = task.rows.lengths
         self._steps = training_steps(lengths, task.rows.synthetic, settings, task.random_seed)
         self._parameters = tunable.fresh(task.random_seed)
+        start_at_base_rates(tunable.base, self._parameters, task.rows.finer)
         self._optimizer = Optimizer(self._parameters, settings, len(self._steps))
         self._position, self._splitter = 0, BatchSplitter(settings, progress)  # the next step
         self._divisors = loss_divisors(self._steps, task.weights)

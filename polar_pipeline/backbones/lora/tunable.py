@@ -248,7 +248,8 @@ TunableModel = AdaptedModel | FineTunedModel
 def _draw_head(base: BaseModel, parameters: dict[str, Any], seed: int) -> None:
     """Fill a head, and what the checkpoint lacks of a pooler, from `seed` alone.
 
-    In float32: in bfloat16 small updates would round to nothing. Biases begin at 0, the scale of a norm at 1.
+    In float32: in bfloat16 small updates would round to nothing. Biases begin at 0, the scale of a norm at 1. Finer
+    labels begin at 0 too: they get a small share of the loss, and would not outgrow a random direction.
     """
     import torch
 
@@ -260,4 +261,6 @@ def _draw_head(base: BaseModel, parameters: dict[str, Any], seed: int) -> None:
         drawn = torch.full(parameter.shape, float(name.endswith(".weight")), dtype=torch.float32)
         if parameter.ndim > 1:
             drawn.normal_(std=_HEAD_SPREAD, generator=generator)
+        if base.groups and len(drawn) == base.outputs:
+            drawn[1:] = 0
         parameter.data = drawn.to(parameter.device)

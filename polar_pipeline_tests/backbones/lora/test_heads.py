@@ -18,10 +18,10 @@ from polar_pipeline.backbones.lora.base_model import BaseModel, score_tokens
 from polar_pipeline.backbones.lora.dataset import LanguageDataset, TrainingTask
 from polar_pipeline.backbones.lora.final_models import AdapterMismatch
 from polar_pipeline.backbones.lora.loading import ModelCache, load_base
-from polar_pipeline.backbones.lora.optimizer import finer_losses, row_losses
+from polar_pipeline.backbones.lora.optimizer import finer_losses, row_losses, start_at_base_rates
 from polar_pipeline.backbones.lora.pooled import PooledBackbone, tag
 from polar_pipeline.backbones.lora.training import train_model
-from polar_pipeline.backbones.lora.tunable import AdaptedModel
+from polar_pipeline.backbones.lora.tunable import AdaptedModel, FineTunedModel
 from polar_pipeline.errors import InputError
 from polar_pipeline.pretrained.tiny import tiny_checkpoint
 from polar_pipeline.settings.backbones import LoraSettings
@@ -74,6 +74,25 @@ def test_the_loss_is_the_mean_over_the_labels_that_a_row_has() -> None:
     gradients = [[(0.5 - 1) / 2, 0.75 / 2], [0, 1 / (1 + np.e) - 1], [0, 0]]
     np.testing.assert_allclose(logits.grad, gradients, rtol=1e-6)
     assert logits.grad[labels.isnan()].tolist() == [0, 0, 0]  # exactly
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_finer_labels_begin_at_their_share_of_the_rows(tuning: str, bases_root: Path) -> None:
+    chosen = settings(model="tiny:xlm_roberta", tuning=tuning)
+    base = load_base(chosen, bases_root, groups=GROUPS)
+    tunable = (AdaptedModel if tuning == "lora" else FineTunedModel)(base, chosen)
+    parameters = tunable.fresh(3)
+    finer = np.array([[1, NAN, 0], [0, NAN, 0], [0, NAN, 0], [NAN, NAN, 0]], dtype=float)
+    start_at_base_rates(base, parameters, finer)
+    logits = base.logits(base.tokens(["a post", "another one"])).detach().numpy()
+    expected = np.log([(1 + 1) / (2 + 1), 1.0, 1 / 5])
+    np.testing.assert_allclose(logits[:, 1:], [expected] * 2, atol=1e-6)
+    assert abs(logits[0, 0] - logits[1, 0]) > 1e-6  # the label's own weights are drawn
+
+
+def test_a_head_without_biases_begins_at_0(slot: AdaptedModel) -> None:
+    start_at_base_rates(slot.base, slot.fresh(3), np.ones((4, 3)))
+    assert not slot.base.logits(slot.base.tokens(["a post"])).detach().numpy()[:, 1:].any()
 
 
 def test_a_step_adds_it_to_the_loss_of_the_label(slot: AdaptedModel, tmp_path: Path) -> None:
