@@ -239,7 +239,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name_and_fault(fault: str, suffi
         ("broken.parquet", b"PAR1 but no table", "cannot be read"),
         ("empty.csv", b"", "is empty"),
         ("ragged.csv", b"id,logit\nx_0,1\nx_1,1,2,3\n", "fields where the header has"),
-        ("binary.csv", b"id,logit\n" + "Größenwahn für müde Bären".encode() * 3 + b"\n\xff\xfe,1\n", "not UTF-8"),
+        ("binary.csv", b"id,logit\n\xff\xfe,1\n" + "Größenwahn für müde Bären,1\n".encode() * 9, "not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("languages", [("swa",), ("deu",)], ids=["spoken", "not spoken"])

@@ -36,6 +36,15 @@ def check_shape(shown: str, codes: list[str]) -> None:
     assert all(re.fullmatch(r"[\d.]+", cell) for cells in rows.values() for cell in cells)
 
 
+LISTS: dict[str, object] = {
+    "language": "deu",
+    "types_train": {},
+    "other_languages": {},
+    "cross_split_ids": (),
+    "repeated_id_examples": (),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", ["", "40", "80", "200"])
 def test_it_fits_80_columns_in_a_pipe(tmp_path: Path, columns: str) -> None:
