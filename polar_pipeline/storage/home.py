@@ -55,6 +55,10 @@ class ProfileFolder:
         """The CSV of one language's predictions: id, polarization, probability."""
         return self.root / "predictions" / f"{language}.csv"
 
+    def label_errors(self, language: str) -> Path:
+        """The CSV of one language's posts whose labels are doubtful."""
+        return self.root / "label_errors" / f"{language}.csv"
+
     def review(self, language: str) -> Path:
         """The CSV of one language's dev and test posts that a person should look at."""
         return self.root / "review" / f"{language}.csv"

@@ -12,6 +12,7 @@ import pandas as pd
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.decision.label_errors import label_errors, write_label_errors
 from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
 from polar_pipeline.decision.selection import decide, decided_rows
@@ -86,11 +87,14 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         predictions = predict(thresholds, raw_posts, pd.concat([inputs[key] for key in score_ins]))
         path = write_predictions(project.results.predictions(context.partition_key), predictions, card)
         review = write_review(project.results.review(context.partition_key), predictions, card)
-        context.files += [path, review]
         posts = scored_posts(raw_posts)
         decided, _ = decided_rows(posts, profile.seed)
+        doubtful = label_errors(posts.assign(probability=predictions["probability"].to_numpy())[decided])
+        errors = write_label_errors(project.results.label_errors(context.partition_key), doubtful, card)
+        context.files += [path, review, errors]
         test = predictions[predictions["split"] == "test"]
-        run.log(metrics={"posts": len(predictions), "predicted_positive_test": float(test["prediction"].mean())})
+        positive = {"predicted_positive_test": float(test["prediction"].mean())} if len(test) else {}
+        run.log(metrics={"posts": len(predictions), "doubtful_labels": len(doubtful), **positive})
         run.log_data(f"posts-{context.partition_key}", thresholds.posts_fingerprint, raw_posts, "evaluation")
         labels, probabilities = posts["label"].to_numpy(), predictions["probability"].to_numpy()
         dev = (posts["split"] == "dev").to_numpy() & posts["label"].notna().to_numpy() & ~decided
@@ -103,6 +107,8 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
                 **frame_metadata(predictions),
                 "file": dg.MetadataValue.path(path),
                 "review": dg.MetadataValue.path(review),
+                "doubtful_labels": len(doubtful),
+                "label_errors": dg.MetadataValue.path(errors),
                 "share_for_review": float(predictions["review"].mean()),
                 "evidence": picture("threshold curve and reliability", plot),
             }
