@@ -113,7 +113,7 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
 @polar.command(
     epilog=examples(
         "polar init comments.csv",
-        "polar init tweets.tsv --text tweet --label class --positive hateful --name hate",
+        "polar init tweets.tsv --text tweet --label class --positive hateful",
     )
 )
 @click.argument("posts", type=click.Path(path_type=Path))
@@ -189,6 +189,9 @@ def predict(
 
     if bad and not skip_bad:
         raise click.UsageError("--bad needs --skip-bad, without which no row is left out.")
+    for option, file in (("--output", output), ("--bad", bad)):
+        if file and file.exists() and file.resolve() == posts.resolve():
+            raise click.UsageError(f"{option} names the file of the posts, which would be written over: name another.")
     if bad and output and bad.resolve() == output.resolve():
         raise click.UsageError("--bad and --output name the same file.")
     if language is None and len(project.codes) > 1:

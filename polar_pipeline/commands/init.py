@@ -7,9 +7,10 @@ import click
 import pandas as pd
 
 from polar_pipeline.commands.init_files import Understood, card_yaml, profile_yaml
-from polar_pipeline.corpus.guess import Guess, guess_columns, guess_words, says_positive
+from polar_pipeline.corpus.columns import find_column
+from polar_pipeline.corpus.guess import Guess, guess_columns, guess_words, named_columns, says_positive
 from polar_pipeline.corpus.identification import language_shares
-from polar_pipeline.corpus.sources import Source, find_sources
+from polar_pipeline.corpus.sources import Source, find_sources, split_of
 from polar_pipeline.corpus.text import duplicate_groups, is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.files import FileFormat
@@ -17,6 +18,7 @@ from polar_pipeline.settings.profile import bundled_profiles, name_of_file
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.task.languages import LANGUAGES, language, language_code
 
+_LONGEST_NAME = 5  # words
 _CLEAR = 0.5  # share of posts surely in one language from which it is taken for that of the file
 _FEW = 100  # posts of the rarer label below which figures say little
 
@@ -67,12 +69,25 @@ def understand(data: Path, given: Given) -> Understood:
     if columns.text is None:
         raise InputError(f"no column of {data} looks like the posts: name it with --text.")
     if columns.label is None:
-        raise InputError(f"no column of {data} looks like a label of a few classes: name it with --label.")
+        alone = [name for name in named_columns("label", list(frame.columns)) if frame[name].nunique() == 1]
+        told = (
+            f"column `{alone[0]}` of {data} has one value only" if alone else f"no column of {data} looks like a label"
+        )
+        raise InputError(f"{told}: a label has a few different ones; name its column with --label.")
     labels = frame[columns.label].str.strip()
+    if columns.label.strip() in set(labels) or len(columns.text.split()) > _LONGEST_NAME:
+        raise InputError(
+            f"{data} seems to have no header, because `{columns.text[:40]}` and `{columns.label}` are no names: "
+            f"add a first line such as text,label."
+        )
     words = _words(data, columns.label, labels, given.positive)
     counts = {word: int((labels == word).sum()) for word in words}
     codes, doubts = _codes(frame, columns, sources, given.language)
-    notes += [*_odd(frame, columns, words, counts), *doubts]
+    notes += [*_odd(frame, columns, counts), *_unused(frame, columns), *doubts]
+    if given.positive is None and not says_positive(words):
+        notes.append(f"that {_positive(words)!r} is the positive label was guessed; --positive names another")
+    if len(tables) > 1:
+        notes.append(f"files: {', '.join(str(table.path) for table in tables)}")
     return Understood(data, columns, len(frame), codes, words, counts, notes)
 
 
@@ -84,6 +99,9 @@ def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | No
             raise InputError(f"no post of {data} has {positive!r} in `{column}`: use one of {', '.join(values)}.")
         return {word: int(word == positive) for word in sorted(values, key=lambda word: word == positive)}
     words = guess_words(labels)
+    if words is None and len({value.casefold() for value in values}) == 2:  # they differ in capitals alone
+        spelt = guess_words(labels.str.casefold())
+        words = spelt and {value: spelt[value.casefold()] for value in values}
     if words is None:
         named = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
         raise InputError(
@@ -102,7 +120,7 @@ def _codes(
         return sorted({code for cell in cells.unique() if (code := language_code(cell))}), []
     named = sorted({source.language for source in sources if source.language})
     shares = language_shares(frame[str(columns.text)].tolist(), seed=0)
-    seen = ", ".join(f"{share:.0%} {language(code).name}" for code, share in list(shares.items())[:4])
+    seen = ", ".join(f"{share:.0%} {language(code).name}" for code, share in list(shares.items())[:4] if share >= 0.01)
     code = language_code(given) if given else next(iter(shares), None)
     if given and code is None:
         raise InputError(f"--language {given} is no language: write a code such as deu.")
@@ -119,7 +137,7 @@ def _codes(
     return codes, doubts
 
 
-def _odd(frame: pd.DataFrame, columns: Guess, words: dict[str, int], counts: dict[str, int]) -> list[str]:
+def _odd(frame: pd.DataFrame, columns: Guess, counts: dict[str, int]) -> list[str]:
     """What is worth a look before training."""
     text, labels = frame[str(columns.text)], frame[str(columns.label)].str.strip()
     blank, unlabelled = text.map(is_blank).astype(bool), labels == ""
@@ -132,10 +150,30 @@ def _odd(frame: pd.DataFrame, columns: Guess, words: dict[str, int], counts: dic
         f"{int(unlabelled.sum())} rows have no label: they are predicted, not trained on": unlabelled.any(),
         f"{copies} posts repeat an earlier one but for spaces, case or addresses": copies,
         f"{conflicts} groups of repeated posts have different labels": conflicts,
-        "which label is positive was guessed: the rarer one; --positive names another": not says_positive(words),
         f"few posts: {min(counts.values())} of the rarer label; figures will be unsure": min(counts.values()) < _FEW,
     }
     return [text for text, true in facts.items() if true]
+
+
+def _unused(frame: pd.DataFrame, columns: Guess) -> list[str]:
+    """Columns whose names say what they hold, and whose cells cannot be used for it."""
+    found = []
+    own = find_column(list(frame.columns), "id")
+    if columns.id is None and own is not None:
+        doubled = int(frame[own].duplicated().sum())
+        found.append(f"column `{own}` repeats {doubled} ids, so it is not used: ids are made from the texts")
+    for role, meaning in (("language", language_code), ("split", split_of)):
+        taken = {name for name in columns if name is not None}
+        unused = [name for name in named_columns(role, list(frame.columns)) if name not in taken]
+        if getattr(columns, role) is None and unused:
+            cells = [str(cell) for cell in frame[unused[0]].unique()]
+            wrong = ", ".join(repr(cell[:30]) for cell in cells if not meaning(cell))
+            found.append(f"column `{unused[0]}` is not used, because of {wrong or 'its cells'}: all rows are taken")
+    return found
+
+
+def _positive(words: dict[str, int]) -> str:
+    return next(word for word, code in words.items() if code)
 
 
 def _say(found: Understood) -> None:

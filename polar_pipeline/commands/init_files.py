@@ -28,14 +28,14 @@ def card_yaml(found: Understood, name: str) -> str:
     columns = found.columns
     positive = [word for word, code in found.words.items() if code]
     negative = [word for word, code in found.words.items() if not code]
-    optional = {"id": columns.id, "language": columns.language, "split": columns.split}
+    optional = {"id": columns.id or "", "language": columns.language, "split": columns.split}
     lines = [
         "# What the posts and their labels mean. docs/data.md explains every key.",
         f"name: {re.sub('[^a-z0-9_]+', '_', name)}",
         f"title: {_quoted(name)}",
-        f"languages: [{', '.join(found.codes)}]",
+        f"languages: [{', '.join(map(_quoted, found.codes))}]",  # nor and yes are other things in YAML
         "",
-        "# Which columns hold what; left out: ids are made from the texts, every labelled row is trained on.",
+        "# Which columns hold what. Without a column of ids they are made from the texts.",
         "columns:",
         f"  text: {_quoted(str(columns.text))}",
         *(f"  {role}: {_quoted(column)}" for role, column in optional.items() if column is not None),

@@ -49,7 +49,7 @@ def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
 
     return Roles(
         text=required("columns.text", wanted.text),
-        id=required("columns.id", wanted.id) if wanted.id else found("id"),
+        id=required("columns.id", wanted.id) if wanted.id else found("id") if wanted.id is None else None,
         label=found(card.label.column),
         language=required("columns.language", wanted.language) if wanted.language else None,
         split=required("columns.split", wanted.split) if wanted.split else None,

@@ -41,9 +41,12 @@ def guess_columns(frame: pd.DataFrame, given: dict[str, str | None]) -> Guess:
     """Guess what each column of texts holds; `given` are roles that are known."""
     rows = frame.head(_SAMPLE)
     found = {role: column for role, column in given.items() if column is not None}
-    for role in ("split", "language", "text", "label", "id"):
-        if role not in found and (column := _column(role, rows, set(found.values()))):
-            found[role] = column
+    order = ("split", "language", "text", "label", "id")
+    # all names are asked before cells: a column of yes and no is no column of languages where it is named label
+    for ask in (_by_name, _by_cells):
+        for role in order:
+            if role not in found and (column := ask(role, rows, set(found.values()))):
+                found[role] = column
     return Guess(*(found.get(role) for role in Guess._fields))
 
 
@@ -62,18 +65,27 @@ def guess_words(values: "pd.Series[str]") -> dict[str, int] | None:
 
 def says_positive(words: dict[str, int]) -> bool:
     """Whether the words themselves say which of them is 1."""
-    return any(_says(word, _POSITIVE) if code else _says(word, _NEGATIVE) for word, code in words.items())
+    says = [_says(word, _POSITIVE if code else _NEGATIVE) for word, code in words.items()]
+    numbers = all(re.fullmatch(r"[-+\d.]+", word.strip()) for word in words)
+    return all(says) if numbers else any(says)  # 1 is the other one in 0/1, and nobody knows in 1/2
 
 
-def _column(role: str, rows: pd.DataFrame, taken: set[str]) -> str | None:
-    free = [str(name) for name in rows.columns if name not in taken]
+def named_columns(role: str, columns: list[str]) -> list[str]:
+    """The columns whose names say that they hold this, the surest first."""
     known = _ROLES[role].split()
-    named = sorted((name for name in free if _plain(name) in known), key=lambda name: known.index(_plain(name)))
-    named += [name for name in free if name not in named and set(_plain(name).split("_")) & set(known)]
-    fitting = [name for name in named if _fits(role, rows[name])]
-    if fitting or role == "id":  # any other column of different cells could be taken for ids
-        return fitting[0] if fitting else None
-    others = [name for name in free if _fits(role, rows[name])]
+    whole = sorted((name for name in columns if _plain(name) in known), key=lambda name: known.index(_plain(name)))
+    return whole + [name for name in columns if name not in whole and set(_plain(name).split("_")) & set(known)]
+
+
+def _by_name(role: str, rows: pd.DataFrame, taken: set[str]) -> str | None:
+    named = named_columns(role, [str(name) for name in rows.columns if name not in taken])
+    return next((name for name in named if _fits(role, rows[name])), None)
+
+
+def _by_cells(role: str, rows: pd.DataFrame, taken: set[str]) -> str | None:
+    if role == "id":  # any other column of different cells could be taken for ids
+        return None
+    others = [str(name) for name in rows.columns if name not in taken and _fits(role, rows[name])]
     if role == "text":
         return max(others, key=lambda name: rows[name].str.len().mean(), default=None)
     if role == "label":  # the fewest classes, and of equals the last column, where labels usually stand
@@ -93,6 +105,9 @@ def _fits(role: str, cells: "pd.Series[str]") -> bool:
     if role == "id":
         return bool(filled.is_unique) and len(filled) == len(cells)
     meaning = language_code if role == "language" else split_of
+    words = {str(value).strip().casefold() for value in values}
+    if words <= {*_POSITIVE.split(), *_NEGATIVE.split()}:  # `yes`, `no` and `hate` are codes or names of languages too
+        return False
     return len(values) <= 200 and all(meaning(str(value)) for value in values)
 
 

@@ -86,7 +86,7 @@ def all_rows(file: TableFile, skip_bad: bool = False) -> Rows:
         raise refusal(file, bad[0], len(bad) - 1)
     rows = [row for row in found if isinstance(row, Row)]
     if not rows:
-        raise no_rows(file)
+        raise refusal(file, bad[0], len(bad) - 1) if bad else no_rows(file)
     index = pd.Index([row.number for row in rows])
     frame = pd.DataFrame([row.fields for row in rows], columns=file.header, index=index, dtype="str")
     left_out = [f"{len(bad)} rows are left out, the first is {bad[0]}"] if bad else []

@@ -22,7 +22,7 @@ class Columns(Settings):
     """Which columns of the files hold what. Capitals, spaces and dashes make no difference."""
 
     text: str = "text"
-    id: str | None = None  # None: the column `id`, or where there is none, ids are made from the texts
+    id: str | None = None  # None: the column `id` if there is one; "": none, ids are made from the texts
     language: str | None = None  # None: the name of the file, or the only language of the card
     split: str | None = None  # None: the name of the file or its folder; else every labelled post is for training
 

@@ -106,6 +106,45 @@ def test_several_classes_need_a_word(tmp_path: Path) -> None:
     assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].sum() == 20
 
 
+def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
+    rows = german()
+    path = write(tmp_path / "posts.csv", f'"{rows[0][0]}",{rows[0][1]}', rows[1:])
+    assert "posts.csv seems to have no header, because " in refusal(path, "--to", tmp_path)
+
+
+def test_columns_that_cannot_be_what_their_names_say_are_named(tmp_path: Path) -> None:
+    rows = [(number % 70, text, ("no", "yes")[int(str(label))], "holdout" if number % 2 else "train", "Denglisch")
+            for number, (text, label) in enumerate(german())]  # fmt: skip
+    found = init(write(tmp_path / "posts.csv", "id,text,label,split,lang", rows), "--to", tmp_path)
+    assert "column `id` repeats 10 ids, so it is not used" in found.output
+    assert "column `split` is not used, because of 'holdout': all rows are taken" in found.output
+    assert "column `lang` is not used, because of 'Denglisch'" in found.output
+    assert "label `label`" in found.output and "guessed" not in found.output
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["id"].is_unique
+
+
+def test_codes_that_yaml_takes_for_other_things(tmp_path: Path) -> None:
+    assert (
+        init(write(tmp_path / "posts.csv", "text,label", german()), "--to", tmp_path, "--language", "no").exit_code == 0
+    )
+    assert loaded(tmp_path / "posts.yaml").codes == ["nor"]
+
+
+@pytest.mark.parametrize(("labels", "guessed"), [(("1", "2"), True), (("0", "1"), False), (("-1", "1"), True)])
+def test_a_guess_of_the_positive_label_is_called_one(labels: tuple[str, str], guessed: bool, tmp_path: Path) -> None:
+    found = init(write(tmp_path / "posts.csv", "text,label", german(labels)), "--to", tmp_path)
+    assert ("is the positive label was guessed" in found.output) == guessed
+
+
+def test_labels_that_differ_in_capitals_are_the_same(tmp_path: Path) -> None:
+    rows = [
+        (text, ("nein", "Ja", "NEIN", "ja")[2 * (number % 2) + int(str(label))])
+        for number, (text, label) in enumerate(german())
+    ]
+    assert init(write(tmp_path / "posts.csv", "text,label", rows), "--to", tmp_path).exit_code == 0
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].tolist() == POSTS["deu"].head(80)["label"].tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

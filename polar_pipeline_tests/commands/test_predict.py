@@ -86,7 +86,10 @@ def test_posts_of_test_get_the_predictions_that_the_graph_made(finished_home: Pa
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("id,words\n1,x\n", "posts.csv lacks the column text: it should have id and text."),
+        (
+            "id,words\n1,x\n",
+            "posts.csv lacks the column `text`: name the right ones with --text and --id; it has `id`, `words`.",
+        ),
         (
             "id,text\n1,x\n1,y\n",
             "row 2 (line 3): `id` is doubled, an earlier row has the same: correct it, or leave out",
@@ -96,7 +99,7 @@ def test_posts_of_test_get_the_predictions_that_the_graph_made(finished_home: Pa
         ("id,text\n1,x\n2,\u200b\n", "row 2 (line 3): `text` is empty: correct it"),
         ("id,text\n1,x\n2,y,z\n", "row 2 (line 3) has 3 fields where the header has 2: put quotes around texts"),
         ("id,text\n", "has a header and no row"),
-        (None, "does not exist: give a CSV file with the columns id and text."),
+        (None, "posts.csv does not exist: correct the path."),
     ],
 )
 def test_bad_files(linear: tuple[Path, str], tmp_path: Path, content: str | None, sentence: str) -> None:
