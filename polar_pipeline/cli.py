@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from polar_pipeline import __version__
+from polar_pipeline.commands.init_command import init
 from polar_pipeline.commands.options import (
     DATA,
     HOME,
@@ -108,44 +109,6 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     codes = project.codes if everything else project.check_languages(languages)
     return run_pipeline(project, codes, jobs, force)
-
-
-@polar.command(
-    epilog=examples(
-        "polar init comments.csv",
-        "polar init tweets.tsv --text tweet --label class --positive hateful",
-    )
-)
-@click.argument("posts", type=click.Path(path_type=Path))
-@click.option(
-    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where they are put."
-)
-@click.option("--name", help="That of the profile; default: that of the file.")
-@click.option("--text", metavar="COLUMN", help="The column with the posts; default: guessed.")
-@click.option("--label", metavar="COLUMN", help="The column with their labels; default: guessed.")
-@click.option("--id", "id_", metavar="COLUMN", help="The column that names the posts; default: guessed, if any.")
-@click.option("--language", metavar="CODE", help="The posts' language; default: told from them.")
-@click.option("--positive", metavar="WORD", help="The label that is to be found; all others count as negative.")
-@file_format
-def init(
-    posts: Path,
-    folder: Path,
-    name: str | None,
-    text: str | None,
-    label: str | None,
-    id_: str | None,
-    language: str | None,
-    positive: str | None,
-    form: "FileFormat",
-) -> None:
-    """Look at labelled posts, say what they are, and write a task card and a profile for them.
-
-    POSTS is a file (CSV, TSV, JSON lines, Parquet), or a folder of such files or of a Hugging Face dataset.
-    """
-    from polar_pipeline.commands.init import Given
-    from polar_pipeline.commands.init import init as look_and_write
-
-    look_and_write(posts, folder, Given(text, label, id_, language, positive, form), name)
 
 
 @polar.command(
@@ -358,4 +321,5 @@ def prune(keep: int, dry_run: bool) -> int:
     return prune_home(Home.from_environment(), keep, dry_run)
 
 
+polar.add_command(init)
 polar.add_command(profile)
