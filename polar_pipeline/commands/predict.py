@@ -17,6 +17,7 @@ from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.commands.new_posts import Post, Reading, check_posts, open_posts, read_new_posts
+from polar_pipeline.corpus.audit import doubt_in_words, other_languages
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
 from polar_pipeline.decision.predictions import csv_bytes, note_on_new_posts, predict_new
 from polar_pipeline.decision.record import Decision
@@ -26,10 +27,12 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
 from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.languages import language
 
 BATCH = 4096  # posts that are read together
 SECONDS_BETWEEN_LINES = 5.0
 
+_FEWEST = 20  # posts from which shares of languages say something
 _AS_IT_IS = Reading()
 Scorer = Callable[[list[str]], dict[str, Floats]]
 
@@ -67,6 +70,8 @@ def predict_file(
             posts = (post for post in read_new_posts(file) if isinstance(post, Post))
             header = True
             while batch := list(islice(posts, BATCH)):
+                if header:
+                    _doubt_language(batch, code, path)
                 table = _judged(decision, score, batch, project.card, file.others)
                 review += int(table["review"].sum())
                 yield csv_bytes(table, header=header)
@@ -86,6 +91,15 @@ def predict_file(
         err=True,
     )
     return 0
+
+
+def _doubt_language(batch: list[Post], code: str, path: Path) -> None:
+    """Say on stderr if many of the first posts seem to be in another language than that of the models."""
+    if len(batch) < _FEWEST:
+        return
+    others = other_languages([post.text for post in batch], language(code), seed=0)
+    if doubt := doubt_in_words(others, code):
+        click.echo(f"{path}: {doubt}", err=True)
 
 
 def _judged(decision: Decision, score: Scorer, batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:

@@ -62,10 +62,7 @@ class Audit(Record):
     @property
     def language_doubt(self) -> str:
         """In words, that too many posts seem to be in other languages; empty if they are not."""
-        if sum(self.other_languages.values()) < MANY_OTHERS:
-            return ""
-        named = ", ".join(f"{share:.0%} in {registered(code).name}" for code, share in self.other_languages.items())
-        return f"of its posts, {named}, not in {registered(self.language).name}"
+        return doubt_in_words(self.other_languages, self.language)
 
 
 def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audit:
@@ -88,7 +85,7 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
             **_duplicates(posts),
             "repeated_ids": len(repeated),
             "repeated_id_examples": tuple(repeated[:EXAMPLES]),
-            "other_languages": _other_languages(texts, spoken, seed),
+            "other_languages": other_languages(texts, spoken, seed),
             "foreign_script": sum(script not in known for script in dominant) if known else 0,
             "secondary_script": sum(script in known[1:] for script in dominant),
             **_odd_texts(texts),
@@ -96,6 +93,14 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
             "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed) if len(test) > 1 else None,
         }
     )
+
+
+def doubt_in_words(others: dict[str, float], language: str) -> str:
+    """That too many posts seem to be in `others`, by their shares, and not in `language`; empty if they are not."""
+    if sum(others.values()) < MANY_OTHERS:
+        return ""
+    named = ", ".join(f"{share:.0%} in {registered(code).name}" for code, share in others.items())
+    return f"of its posts, {named}, not in {registered(language).name}"
 
 
 def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
@@ -115,8 +120,8 @@ def _duplicates(posts: pd.DataFrame) -> dict[str, object]:
     }
 
 
-def _other_languages(texts: list[str], language: Language, seed: int) -> dict[str, float]:
-    """Those of at least one post in twenty."""
+def other_languages(texts: list[str], language: Language, seed: int) -> dict[str, float]:
+    """Shares of posts in other languages, by code, of at least one in twenty; empty where nothing can be told."""
     if not is_identified(language):
         return {}
     shares = language_shares(texts, seed)

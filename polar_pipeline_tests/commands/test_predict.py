@@ -324,3 +324,30 @@ def test_a_hundred_thousand_posts_need_little_memory_and_show_progress(
     assert sum(1 for _ in output.open()) == 100_001
     line = done.stderr.splitlines()[0]
     assert " of 100,000 posts, " in line and " posts/s, about " in line and line.endswith(" s left")
+
+
+@slow
+def test_posts_of_another_language_are_noticed(linear: tuple[Path, str]) -> None:
+    assert "in English, not in German\n" in predict(linear, bundled_folder() / "test" / "eng.csv").stderr
+    assert "not in German" not in predict(linear, bundled_folder() / "test" / "deu.csv").stderr
+
+
+@slow
+def test_the_posts_are_never_written_over(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts = tmp_path / "posts.csv"
+    posts.write_text("id,text\n1,ein Satz\n")
+    for option in (("--output", str(posts)), ("--skip-bad", "--bad", str(posts))):
+        done = predict(linear, posts, *option, check=False)
+        assert done.returncode == 2 and "names the file of the posts" in done.stderr
+    assert posts.read_text() == "id,text\n1,ein Satz\n"
+
+
+@slow
+def test_other_columns_are_passed_through(linear: tuple[Path, str], tmp_path: Path) -> None:
+    posts = tmp_path / "posts.tsv"
+    posts.write_text("Kommentar\tpolarization\tautor\nein Satz\t9\tx, y\nnoch einer\t8\t\n")
+    done = predict(linear, posts, "--text", "kommentar")
+    rows = list(csv.reader(io.StringIO(done.stdout)))
+    assert rows[0] == ["id", "polarization", "probability", "margin", "review", "polarization_given", "autor"]
+    assert [(row[0], *row[5:]) for row in rows[1:]] == [("1", "9", "x, y"), ("2", "8", "")]
+    assert "separated by tabs" in done.stderr and "known by the numbers of their rows" in done.stderr
