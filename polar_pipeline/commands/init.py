@@ -7,7 +7,7 @@ import click
 import pandas as pd
 
 from polar_pipeline.commands.init_files import Understood, card_yaml, profile_yaml
-from polar_pipeline.corpus.columns import find_column
+from polar_pipeline.corpus.columns import find_column, has_columns
 from polar_pipeline.corpus.guess import Guess, guess_columns, guess_words, named_columns, says_positive
 from polar_pipeline.corpus.identification import language_shares
 from polar_pipeline.corpus.sources import Source, find_sources, split_of
@@ -16,6 +16,7 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.settings.profile import bundled_profiles, name_of_file
 from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.tables.table_file import AUTO
 from polar_pipeline.task.languages import LANGUAGES, language, language_code
 
 _LONGEST_NAME = 5  # words
@@ -32,7 +33,7 @@ class Given:
     id: str | None = None
     language: str | None = None
     positive: str | None = None
-    form: FileFormat = FileFormat()  # noqa: RUF009 - it is frozen
+    form: FileFormat = AUTO
 
 
 def init(data: Path, folder: Path, given: Given, name: str | None) -> None:
@@ -63,8 +64,8 @@ def understand(data: Path, given: Given) -> Understood:
     known = {"text": given.text, "label": given.label, "id": given.id}
     for role, column in known.items():
         if column is not None and column not in frame:
-            has = ", ".join(f"`{each}`" for each in frame.columns)
-            raise InputError(f"{data} has no column `{column}` (it has {has}): correct --{role}.")
+            has = has_columns([str(name) for name in frame.columns])
+            raise InputError(f"{data} has no column `{column}` ({has}): correct --{role}.")
     columns = guess_columns(frame, known)
     if columns.text is None:
         raise InputError(f"no column of {data} looks like the posts: name it with --text.")
@@ -96,17 +97,16 @@ def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | No
     values = sorted(set(labels) - {""})
     if positive is not None:
         if positive not in values:
-            raise InputError(f"no post of {data} has {positive!r} in `{column}`: use one of {', '.join(values)}.")
+            raise InputError(f"no post of {data} has {positive!r} in `{column}`: use one of {_cut(values)}.")
         return {word: int(word == positive) for word in sorted(values, key=lambda word: word == positive)}
     words = guess_words(labels)
     if words is None and len({value.casefold() for value in values}) == 2:  # they differ in capitals alone
         spelt = guess_words(labels.str.casefold())
         words = spelt and {value: spelt[value.casefold()] for value in values}
     if words is None:
-        named = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
         raise InputError(
-            f"column `{column}` of {data} has {len(values)} different labels ({named}): name the one that is to be "
-            f"found with --positive, then all others count as negative; or name another column with --label."
+            f"column `{column}` of {data} has {len(values)} different labels ({_cut(values)}): name the one that is to "
+            f"be found with --positive, then all others count as negative; or name another column with --label."
         )
     return words
 
@@ -167,9 +167,14 @@ def _unused(frame: pd.DataFrame, columns: Guess) -> list[str]:
         unused = [name for name in named_columns(role, list(frame.columns)) if name not in taken]
         if getattr(columns, role) is None and unused:
             cells = [str(cell) for cell in frame[unused[0]].unique()]
-            wrong = ", ".join(repr(cell[:30]) for cell in cells if not meaning(cell))
+            wrong = _cut([cell for cell in cells if not meaning(cell)])
             found.append(f"column `{unused[0]}` is not used, because of {wrong or 'its cells'}: all rows are taken")
     return found
+
+
+def _cut(values: list[str]) -> str:
+    """A few values in words: a column of posts may have been taken for one of labels."""
+    return ", ".join(repr(value[:30]) for value in values[:8]) + (", ..." if len(values) > 8 else "")
 
 
 def _positive(words: dict[str, int]) -> str:

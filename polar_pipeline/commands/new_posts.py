@@ -56,7 +56,7 @@ def open_posts(path: Path, card: TaskCard, reading: Reading) -> PostFile:
     if missing or text is None:
         raise InputError(
             f"{path} lacks the column {' and '.join(missing)}: name the right ones with --text and --id; "
-            f"{has_columns(table)}."
+            f"{has_columns(table.header)}."
         )
     if own is None:
         click.echo(f"{path} has no column `id`: posts are known by the numbers of their rows", err=True)

@@ -65,7 +65,7 @@ def _folder(name: str, variable: str, text: str) -> Decorator:
     return click.option(name, metavar="DIR", type=click.Path(file_okay=False), expose_value=False, **settings)
 
 
-PROFILE_HELP = "Bundled profile (demo, cpu, gpu) or path of a YAML file."
+PROFILE_HELP = "Bundled profile (demo, cpu, laptop, gpu) or path of a YAML file."
 PROFILE = click.option(
     "--profile",
     envvar="POLAR_PROFILE",

@@ -107,10 +107,11 @@ def _judged(decision: Decision, score: Scorer, batch: list[Post], card: TaskCard
     judged = predict_new(decision, score([post.text for post in batch]))
     judged.insert(0, "id", pd.Series([post.id for post in batch], dtype="str"))
     judged.insert(1, card.label.column, judged.pop("prediction").map(card.label.word))
-    own = [str(name) for name in judged.columns]
     for place, name in enumerate(others):
         # a label that the file has already is not the one that was decided
-        judged[name if name not in own else f"{name}_given"] = [post.others[place] for post in batch]
+        while name in judged:
+            name += "_given"
+        judged[name] = [post.others[place] for post in batch]
     return judged
 
 

@@ -43,7 +43,7 @@ def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
         if column is None:
             raise InputError(
                 f"{file.path} has no column `{name}`: add it to the header, "
-                f"or name the right one as {setting} of the task card; {has_columns(file)}."
+                f"or name the right one as {setting} of the task card; {has_columns(file.header)}."
             )
         return column
 
@@ -68,8 +68,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
-def has_columns(file: TableFile | Rows) -> str:
+def has_columns(header: list[str]) -> str:
     """The columns of a file, in words."""
-    shown = ", ".join(f"`{name}`" for name in file.header[:_SHOWN])
-    more = f" and {len(file.header) - _SHOWN} more" if len(file.header) > _SHOWN else ""
+    shown = ", ".join(f"`{name}`" for name in header[:_SHOWN])
+    more = f" and {len(header) - _SHOWN} more" if len(header) > _SHOWN else ""
     return f"it has {shown}{more}"

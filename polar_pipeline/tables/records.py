@@ -18,7 +18,20 @@ from polar_pipeline.tables.rows import BadRow, Row
 _BATCH = 4096  # rows of a Parquet or Arrow file that are read together
 
 
-class JsonFile:
+class _Closed:
+    """A table that holds no file open between reads."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+
+class JsonFile(_Closed):
     """Objects one after the other: a line each (.jsonl), a list of them, or a list under the only key of an object."""
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
@@ -37,15 +50,6 @@ class JsonFile:
         if not self.header:
             raise InputError(f"{path} holds no JSON objects: it should hold one per post.")
 
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is open."""
-
     def rows(self) -> Iterator[Row | BadRow]:
         """All rows."""
         for number, (line, record) in enumerate(self._records, start=1):
@@ -55,22 +59,13 @@ class JsonFile:
                 yield Row(number, line, [as_text(record.get(name)) for name in self.header])
 
 
-class ArrowFile:
+class ArrowFile(_Closed):
     """A Parquet file, or the .arrow files of a dataset."""
 
     def __init__(self, path: Path, files: list[Path] | None = None, names: dict[str, list[str]] | None = None) -> None:
         """`files` are those of the dataset in folder `path`, `names` those of its numbered labels, by column."""
         self.path, self.notes, self._files, self._names = path, list[str](), files or [path], names or {}
         self.header = [str(name) for name in next(iter(self._tables())).column_names]
-
-    def __enter__(self) -> Self:
-        """Itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is open."""
 
     def rows(self) -> Iterator[Row | BadRow]:
         """All rows."""
@@ -84,7 +79,9 @@ class ArrowFile:
     def _texts(self, name: str, values: list[Any]) -> list[str]:
         words = self._names.get(name)
         if words:
-            values = [words[value] if isinstance(value, int) and 0 <= value < len(words) else value for value in values]
+            # -1 stands for a label that is not given
+            known = dict(enumerate(words)) | {-1: ""}
+            values = [known.get(value, value) for value in values]
         return [as_text(value) for value in values]
 
     def _tables(self) -> Iterator[Any]:

@@ -149,7 +149,7 @@ def test_labels_that_differ_in_capitals_are_the_same(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (("--text", "nothing"), "has no column `nothing` (it has `text`, `label`): correct --text"),
-        (("--positive", "9"), "no post of .* has '9' in `label`: use one of 0, 1"),
+        (("--positive", "9"), "no post of .* has '9' in `label`: use one of '0', '1'"),
         (("--language", "qq"), "--language qq is no language"),
         (("--name", "demo"), "demo is the name of a bundled profile"),
     ],

@@ -73,9 +73,13 @@ def test_many_rows_of_parquet_come_in_order(tmp_path: Path) -> None:
 
 
 def test_a_dataset_and_the_names_of_its_labels(tmp_path: Path) -> None:
-    save_dataset(tmp_path / "one", [{"text": "a", "label": 1}, {"text": "b", "label": 0}], ["neutral", "hateful"])
+    save_dataset(
+        tmp_path / "one",
+        [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "c", "label": -1}],
+        ["no", "hate"],
+    )
     ((name, table),) = dataset_splits(tmp_path / "one").items()
-    assert name == "" and all_rows(table).frame.to_numpy().tolist() == [["a", "hateful"], ["b", "neutral"]]
+    assert name == "" and all_rows(table).frame.to_numpy().tolist() == [["a", "hate"], ["b", "no"], ["c", ""]]
 
 
 def test_the_splits_of_a_dataset(tmp_path: Path) -> None:

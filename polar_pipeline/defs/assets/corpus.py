@@ -70,7 +70,7 @@ def corpus_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinitio
     def raw_posts(context: StepContext, run: TrackedRun) -> pd.DataFrame:
         """The posts of one language: train, dev and test, validated, with folds; labels of test are never read here."""
         language = context.partition_key
-        posts = project.posts(language)
+        posts = project.posts(language, say=context.log.info)
         digest = training_fingerprint(posts, card)
         run.log(params={"folds": profile.folds.count, "fit_on": profile.folds.fit_on}, metrics={"posts": len(posts)})
         run.log_data(f"posts-{language}", digest, posts)
