@@ -22,7 +22,7 @@ from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.intervals import confusion, macro_f1_resamples
+from polar_pipeline.metrics.intervals import confusion, metric_resamples
 from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.storage.home import Home
 
@@ -56,7 +56,7 @@ def measure(code: str) -> dict[str, np.ndarray]:
     found = {}
     for seed, (name, rows) in enumerate(figures.items()):
         labels, predicted = rows["label"].to_numpy(dtype=int), rows["prediction"].to_numpy(dtype=int)
-        draws = macro_f1_resamples(confusion(labels, predicted), RESAMPLES, seed)
+        draws = metric_resamples(labels, predicted, RESAMPLES, seed)
         found[name] = np.concatenate([[macro_f1(labels, predicted)], draws])
     return found
 

@@ -19,6 +19,12 @@ class Roles(NamedTuple):
     language: str | None
     split: str | None
     auxiliary: dict[str, str]  # by the card's name
+    labels: dict[str, str] = {}  # those of a multilabel task, by the card's name
+
+    @property
+    def decided(self) -> list[str]:
+        """The columns of what is decided, as far as the file has them."""
+        return list(self.labels.values()) if self.labels else [self.label] if self.label else []
 
 
 def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
@@ -50,10 +56,11 @@ def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
     return Roles(
         text=required("columns.text", wanted.text),
         id=required("columns.id", wanted.id) if wanted.id else found("id") if wanted.id is None else None,
-        label=found(card.label.column),
+        label=found(card.label.column) if card.label.column else None,
         language=required("columns.language", wanted.language) if wanted.language else None,
         split=required("columns.split", wanted.split) if wanted.split else None,
         auxiliary={name: column for name in card.auxiliary.columns if (column := found(name))},
+        labels={name: column for name, wish in card.label_columns.items() if (column := found(wish))},
     )
 
 

@@ -77,8 +77,9 @@ def _rows_of_language(rows: Rows, source: Source, roles: Roles, language: str, c
 
 
 def _labelled(rows: pd.DataFrame, roles: Roles) -> "pd.Series[bool]":
-    """Which rows have something in the column of the label."""
-    return rows[roles.label].str.strip().ne("") if roles.label else pd.Series(False, index=rows.index)
+    """Which rows have something in a column of the labels."""
+    nothing = pd.Series(False, index=rows.index)
+    return rows[roles.decided].apply(lambda cells: cells.str.strip().ne("")).any(axis=1) if roles.decided else nothing
 
 
 def _splits(rows: Rows, source: Source, roles: Roles, mine: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -1,8 +1,8 @@
 """The posts table: read from the files of a release, checked, and the same for every stage that follows.
 
-Columns: `id, text` (str), `label` (Int8, missing in test), `split` (train, dev or test), `fold` (Int8, -1 until folds
+Columns: `id, text` (str), `label` (Int8, missing in test; see labels.py), `split` (train, dev or test), `fold` (Int8, -1 until folds
 are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and
-one Int8 column per auxiliary label of the task card. What does not belong here: labels of test (report/evidence.py).
+one Int8 column per label of a multilabel task and per auxiliary label of the task card. What does not belong here: labels of test (report/evidence.py).
 """
 
 import hashlib
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from polar_pipeline.corpus.labels import auxiliary_labels, read_labels
 from polar_pipeline.corpus.parts import Part, read_parts
 from polar_pipeline.corpus.release import SPLITS
-from polar_pipeline.corpus.schemas import enforce, plain_cells, table_schema
+from polar_pipeline.corpus.schemas import enforce, table_schema
 from polar_pipeline.corpus.text import bare
 from polar_pipeline.errors import InputError
 from polar_pipeline.tables.rows import and_more
@@ -75,11 +76,6 @@ def refuse_canaries(posts: pd.DataFrame, card: TaskCard) -> None:
         )
 
 
-def labels_of(column: "pd.Series[str]", card: TaskCard) -> "pd.Series[int]":
-    """0/1 labels of checked cells; an empty cell is missing."""
-    return plain_cells(column).map(card.label.codes).astype("Int8")
-
-
 def made_ids(posts: pd.DataFrame) -> "pd.Series[str]":
     """The ids of posts (id, text, split), and for those without any one made of the text: the same in any order."""
     made = posts["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS])
@@ -93,14 +89,15 @@ def _posts(part: Part, language: str, card: TaskCard) -> pd.DataFrame:
     roles, rows, unlabelled = part.roles, part.rows, part.split == "test"
     part.check(language, card, labels=not unlabelled, required=not unlabelled)
     posts = part.named[["id", "text"]]
-    missing = pd.Series(pd.NA, index=rows.index, dtype="Int8")
-    posts["label"] = missing if unlabelled else labels_of(rows[str(roles.label)], card)
+    if unlabelled:
+        names = ["label", *card.label_columns, *card.auxiliary.columns]
+        labels = pd.DataFrame(pd.NA, index=rows.index, columns=names, dtype="Int8")
+    else:
+        labels = pd.concat([read_labels(rows, roles, card), auxiliary_labels(rows, roles, card)], axis=1)
+    posts["label"] = labels.pop("label")
     posts = posts.assign(split=part.split, fold=-1, source=REAL, parent_id=None)
     posts = posts.astype({"id": "str", "split": "str", "fold": "Int8", "source": "str", "parent_id": "str"})
-    for name in card.auxiliary.columns:
-        column = roles.auxiliary.get(name)
-        posts[name] = missing if unlabelled or column is None else labels_of(rows[column], card)
-    return posts.reset_index(drop=True)
+    return pd.concat([posts, labels], axis=1).reset_index(drop=True)
 
 
 def _marks(mine: pd.DataFrame) -> list[str]:

@@ -10,12 +10,13 @@ from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.text import is_blank
 from polar_pipeline.errors import InputError
 from polar_pipeline.tables.rows import and_more
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
 _VALUE_WIDTH = 60  # characters of a value in a message
+_SHOWN = 12  # classes in a message
 
 
 def file_schema(roles: Roles, language: str, card: TaskCard, labels: bool, required: bool) -> "pa.DataFrameSchema":
@@ -25,11 +26,13 @@ def file_schema(roles: Roles, language: str, card: TaskCard, labels: bool, requi
     """
     import pandera.pandas as pa
 
-    codes, begin = card.label.codes, card.id_begins.format(language=language)
+    begin = card.id_begins.format(language=language)
     words = "0 or 1" if not card.label.words else f"one of {', '.join([*card.label.words, '0', '1'])}"
-    known = pa.Check(lambda cells: plain_cells(cells).isin({"", *codes}), error=f"which should be {words}: correct it")
-    remedy = "label the post or remove it"
-    given = pa.Check(lambda cells: cells.str.strip() != "", error=f"which should be {words}: {remedy}")
+    decided = f"one of {_some(card.targets)}" if card.kind == "multiclass" else words
+    known, is_code = _known(card.classes or card.label.codes, decided), _known(card.label.codes, words)
+    given = pa.Check(
+        lambda cells: cells.str.strip() != "", error=f"which should be {decided}: label the post or remove it"
+    )
     own = pa.Check(
         lambda ids: ids.str.startswith(begin) & (ids.str.len() > len(begin)),
         error=f"which should start with `{begin}` and go on: correct the id, or move the post to its language's file",
@@ -40,12 +43,26 @@ def file_schema(roles: Roles, language: str, card: TaskCard, labels: bool, requi
     columns = {roles.text: pa.Column(str, _not_blank())}
     if roles.id is not None:
         columns[roles.id] = pa.Column(str, [own, once])
-    if labels and (roles.label is not None or required):
-        label = roles.label or card.label.column
-        columns[label] = pa.Column(str, [known, given] if required else known, required=required)
     if labels:
-        columns |= {column: pa.Column(str, known) for column in roles.auxiliary.values()}
+        wanted = card.label_columns or {MAIN_HEAD: card.label.column}
+        there = roles.labels or ({MAIN_HEAD: roles.label} if roles.label else {})
+        for name, column in wanted.items():
+            if required or name in there:
+                checks = [known, given] if required else known
+                columns[there.get(name, column)] = pa.Column(str, checks, required=required)
+        columns |= {column: pa.Column(str, is_code) for column in roles.auxiliary.values()}
     return pa.DataFrameSchema(columns)
+
+
+def _known(codes: dict[str, int], words: str) -> "pa.Check":
+    """That cells are empty or words of these codes."""
+    import pandera.pandas as pa
+
+    return pa.Check(lambda cells: plain_cells(cells).isin({"", *codes}), error=f"which should be {words}: correct it")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
@@ -53,15 +70,18 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
     import pandera.pandas as pa
 
     label = pa.Column("Int8", pa.Check.isin([0, 1], error="which should be 0 or 1"), nullable=True)
+    most = len(card.labels) - 1 if card.kind == "multiclass" else 1
+    decided = pa.Check.isin(range(most + 1), error="which should be 0 or 1" if most == 1 else f"which should be 0 to {most}")
+    finer = [*card.label_columns, *card.auxiliary.columns]
     columns = {
         "id": pa.Column(str),
         "text": pa.Column(str, _not_blank()),
-        "label": label,
+        "label": pa.Column("Int8", decided, nullable=True),
         "split": pa.Column(str, pa.Check.isin(SPLITS, error=f"which should be one of {', '.join(SPLITS)}")),
         "fold": pa.Column("Int8", pa.Check.ge(-1, error="which should be -1 or the number of a fold")),
         "source": pa.Column(str),
         "parent_id": pa.Column(str, nullable=True),
-        **dict.fromkeys(card.auxiliary.columns, label),
+        **dict.fromkeys(finer, label),
     }
     rules = [
         pa.Check(
@@ -72,7 +92,7 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
             error="it has no label, which every post outside test needs",
         ),
         pa.Check(
-            lambda posts: posts["split"].ne("test") | posts[["label", *card.auxiliary.columns]].isna().all(axis=1),
+            lambda posts: posts["split"].ne("test") | posts[["label", *finer]].isna().all(axis=1),
             error="it is a test post with a label, and labels of test are sealed",
         ),
         pa.Check(

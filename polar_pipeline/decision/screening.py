@@ -18,7 +18,7 @@ import pandas as pd
 from polar_pipeline.decision.record import Excluded
 from polar_pipeline.decision.strategies import MemberScores, gather
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.scores import Floats, Ints, Mask, auc, macro_f1, macro_f1_curve
+from polar_pipeline.metrics.scores import Floats, Ints, Mask, auc, macro_f1, threshold_curve
 from polar_pipeline.task.card import MAIN_HEAD
 
 _FLAT = 1e-6  # standard deviation of logits that say nothing
@@ -255,7 +255,7 @@ def _below_unseen(logits: Floats, rows: ScreenedPosts, posts: pd.DataFrame, prob
 
 def _best(labels: Ints, scores: Floats) -> tuple[float, float]:
     """The threshold with the highest macro-F1, and that macro-F1."""
-    curve = macro_f1_curve(labels, scores)
+    curve = threshold_curve(labels, scores)
     best = int(np.argmax(curve.values))
     return float(curve.thresholds[best]), float(curve.values[best])
 

@@ -31,7 +31,7 @@ from polar_pipeline.decision.strategies import (
 )
 from polar_pipeline.decision.thresholds import ARGMAX, BAGGED, RULES, Threshold, choose_threshold
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.intervals import confusion, macro_f1_interval, paired_interval, paired_resamples
+from polar_pipeline.metrics.intervals import confusion, metric_interval, paired_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, Ints, expected_calibration_error, macro_f1
 from polar_pipeline.settings.decision import DecisionSettings
 from polar_pipeline.settings.profile import Profile
@@ -87,7 +87,7 @@ def decide(
     probabilities = fitted.probabilities(inside)
     distances = np.abs(probabilities - fitted.threshold.value)
     predictions = nested_predictions(labels, folds, inside, settings, seed)
-    interval = macro_f1_interval(labels, predictions, _RESAMPLES, language_seed(seed, language))
+    interval = metric_interval(labels, predictions, _RESAMPLES, language_seed(seed, language))
     return Decision(
         language=language,
         members=_members(members, fitted.combination),

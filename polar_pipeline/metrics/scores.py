@@ -4,6 +4,7 @@ Everywhere: `labels` are 0/1 integers of shape (n,), `scores` are finite floats 
 positive when its score is **at least** the threshold. Pure functions over numpy arrays; bad shapes raise ValueError.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ _BINS = 10
 
 
 class Curve(NamedTuple):
-    """Macro-F1 at every threshold that changes a decision. Both arrays have shape (m,), thresholds ascending."""
+    """A measure at every threshold that changes a decision. Both arrays have shape (m,), thresholds ascending."""
 
     thresholds: Floats
     values: Floats
@@ -54,17 +55,19 @@ def macro_f1_of_counts(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats
     return macro
 
 
-def macro_f1_curve(labels: Ints, scores: Floats) -> Curve:
-    """Macro-F1 at every distinct decision, by one sort: O(n log n).
+def threshold_curve(labels: Ints, scores: Floats, measure: Callable[..., Floats] = macro_f1_of_counts) -> Curve:
+    """A measure of the counts tp, fp, fn and tn at every distinct decision, by one sort: O(n log n).
 
     Thresholds are -inf (all positive), the midpoints between neighbouring distinct scores, and +inf (all negative).
     """
     labels, scores = _pair(labels, scores)
     order = np.argsort(scores, kind="stable")
-    return sorted_curve(labels[order].astype(float), scores[order], np.ones(len(scores)))
+    return sorted_curve(labels[order].astype(float), scores[order], np.ones(len(scores)), measure)
 
 
-def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
+def sorted_curve(
+    labels: Floats, scores: Floats, weights: Floats, measure: Callable[..., Floats] = macro_f1_of_counts
+) -> Curve:
     """The curve of rows that are sorted by ascending score already; `weights` (n,) count each row that many times."""
     cuts = np.concatenate([[0], np.flatnonzero(scores[1:] > scores[:-1]) + 1, [len(scores)]])
     lower, upper = scores[cuts[1:-1] - 1], scores[cuts[1:-1]]
@@ -74,7 +77,7 @@ def sorted_curve(labels: Floats, scores: Floats, weights: Floats) -> Curve:
     below_positive = np.concatenate([[0.0], np.cumsum(weights * labels)])[cuts]
     below_negative = np.concatenate([[0.0], np.cumsum(weights * (1 - labels))])[cuts]
     tp, fp = below_positive[-1] - below_positive, below_negative[-1] - below_negative
-    return Curve(thresholds, macro_f1_of_counts(tp, fp, below_positive, below_negative))
+    return Curve(thresholds, measure(tp, fp, below_positive, below_negative))
 
 
 def auc(labels: Ints, scores: Floats) -> float:

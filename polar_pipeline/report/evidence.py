@@ -20,8 +20,8 @@ from polar_pipeline.decision.record import Decision, Estimate
 from polar_pipeline.decision.selection import language_seed, nested_table
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.intervals import macro_f1_interval, macro_f1_resamples
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, macro_f1_curve, reliability
+from polar_pipeline.metrics.intervals import metric_interval, metric_resamples
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, threshold_curve, reliability
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
@@ -139,11 +139,11 @@ def language_evidence(
         positives=float(table["label"].dropna().mean()),
         predicted_positives=float(test["prediction"].mean()) if len(test) else None,
         out_of_fold=decision.out_of_fold,
-        resamples=macro_f1_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
+        resamples=metric_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
         dev_decided=bool((held_out["split"] == "dev").any()),
         dev=_estimate(table[table["split"] == "dev"], settings, seed),
         test=_estimate(with_test_labels(test, test_labels), settings, seed),
-        curve=thin(macro_f1_curve(labels, probabilities)),
+        curve=thin(threshold_curve(labels, probabilities)),
         diagram=reliability(labels, probabilities),
         decision=decision,
         audit=audit,
@@ -255,7 +255,7 @@ def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estima
     known = rows[rows["label"].notna()]
     if known.empty:
         return None
-    interval = macro_f1_interval(_int(known["label"]), _int(known["prediction"]), settings.resamples, seed)
+    interval = metric_interval(_int(known["label"]), _int(known["prediction"]), settings.resamples, seed)
     return Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(known))
 
 

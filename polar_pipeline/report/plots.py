@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1_curve, reliability
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, threshold_curve, reliability
 from polar_pipeline.report.comparison import Reference
 from polar_pipeline.report.evidence import LanguageEvidence, thin
 
@@ -110,7 +110,7 @@ def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str
     """Threshold curve and reliability diagram side by side, of out-of-fold labels and probabilities. A base64 PNG."""
 
     def draw(left: "Axes", right: "Axes") -> None:
-        _draw_curve(left, decision, thin(macro_f1_curve(labels, probabilities)))
+        _draw_curve(left, decision, thin(threshold_curve(labels, probabilities)))
         _draw_reliability(right, reliability(labels, probabilities))
 
     left, bottom, width, height = _FRAME

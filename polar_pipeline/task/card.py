@@ -1,4 +1,6 @@
-"""The task card: labels, definition and submission format of a binary task, read from YAML.
+"""The task card: labels, definition and submission format of a task, read from YAML.
+
+A task is binary (one label, 0 or 1), multilabel (several such labels) or multiclass (each post has one class).
 
 What does not belong here: how the task is solved (that is the profile) and which languages there are (the registry).
 """
@@ -8,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.settings.yaml_files import Settings, read_settings
@@ -28,12 +30,15 @@ class Columns(Settings):
 
 
 class Label(Settings):
-    """The binary label: its column in the files and the meaning of 0 and 1."""
+    """The label of a binary task: its column in the files and the meaning of 0 and 1.
 
-    column: str
-    negative: str
-    positive: str
-    definition: str
+    Of a multiclass task it is the column of the classes. Of a multilabel task, 1 is a post with any of the labels.
+    """
+
+    column: str = ""
+    negative: str = ""
+    positive: str = ""
+    definition: str = ""
     words: Mapping[str, Literal[0, 1]] = Field(default_factory=dict)  # of the files, beside those that `codes` has
 
     @property
@@ -52,6 +57,25 @@ class Label(Settings):
     def _as_texts(cls, value: Any) -> Any:
         # YAML takes yes, no and numbers for other things than texts
         return {str(word): code for word, code in value.items()} if isinstance(value, dict) else value
+
+
+class NamedLabel(Settings):
+    """One label of a multilabel task, or one class of a multiclass task."""
+
+    name: str = Field(min_length=1)
+    definition: str = ""
+    column: str | None = None  # of a multilabel task: where its 0 and 1 stand; None: the column of its name
+    words: tuple[str, ...] = ()  # of a multiclass task: what stands for the class in the files, beside its name
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) else value
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        return [str(word) for word in value] if isinstance(value, list) else value
 
 
 class Auxiliary(Settings):
@@ -79,19 +103,72 @@ class Submission(Settings):
 
 
 class TaskCard(Settings):
-    """One binary task."""
+    """One task."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
-    metric: Literal["macro-F1"] = "macro-F1"  # what is decided by and reported; a card may not name another
+    kind: Literal["binary", "multiclass", "multilabel"] = "binary"
+    # What is decided by and reported. macro-F1: the mean of the F1 of the classes, as scikit-learn has it: of both
+    # answers, of all classes, or of the positives of each label. F1: of positives, their mean over labels or classes.
+    metric: Literal["macro-F1", "F1", "accuracy"] = "macro-F1"
     languages: tuple[str, ...] = ()  # ISO 639-3 codes; empty stands for the 22 of the official task
     columns: Columns = Columns()
     id_begins: str = ""  # what every id should begin with, such as `{language}_`
     files: FileFormat = FileFormat()
-    label: Label
+    label: Label = Label()
+    labels: tuple[NamedLabel, ...] = ()  # of a multilabel or multiclass task
     auxiliary: Auxiliary = Auxiliary()
     canaries: tuple[str, ...] = ()
     submission: Submission = Submission()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is decided, each by 0 or 1: the label of a binary task, else the names of the labels or classes."""
+        return tuple(label.name for label in self.labels) if self.labels else (MAIN_HEAD,)
+
+    @property
+    def label_columns(self) -> dict[str, str]:
+        """The column in the files of each label of a multilabel task, by its name; empty for the other kinds."""
+        return {one.name: one.column or one.name for one in self.labels} if self.kind == "multilabel" else {}
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The number of the class that each word of the files means, in small letters; only of a multiclass task."""
+        found = {one.name.strip().casefold(): place for place, one in enumerate(self.labels)}
+        return found | {word.strip().casefold(): at for at, one in enumerate(self.labels) for word in one.words}
+
+    def shown(self, target: str) -> str:
+        """What a reader is told of a target: what its positive posts are."""
+        return target if self.labels else self.label.positive
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        # a list of names says enough
+        return [one if isinstance(one, dict) else {"name": one} for one in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _labels_of_the_kind(self) -> "TaskCard":
+        if self.kind == "binary":
+            lacking = [name for name in ("column", "negative", "positive", "definition") if not getattr(self.label, name)]
+            if lacking:
+                raise ValueError(f"a binary task needs label.{' and label.'.join(lacking)}")
+            if self.labels:
+                raise ValueError("`labels` are of a multilabel or multiclass task: set `kind`, or leave them out")
+            return self
+        if len(self.labels) < 2:
+            raise ValueError(f"a {self.kind} task needs at least two `labels`")
+        if self.kind == "multiclass" and not self.label.column:
+            raise ValueError("a multiclass task needs label.column, where the classes stand")
+        words = [word for one in self.labels for word in {one.name.strip().casefold(), *map(str.casefold, one.words)}]
+        taken = [MAIN_HEAD, *self.auxiliary.groups, *self.auxiliary.columns, "any"]
+        for word in words:
+            if words.count(word) > 1:
+                raise ValueError(f"{word!r} stands for two of the `labels`")
+        for name in self.targets:
+            if name in taken:
+                raise ValueError(f"{name!r} cannot be the name of one of the `labels`: it has another meaning here")
+        return self
 
     @property
     def codes(self) -> tuple[str, ...]:

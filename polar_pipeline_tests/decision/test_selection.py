@@ -16,7 +16,7 @@ from polar_pipeline.decision.selection import (
 )
 from polar_pipeline.decision.strategies import MemberScores
 from polar_pipeline.decision.thresholds import RULES
-from polar_pipeline.metrics.scores import Ints, macro_f1, macro_f1_curve
+from polar_pipeline.metrics.scores import Ints, macro_f1, threshold_curve
 from polar_pipeline.settings.decision import DecisionSettings
 from polar_pipeline_tests.decision.made import make_posts, member
 
@@ -191,7 +191,7 @@ def test_cross_fitting_takes_each_threshold_from_the_other_folds() -> None:
         inside = folds == fold
         cut = logits[inside][predictions[inside] == 1].min()  # calibration keeps the order of one member's scores
         assert (predictions[inside] == (logits[inside] >= cut)).all()
-        best = macro_f1_curve(labels[~inside], logits[~inside])
+        best = threshold_curve(labels[~inside], logits[~inside])
         low, high = logits[inside][predictions[inside] == 0].max(), cut
         near = (best.thresholds >= low) & (best.thresholds <= high)
         assert best.values[near].max() == pytest.approx(best.values.max())

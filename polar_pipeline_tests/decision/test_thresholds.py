@@ -14,7 +14,7 @@ from polar_pipeline.decision.thresholds import (
     matching_threshold,
     plug_in_threshold,
 )
-from polar_pipeline.metrics.scores import macro_f1, macro_f1_curve
+from polar_pipeline.metrics.scores import macro_f1, threshold_curve
 
 
 def _scored(posts: int, prevalence: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +35,7 @@ def test_it_is_steadier_from_sample_to_sample_than_the_best_of_each_sample() -> 
     for seed in range(30):
         labels, probabilities = _scored(300, 0.2, seed)
         bagged.append(bagged_threshold(labels, probabilities, 50, seed=0).value)
-        curve = macro_f1_curve(labels, probabilities)
+        curve = threshold_curve(labels, probabilities)
         best.append(curve.thresholds[curve.values.argmax()])
     assert np.std(bagged) < 0.8 * np.std(best)
 
@@ -45,7 +45,7 @@ def test_it_scores_near_the_optimum_of_its_sample() -> None:
     threshold = bagged_threshold(labels, probabilities, 100, seed=0)
     assert (
         macro_f1(labels, (probabilities >= threshold.value).astype(int))
-        > macro_f1_curve(labels, probabilities).values.max() - 0.01
+        > threshold_curve(labels, probabilities).values.max() - 0.01
     )
 
 
@@ -87,7 +87,7 @@ def test_plug_in_finds_the_optimum_where_probabilities_are_honest() -> None:
     probabilities = generator.beta(0.5, 4.0, size=20_000)
     labels = (generator.random(20_000) < probabilities).astype(int)
     value = macro_f1(labels, (probabilities >= plug_in_threshold(probabilities)).astype(int))
-    assert value == pytest.approx(macro_f1_curve(labels, probabilities).values.max(), abs=0.005)
+    assert value == pytest.approx(threshold_curve(labels, probabilities).values.max(), abs=0.005)
 
 
 def test_plug_in_of_certain_probabilities_is_the_best_threshold() -> None:
@@ -122,7 +122,7 @@ def test_a_million_posts() -> None:
     threshold = best_threshold(labels, probabilities)
     assert threshold == pytest.approx(bagged_threshold(labels, probabilities, 3, 0).value, abs=0.05)
     assert (
-        macro_f1(labels, (probabilities >= threshold).astype(int)) == macro_f1_curve(labels, probabilities).values.max()
+        macro_f1(labels, (probabilities >= threshold).astype(int)) == threshold_curve(labels, probabilities).values.max()
     )
 
 

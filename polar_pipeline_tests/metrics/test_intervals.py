@@ -6,8 +6,8 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from polar_pipeline.metrics.intervals import (
     confusion,
-    macro_f1_interval,
-    macro_f1_resamples,
+    metric_interval,
+    metric_resamples,
     mean_interval,
     paired_interval,
     paired_resamples,
@@ -25,32 +25,32 @@ def test_it_agrees_with_resampling_the_posts_one_by_one() -> None:
     generator = np.random.default_rng(2)
     rows = generator.integers(0, len(labels), size=(2000, len(labels)))
     slow = np.array([f1_score(labels[row], predictions[row], average="macro") for row in rows])
-    fast = macro_f1_resamples(confusion(labels, predictions), 4000, seed=3)
+    fast = metric_resamples(labels, predictions, 4000, seed=3)
     np.testing.assert_allclose(
         np.quantile(fast, [0.025, 0.5, 0.975]), np.quantile(slow, [0.025, 0.5, 0.975]), atol=0.004
     )
 
 
 def test_the_interval_holds_the_estimate_and_shrinks_with_posts() -> None:
-    small, large = (macro_f1_interval(*_case(posts), resamples=1000, seed=0) for posts in (100, 10_000))
+    small, large = (metric_interval(*_case(posts), resamples=1000, seed=0) for posts in (100, 10_000))
     assert small.low < small.value < small.high
     assert large.high - large.low < (small.high - small.low) / 5
 
 
 def test_same_seed_same_interval_and_other_seed_other() -> None:
     labels, predictions = _case()
-    one = macro_f1_interval(labels, predictions, 500, seed=1)
-    assert one == macro_f1_interval(labels, predictions, 500, seed=1)
-    assert one != macro_f1_interval(labels, predictions, 500, seed=2)
+    one = metric_interval(labels, predictions, 500, seed=1)
+    assert one == metric_interval(labels, predictions, 500, seed=1)
+    assert one != metric_interval(labels, predictions, 500, seed=2)
 
 
 def test_degenerate_inputs() -> None:
-    assert macro_f1_interval(np.array([1]), np.array([1]), 100, 0) == (1.0, 1.0, 1.0)
-    assert macro_f1_interval(np.array([0, 0]), np.array([1, 1]), 100, 0) == (0.0, 0.0, 0.0)
+    assert metric_interval(np.array([1]), np.array([1]), 100, 0) == (1.0, 1.0, 1.0)
+    assert metric_interval(np.array([0, 0]), np.array([1, 1]), 100, 0) == (0.0, 0.0, 0.0)
 
 
 def test_the_mean_of_languages_is_surer_than_each() -> None:
-    draws = [macro_f1_resamples(confusion(*_case()), 2000, seed) for seed in range(16)]
+    draws = [metric_resamples(confusion(*_case()), 2000, seed) for seed in range(16)]
     mean = mean_interval([0.8] * 16, draws)
     low, high = np.quantile(draws[0], [0.025, 0.975])
     assert mean.value == pytest.approx(0.8)
@@ -83,6 +83,6 @@ def test_a_paired_interval_is_narrow_mirrors_and_is_nothing_for_the_same() -> No
         paired_interval(labels, second, first, 2000, 0),
     )
     assert difference.value == pytest.approx(-mirrored.value)
-    alone = macro_f1_interval(labels, first, 2000, 0)
+    alone = metric_interval(labels, first, 2000, 0)
     assert difference.high - difference.low < (alone.high - alone.low) / 2
     assert paired_interval(labels, first, first, 100, 0) == (0.0, 0.0, 0.0)

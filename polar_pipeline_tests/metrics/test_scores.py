@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, roc_auc_score
 
-from polar_pipeline.metrics.scores import auc, expected_calibration_error, macro_f1, macro_f1_curve, reliability
+from polar_pipeline.metrics.scores import auc, expected_calibration_error, macro_f1, threshold_curve, reliability
 
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 # few distinct values, so that ties are common
@@ -27,7 +27,7 @@ def test_macro_f1_is_sklearns(pairs: list[tuple[int, int]]) -> None:
 @given(SCORED)
 def test_curve_is_sklearns_at_every_threshold(scored: list[tuple[int, float]]) -> None:
     labels, scores = np.array([a for a, _ in scored]), np.array([b for _, b in scored])
-    curve = macro_f1_curve(labels, scores)
+    curve = threshold_curve(labels, scores)
     assert len(curve.thresholds) == len(np.unique(scores)) + 1
     assert (np.diff(curve.thresholds) > 0).all()
     for threshold, value in zip(*curve, strict=True):
@@ -39,7 +39,7 @@ def test_curve_is_sklearns_at_every_threshold(scored: list[tuple[int, float]]) -
 @pytest.mark.filterwarnings("error")
 def test_scores_at_the_ends_of_floating_point_are_still_told_apart(low: float, high: float) -> None:
     labels, scores = np.array([0, 1]), np.array([low, high])
-    curve = macro_f1_curve(labels, scores)
+    curve = threshold_curve(labels, scores)
     assert macro_f1(labels, (scores >= curve.thresholds[curve.values.argmax()]).astype(int)) == 1.0
 
 
@@ -81,4 +81,4 @@ def test_calibration_error_by_hand() -> None:
 )
 def test_bad_input_is_named(labels: list[int], scores: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        macro_f1_curve(np.array(labels), np.array(scores))
+        threshold_curve(np.array(labels), np.array(scores))
