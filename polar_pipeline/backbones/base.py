@@ -1,7 +1,8 @@
 """What all backbones have in common, and the scores table that they all make.
 
 A row with fold >= 0 is scored by a model that never saw it, all others by the final model. A backbone may have several
-heads, each with a binary score of its own: `label`, and others by the names of the task card's auxiliary groups.
+heads, each with a binary score of its own: one for each target of the task card, by its name, and others for the label
+of the whole post, by the names of the card's auxiliary groups.
 """
 
 import time
@@ -121,14 +122,12 @@ class Backbone(ABC):
         check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
     def _scores(
-        self, language: str, posts: pd.DataFrame, logits: Mapping[int, Floats], **others: Mapping[int, Floats]
+        self, language: str, posts: pd.DataFrame, heads: Mapping[str, Mapping[int, Floats]]
     ) -> pd.DataFrame:
-        """One row per head, seed and post, with `SCORE_COLUMNS`; empty without seeds.
+        """One row per head, seed and post, with `SCORE_COLUMNS`; empty without any.
 
-        `logits` (posts,) of each seed are those of the main head, `others` those of further heads, by name. Raises
-        InputError if a logit is not finite.
+        `heads` has, by the head's name and the seed, the logits (posts,). Raises InputError if one is not finite.
         """
-        heads = {MAIN_HEAD: logits, **others}
         bad = sum(int((~np.isfinite(values)).sum()) for mine in heads.values() for values in mine.values())
         if bad:
             raise InputError(
@@ -173,4 +172,4 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     inside = posts["fold"] >= 0
     rows = posts[inside if inside.any() else posts["label"].notna()]
     verdict = ["keep"] if "keep" in posts else []
-    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.auxiliary.columns])
+    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.label_columns, *card.auxiliary.columns])

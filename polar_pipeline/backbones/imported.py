@@ -43,7 +43,7 @@ class ImportedBackbone(Backbone):
         logits: dict[str, Floats] = {}
         digest = ""
         if self.speaks(language):
-            for head, rows in _heads(_read(path, self._settings), language, path):
+            for head, rows in _heads(_read(path, self._settings, self._card), language, path):
                 seeds[head], logits[head] = _aligned(rows, posts, language, path)
             digest = file_sha256(path)
         count = sum(values.size for values in logits.values())
@@ -67,7 +67,7 @@ class ImportedBackbone(Backbone):
                 f"adapter {ref.path} is of other posts: materialize {self.name}_adapter for {ref.language} again."
             )
         heads = {head: dict(zip(seeds, tensors[head], strict=True)) for head, seeds in meta["seeds"].items()}
-        return self._scores(language, posts, heads.pop(MAIN_HEAD, {}), **heads)
+        return self._scores(language, posts, heads)
 
     def logits(self, language: str, ref: AdapterRef, texts: list[str], seeds: tuple[int, ...]) -> dict[str, Floats]:  # noqa: ARG002
         """Not possible: scores that came from a file say nothing of other posts. Raises InputError."""
@@ -77,8 +77,11 @@ class ImportedBackbone(Backbone):
         )
 
 
-def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
-    """The file's rows of this backbone: head, seed, language, split, fold, id, logit."""
+def _read(path: Path, settings: ImportedSettings, card: TaskCard) -> pd.DataFrame:
+    """The file's rows of this backbone: head, seed, language, split, fold, id, logit.
+
+    A file with a column for each target has a head of each; another one scores the label of the whole post.
+    """
     if path.suffix not in {".parquet", ".csv"} or not path.is_file():
         raise InputError(
             f"scores {path} are not there or neither .parquet nor .csv: correct `path` of {settings.name}."
@@ -101,17 +104,29 @@ def _read(path: Path, settings: ImportedSettings) -> pd.DataFrame:
         table = table[table["backbone"] == wanted]
     value = next((name for name in ("logit", "probability") if name in table), "logit (or probability)")
     values = settings.columns or (value,)
+    apart = bool(card.labels) and (bool(settings.columns) or not {value, "head"} & set(table.columns))
+    if apart and settings.columns and len(settings.columns) != len(card.targets):
+        raise InputError(
+            f"`columns` of {settings.name} names {len(values)} columns, and the task has {len(card.targets)} labels: "
+            f"name one for each, in the order of {', '.join(card.targets)}."
+        )
+    if apart:
+        values = settings.columns or card.targets
     missing = [name for name in ("language", "split", "fold", "id", *values) if name not in table]
     if missing:
         raise InputError(f"scores {path} lack the columns {', '.join(missing)}: add them.")
+    whole = {name: _numbers(table, name, path).astype(int) for name in _WHOLE if name in table}
+    found = table[["language", "split", "id"]].astype(str).assign(**({"seed": 0} | whole))
+    if apart:
+        pairs = zip(card.targets, values, strict=True)
+        return pd.concat([found.assign(head=name, logit=_numbers(table, column, path)) for name, column in pairs])
     # log-sum-exp, which of one column is the column itself
     numbers: Floats = np.logaddexp.reduce([_numbers(table, name, path) for name in values], axis=0)
     if values == ("probability",):
         clipped = np.clip(numbers, _CERTAIN, 1 - _CERTAIN)
         numbers = np.log(clipped) - np.log1p(-clipped)
-    whole = {name: _numbers(table, name, path).astype(int) for name in _WHOLE if name in table}
     heads = table["head"].astype(str) if "head" in table else MAIN_HEAD
-    return table[["language", "split", "id"]].astype(str).assign(head=heads, **({"seed": 0} | whole), logit=numbers)
+    return found.assign(head=heads, logit=numbers)
 
 
 def _heads(table: pd.DataFrame, language: str, path: Path) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -13,10 +13,12 @@ from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.decision import FoldSettings
 
 
-def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.DataFrame:
+def assign_folds(
+    posts: pd.DataFrame, settings: FoldSettings, seed: int, several: tuple[str, ...] = ()
+) -> pd.DataFrame:
     """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere.
 
-    Folds are stratified by label, and duplicates share a fold. The same posts and seed give the same folds in any order
+    Folds are stratified by label, or by `several` 0/1 columns of labels, and duplicates share a fold. The same posts and seed give the same folds in any order
     of rows. With 0 folds all rows have -1. Raises InputError when a class is too small for so many folds.
     """
     posts = posts.reset_index(drop=True)
@@ -25,7 +27,13 @@ def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int) -> pd.D
     fitted = posts["split"].isin(settings.fit_on.split("+"))
     rows = posts[fitted].sort_values(["id", "split"], kind="stable")
     groups, labels = duplicate_groups(rows), rows["label"].to_numpy(dtype=np.int64)
-    _refuse_small_classes(rows, groups, labels, settings)
+    if several:
+        labels = np.column_stack([labels == 0, rows[list(several)].to_numpy(dtype=np.int64)]).astype(np.int64)
+        _refuse_few(rows, len(np.unique(groups)), "", settings)
+    else:
+        for label in range(max(int(labels.max(initial=1)), 1) + 1):
+            distinct = len(np.unique(groups[labels == label]))
+            _refuse_few(rows, distinct, f" labelled {label}", settings)
     folds = pd.Series(-1, index=posts.index, dtype="Int8")
     folds[rows.index] = deal(groups, labels, settings.count, seed)
     return posts.assign(fold=folds)
@@ -43,20 +51,22 @@ def scored_posts(posts: pd.DataFrame) -> pd.DataFrame:
 
 
 def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
-    """The fold of each row, int64 (n,): groups whole, both classes spread evenly.
+    """The fold of each row, int64 (n,): groups whole, classes spread evenly.
 
-    `groups` are 0..g-1 and `labels` 0/1, both int64 (n,). Groups with both labels come first, then larger before
-    smaller, else in random order; each goes to the fold that has least of its classes. When each class is in at least
-    `count` groups, each fold gets both: mixed groups go to empty folds, and others to a fold without their class, while
-    there are any.
+    `groups` are 0..g-1 and `labels` the numbers of classes, both int64 (n,); or `labels` are 0/1 (n, labels) where a row
+    may have several, after the greedy dealing of Sechidis et al. 2011. Groups with several labels come first, then larger before
+    smaller, else in random order; each goes to the fold that has least of its classes. When each of two classes is in at
+    least `count` groups, each fold gets both: mixed groups go to empty folds, and others to a fold without their class,
+    while there are any.
     """
-    cells = np.zeros((groups.max() + 1, 2))
-    np.add.at(cells, (groups, labels), 1)
+    rows = np.eye(max(int(labels.max(initial=0)), 1) + 1)[labels] if labels.ndim == 1 else labels.astype(float)
+    cells = np.zeros((groups.max() + 1, rows.shape[1]))
+    np.add.at(cells, groups, rows)
     shuffled = np.random.default_rng(seed).permutation(len(cells))
-    sizes, mixed = cells.sum(axis=1), cells.min(axis=1) > 0
+    sizes, mixed = cells.sum(axis=1), (cells > 0).sum(axis=1) > 1
     order = shuffled[np.lexsort((-sizes[shuffled], ~mixed[shuffled]))]
     weights = cells / np.maximum(cells.sum(axis=0), 1)
-    held = np.zeros((count, 2))
+    held = np.zeros((count, rows.shape[1]))
     fold_of = np.zeros(len(cells), dtype=np.int64)
     for group in order:
         cost = held @ weights[group]
@@ -67,13 +77,11 @@ def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
     return fold_of[groups]
 
 
-def _refuse_small_classes(rows: pd.DataFrame, groups: Ints, labels: Ints, settings: FoldSettings) -> None:
-    for label in (0, 1):
-        distinct = len(np.unique(groups[labels == label]))
-        if distinct < settings.count:
-            language = str(rows["id"].iloc[0]).partition("_")[0] if len(rows) else "this language"
-            remedy = f"set folds.count to at most {distinct}" if distinct > 1 else "give more posts of that class"
-            raise InputError(
-                f"{language} has {distinct} distinct posts labelled {label} in {settings.fit_on}, "
-                f"fewer than the {settings.count} folds: {remedy}."
-            )
+def _refuse_few(rows: pd.DataFrame, distinct: int, which: str, settings: FoldSettings) -> None:
+    if distinct < settings.count:
+        language = str(rows["id"].iloc[0]).partition("_")[0] if len(rows) else "this language"
+        remedy = f"set folds.count to at most {distinct}" if distinct > 1 else "give more posts of that class"
+        raise InputError(
+            f"{language} has {distinct} distinct posts{which} in {settings.fit_on}, "
+            f"fewer than the {settings.count} folds: {remedy}."
+        )

@@ -4,12 +4,10 @@ The column `label` of a posts table is 0 or 1 in a binary task, the number of th
 multilabel task whether a post has any label; there, each label has a column of its own beside it.
 """
 
-import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.columns import Roles
 from polar_pipeline.corpus.schemas import plain_cells
-from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
 
@@ -40,17 +38,6 @@ def target_labels(posts: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
         found = {name: (known == place).astype("Int8") for place, name in enumerate(card.targets)}
         return pd.DataFrame(found, index=posts.index)
     return posts[list(card.targets)] if card.labels else posts[["label"]].set_axis([MAIN_HEAD], axis=1)
-
-
-def strata(posts: pd.DataFrame, card: TaskCard) -> Ints:
-    """What folds spread evenly, 0/1 int64 (posts, columns): the classes; of several labels each, and having none.
-
-    All of the posts have labels.
-    """
-    labels = posts["label"].to_numpy(dtype=np.int64)
-    if card.kind != "multilabel":
-        return np.eye(max(len(card.labels), 2), dtype=np.int64)[labels]
-    return np.column_stack([labels == 0, posts[list(card.targets)].to_numpy(dtype=np.int64)]).astype(np.int64)
 
 
 def _codes(column: "pd.Series[str]", codes: dict[str, int]) -> "pd.Series[int]":

@@ -100,7 +100,7 @@ class Project:
         `say` is told what was guessed of files.
         """
         posts = read_posts(self.data, language, self.card, say)
-        return assign_folds(posts, folds or self.profile.folds, self.profile.seed)
+        return assign_folds(posts, folds or self.profile.folds, self.profile.seed, tuple(self.card.label_columns))
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""

@@ -264,17 +264,17 @@ def _int(column: "pd.Series[int]") -> Ints:
     return values
 
 
-def read_test_labels(data: Path, language: str, card: TaskCard) -> "pd.Series[int] | None":
-    """Labels of one language's test posts (Int8, indexed by id, file order), or None when there are none.
+def read_test_labels(data: Path, language: str, card: TaskCard) -> pd.DataFrame | None:
+    """0/1 labels of one language's test posts (Int8, a column per target, indexed by id), or None when there are none.
 
     The only function that reads labels of test: nothing that trains, tunes or decides can see them. Posts without a
     label are missing values. Raises InputError that names file, row and column when the file is wrong.
     """
     found = []
     for part in read_parts(data, language, card, lambda _: None):
-        if part.split == "test" and part.roles.label is not None:
+        if part.split == "test" and len(part.roles.decided) == max(len(card.label_columns), 1):
             part.check(language, card, labels=True, required=False)
             ids = pd.Index(made_ids(part.named), name="id")
-            found.append(labels_of(part.rows[part.roles.label], card).set_axis(ids).rename("label"))
+            found.append(target_labels(read_labels(part.rows, part.roles, card), card).set_axis(ids))
     labels = pd.concat(found) if found else None
-    return None if labels is None or labels.isna().all() else labels
+    return None if labels is None or labels.isna().to_numpy().all() else labels

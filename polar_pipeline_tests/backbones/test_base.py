@@ -52,7 +52,7 @@ def test_nobody_needs_to_listen() -> None:
 def test_scores_have_a_row_for_every_head_seed_and_post() -> None:
     backbone = ImportedBackbone(ImportedSettings(name="mine", kind="imported", path="x.csv"), CARD, Path())
     posts = pd.DataFrame({"split": ["train", "test"], "fold": [0, -1], "id": ["x", "y"]})
-    table = backbone._scores("deu", posts, {3: np.array([1.0, 2.0])}, types={3: np.array([5.0, 6.0])})
+    table = backbone._scores("deu", posts, {"label": {3: np.array([1.0, 2.0])}, "types": {3: np.array([5.0, 6.0])}})
     assert list(table.columns) == SCORE_COLUMNS
     assert table[["backbone", "head", "seed", "id", "logit"]].to_numpy().tolist() == [
         ["mine", "label", 3, "x", 1.0],
@@ -61,5 +61,5 @@ def test_scores_have_a_row_for_every_head_seed_and_post() -> None:
         ["mine", "types", 3, "y", 6.0],
     ]
     with pytest.raises(InputError, match="'mine' gave 1 posts of deu no finite logit"):
-        backbone._scores("deu", posts, {3: np.zeros(2)}, types={3: np.array([0.0, np.nan])})
+        backbone._scores("deu", posts, {"label": {3: np.zeros(2)}, "types": {3: np.array([0.0, np.nan])}})
     assert list(backbone._scores("deu", posts, {}).columns) == SCORE_COLUMNS

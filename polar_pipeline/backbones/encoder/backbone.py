@@ -9,7 +9,8 @@ import pandas as pd
 
 from polar_pipeline.backbones.artifacts import AdapterRef, Tensors, load_adapter
 from polar_pipeline.backbones.base import Backbone, Progress, fitted_rows, real_posts, training_fingerprint
-from polar_pipeline.backbones.encoder.heads import Labels, fit_head, head_logits
+from polar_pipeline.backbones.encoder.heads import Head, Labels, fit_head, head_logits
+from polar_pipeline.corpus.labels import target_labels
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.text import duplicate_groups
 from polar_pipeline.errors import InputError
@@ -21,7 +22,7 @@ from polar_pipeline.settings.models import Precision
 from polar_pipeline.storage.home import BASES
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 
-VERSION = 1  # raised when the same settings give other scores: older adapters are then refused
+VERSION = 2  # raised when the same settings give other scores: older adapters are then refused
 # how and for which languages it is computed, which changes no number of a language: no reason to train again
 NOT_IN_FINGERPRINT = {"device", "threads", "languages"}
 
@@ -52,13 +53,13 @@ class EncoderBackbone(Backbone):
         real = (rows["source"] == REAL).to_numpy()
         encoder = self._ready(progress)
         features, labels = self._embed(rows["text"].tolist(), progress), self._labels(rows)
-        out_of_fold = {name: np.full(len(rows), np.nan) for name in [MAIN_HEAD, *labels.groups]}
+        out_of_fold = {name: np.full(len(rows), np.nan) for name in labels.heads}
         heads = []
         for fold in range(self._folds):
             # a synthetic post has the fold of the posts that it was made from, so it leaves with them
             held_out, inside = (folds == fold) & real, (folds != fold) & fitted
             head = fit_head(features[inside], labels.rows(inside), self._settings)
-            for name, logits in head_logits(head, features[held_out], list(labels.groups)).items():
+            for name, logits in head_logits(head, features[held_out], list(labels.heads)).items():
                 out_of_fold[name][held_out] = logits
             progress.advance(fold + 1, self._folds, "folds")
             progress(f"{language}: fold {fold + 1} of {self._folds} fitted on {int(inside.sum())} posts")
@@ -68,7 +69,7 @@ class EncoderBackbone(Backbone):
         learned = [name for name, logits in out_of_fold.items() if np.isfinite(logits[real]).all()]
         tensors = {f"{place}.{name}": value for place, head in enumerate(heads) for name, value in head.items()}
         tensors["out_of_fold"] = np.stack([out_of_fold[name][real] for name in learned])
-        meta = {"settings": self.parameters, "models": len(heads), "groups": list(labels.groups), "heads": learned}
+        meta = {"settings": self.parameters, "models": len(heads), "fitted": list(labels.heads), "heads": learned}
         return self._save(
             language, whole, tensors, meta | {"encoder": encoder.identity, "precision": encoder.precision}
         )
@@ -86,10 +87,10 @@ class EncoderBackbone(Backbone):
         final = self._final(tensors, meta, posts.loc[others, "text"].tolist(), progress)
         logits = {}
         for place, name in enumerate(meta["heads"]):
-            logits[name] = np.zeros(len(posts))
-            logits[name][~others], logits[name][others] = tensors["out_of_fold"][place], final[name]
-        main = {self._seed: logits.pop(MAIN_HEAD)}
-        return self._scores(language, posts, main, **{name: {self._seed: values} for name, values in logits.items()})
+            scores = np.zeros(len(posts))
+            scores[~others], scores[others] = tensors["out_of_fold"][place], final[name]
+            logits[name] = {self._seed: scores}
+        return self._scores(language, posts, logits)
 
     def release(self) -> None:
         """Give back the memory of the encoder and of the adapter that `logits` used last."""
@@ -123,7 +124,7 @@ class EncoderBackbone(Backbone):
         for place in range(meta["models"]):
             mark = f"{place}."
             head = {name.removeprefix(mark): value for name, value in tensors.items() if name.startswith(mark)}
-            found.append(head_logits(head, features, meta["groups"]))
+            found.append(head_logits(head, features, meta["fitted"]))
         return {name: np.mean([one[name] for one in found], axis=0) for name in meta["heads"]}
 
     def _embed(self, texts: list[str], progress: Progress | None, keep: bool = True) -> Matrix:
@@ -143,12 +144,20 @@ class EncoderBackbone(Backbone):
         return self._encoder
 
     def _labels(self, rows: pd.DataFrame) -> Labels:
-        groups = {}
-        for name, columns in self._card.auxiliary.groups.items():
-            values = rows[list(columns)].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-            if columns and not np.isnan(values).all():
-                groups[name] = values
-        return Labels(rows["label"].to_numpy(dtype=int), groups, _copies(rows))
+        heads = {}
+        for name, values in target_labels(rows, self._card).items():
+            label = values.to_numpy(dtype=int)
+            heads[str(name)] = Head(label, label[:, None].astype(float))
+        if self._card.kind != "multiclass":  # which has no label of the whole post
+            whole = rows["label"].to_numpy(dtype=int)
+            finer = dict(self._card.auxiliary.groups)
+            if MAIN_HEAD not in heads:
+                finer = {MAIN_HEAD: ("label",)} | finer
+            for name, columns in finer.items():
+                known = rows[list(columns)].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+                if columns and not np.isnan(known).all():
+                    heads[name] = Head(whole, known, finer=True)
+        return Labels(heads, _copies(rows))
 
 
 def _copies(rows: pd.DataFrame) -> Ints:

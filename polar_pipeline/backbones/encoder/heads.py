@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 from polar_pipeline.backbones.artifacts import Tensors
 from polar_pipeline.metrics.scores import Floats, Ints, Mask, Matrix
 from polar_pipeline.settings.backbones import EncoderSettings
-from polar_pipeline.task.card import MAIN_HEAD
 
 _FEWEST = 5  # posts with and without a finer label, below which it is left out
 _CLIP = 6.0  # standard deviations: a feature further out says no more
@@ -24,26 +23,42 @@ _BLOCK = 256  # rows
 _CERTAIN = 5.0  # log-odds of the only label that there is
 
 
-class Labels(NamedTuple):
-    """What a head is fitted on: 0/1 labels of all rows, and finer ones by group, NaN where a row has none.
+class Head(NamedTuple):
+    """What a head is fitted on: the label that it is a score of, and those that it learns, NaN where a row has none.
 
-    Rows with one number of `copies` are of one post, or made from it: they are held out together.
+    One that learns several scores whether any of them is true.
     """
 
-    label: Ints  # (rows,)
-    groups: Mapping[str, Floats]  # (rows, labels of the group)
+    label: Ints  # 0/1 (rows,)
+    learned: Floats  # 0/1 (rows, labels)
+    finer: bool = False  # whether it may be left out, when none of its labels can be learned
+
+
+class Labels(NamedTuple):
+    """What the heads of a model are fitted on, by name, and the rows that belong together.
+
+    Rows with one number of `copies` are of one post, or made from it: they are held out together. The settings are
+    those that predict the labels of the heads that are not finer best.
+    """
+
+    heads: Mapping[str, Head]
     copies: Ints  # (rows,)
 
     def rows(self, which: Mask) -> "Labels":
         """Those of some rows; `which` is a mask (rows,)."""
-        groups = {name: values[which] for name, values in self.groups.items()}
-        return Labels(self.label[which], groups, self.copies[which])
+        heads = {name: Head(one.label[which], one.learned[which], one.finer) for name, one in self.heads.items()}
+        return Labels(heads, self.copies[which])
+
+    @property
+    def targets(self) -> Floats:
+        """The labels (rows, heads) of the heads that are not finer."""
+        return np.stack([head.label.astype(float) for head in self.heads.values() if not head.finer], axis=1)
 
 
 def fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Tensors:
     """Fit the head of the settings to features float32 (rows, dimensions). The tensors are all that scoring needs.
 
-    A column of `weights` is a label: the label itself where `group` is -1, else a finer one of that group.
+    A column of `weights` is a label, of the head whose number less one is in `group`.
     """
     with threadpool_limits(limits=1):
         return _fit_head(features, labels, settings)
@@ -54,25 +69,25 @@ def _fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Te
     inputs = _standardise(features, mean, spread)
     solver = (_KernelRidge if settings.head == "kernel" else _Logistic)(inputs, labels, settings)
     found: list[Tensors] = []
-    final = np.full((len(labels.groups) + 1, 2), np.nan)  # a group without a label that can be learned stays NaN
-    for place, values in enumerate([labels.label[:, None].astype(float), *labels.groups.values()]):
-        known = ~np.isnan(values).any(axis=1)
-        targets = values[known]
+    final = np.full((len(labels.heads), 2), np.nan)  # a head without a label that can be learned stays NaN
+    for place, head in enumerate(labels.heads.values()):
+        known = ~np.isnan(head.learned).any(axis=1)
+        targets = head.learned[known]
         positives = targets.sum(axis=0)
-        targets = targets[:, (place == 0) | (np.minimum(positives, len(targets) - positives) >= _FEWEST)]
+        targets = targets[:, (not head.finer) | (np.minimum(positives, len(targets) - positives) >= _FEWEST)]
         if not targets.shape[1]:
             continue
         weights, offsets, held_out = solver.fit(known, targets)
         lines = np.array([_line(*pair) for pair in zip(held_out.T, targets.T, strict=True)])
-        final[place] = _line(log_sum_exp(held_out * lines[:, 0] + lines[:, 1]), labels.label[known])
-        group = np.full(len(lines), place - 1, dtype=np.int8)
+        final[place] = _line(log_sum_exp(held_out * lines[:, 0] + lines[:, 1]), head.label[known])
+        group = np.full(len(lines), place - 1, dtype=np.int8 if len(labels.heads) < 128 else np.int16)
         found.append({"weights": weights, "offsets": offsets, "lines": lines, "group": group})
     whole = {name: np.concatenate([one[name] for one in found], axis=int(name == "weights")) for name in found[0]}
     return {"mean": mean, "spread": spread, "final": final, **solver.tensors(), **whole}
 
 
 def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[str, Floats]:
-    """Log-odds (rows,) of the label by each head: `label`, and those groups, as `names`, that could be learned.
+    """Log-odds (rows,) by each head of `names` that could be learned.
 
     A row has the same log-odds in any company: products always have as many rows, because they round by their number.
     """
@@ -84,7 +99,7 @@ def head_logits(tensors: Tensors, features: Matrix, names: list[str]) -> dict[st
             block[: len(some)] = some
             logits[start : start + len(some)] = _label_logits(tensors, block)[: len(some)]
     found = {}
-    for place, (name, (slope, intercept)) in enumerate(zip([MAIN_HEAD, *names], tensors["final"], strict=True)):
+    for place, (name, (slope, intercept)) in enumerate(zip(names, tensors["final"], strict=True)):
         if not np.isnan(slope):
             found[name] = slope * log_sum_exp(logits[:, tensors["group"] == place - 1]) + intercept
     return found
@@ -114,7 +129,7 @@ class _KernelRidge:
         self._inputs, self._copies = inputs, labels.copies
         self._known: Mask | None = None
         self._inverse: Matrix
-        everything, targets = np.ones(len(inputs), dtype=bool), labels.label[:, None].astype(float)
+        everything, targets = np.ones(len(inputs), dtype=bool), labels.targets
         choices = [(width, penalty) for width in settings.widths for penalty in settings.penalties]
         errors = {}
         self.gamma, self.penalty = choices[0][0] / inputs.shape[1], choices[0][1]

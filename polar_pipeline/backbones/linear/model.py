@@ -21,6 +21,7 @@ _AT_LEAST = 2  # an n-gram of one training post can only be learned by heart
 _SMOOTHING = 1.0
 _MOST_ITERATIONS = 300
 _FLAT = 1e-6  # a surface column that varies less than this says nothing
+_CERTAIN = 5.0  # log-odds of the only label that there is
 _CLIP = 3.0  # standard deviations: one odd post must not own a direction
 
 
@@ -63,6 +64,9 @@ def fit(
     scales = tuple(ngram_scale(counts, labels) for counts in features.counts)
     scaling = fit_scaling(features.surface)
     design = _design(features, scales, scaling, shares, surface_share)
+    if len(np.unique(labels)) < 2:
+        nothing = np.zeros(design.shape[1], dtype=np.float32)
+        return LinearModel(scales, scaling, nothing, _CERTAIN * float(np.sign(labels[0] - 0.5)))
     solver = LogisticRegression(C=1 / regularisation, solver="lbfgs", max_iter=_MOST_ITERATIONS, tol=1e-4)
     with threadpool_limits(limits=1):  # the order of sums, and so the last bit, must not depend on the number of cores
         solver.fit(design, labels)

@@ -20,6 +20,7 @@ from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.training import train_model
 from polar_pipeline.backbones.lora.tunable import TunableModel
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.labels import target_labels
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.backbones import LoraSettings
@@ -44,7 +45,9 @@ class LoraBackbone(Backbone):
         }
         # finer labels that are learned beside the label, by group
         groups = card.auxiliary.groups if settings.heads == "all" else {}
-        self._groups = {name: labels for name, labels in groups.items() if labels}
+        # a multiclass task has no label of the whole post: its first class takes that place
+        self._main, *rest = card.targets if card.kind == "multiclass" else (MAIN_HEAD, *card.label_columns)
+        self._groups = {name: (name,) for name in rest} | {name: labels for name, labels in groups.items() if labels}
         self._sizes = tuple(map(len, self._groups.values()))
         finer = {"finer_labels": str(self._groups), "finer_start": "base rates"} if self._groups else {}
         parameters = {**plain, **finer, "seed": seed, "folds": folds, "version": VERSION}
@@ -103,17 +106,17 @@ class LoraBackbone(Backbone):
 
     def _by_head(self, logits: Floats, meta: dict[str, Any]) -> dict[str, Floats]:
         """Logits (posts,) by head, of (posts,) or (heads, posts), less the groups that an adapter could not learn."""
-        heads = zip([MAIN_HEAD, *self._groups], np.atleast_2d(logits), strict=True)
-        return {name: values for name, values in heads if name in [MAIN_HEAD, *meta.get("groups", [])]}
+        heads = zip([self._main, *self._groups], np.atleast_2d(logits), strict=True)
+        return {name: values for name, values in heads if name in [self._main, *meta.get("groups", [])]}
 
     def _scores_of_heads(
         self, language: str, posts: pd.DataFrame, logits: dict[int, Floats], meta: dict[str, Any]
     ) -> pd.DataFrame:
-        heads: dict[str, dict[int, Floats]] = {MAIN_HEAD: {}}
+        heads: dict[str, dict[int, Floats]] = {}
         for seed, values in logits.items():
             for name, own in self._by_head(values, meta).items():
                 heads.setdefault(name, {})[seed] = own
-        return self._scores(language, posts, heads.pop(MAIN_HEAD), **heads)
+        return self._scores(language, posts, heads)
 
     def _scoring_models(self, own: FinalModels) -> FinalModels:
         """The models whose logits an adapter gives: its own, unless it refers to another adapter."""
@@ -206,7 +209,12 @@ class LoraBackbone(Backbone):
         store.save_model(model.key, files, logits, {key: value for key, value in figures.items() if np.isfinite(value)})
 
     def _dataset(self, tunable: TunableModel, posts: pd.DataFrame, language: str) -> LanguageDataset:
-        return LanguageDataset(posts, tunable.base, self.settings, language, self._seed, self._groups)
+        weight = 1.0
+        if self._card.kind == "multiclass":
+            targets = target_labels(posts, self._card)
+            posts = posts.drop(columns="label").join(targets).assign(label=targets[self._main])
+            weight = float(len(targets.columns) - 1)  # all classes weigh the same
+        return LanguageDataset(posts, tunable.base, self.settings, language, self._seed, self._groups, weight)
 
     def _store(self, language: str, data: str, progress: Progress) -> ModelStore:
         base = self._models.identity(self.settings, self._root, self._sizes)

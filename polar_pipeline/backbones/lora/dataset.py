@@ -32,13 +32,14 @@ class TokenizedRows(NamedTuple):
     labels: Ints  # 0/1
     synthetic: Mask
     finer: Floats | None = None  # finer labels 0/1 (rows, labels), NaN where a row has none; None to learn none
+    finer_weight: float = 1.0  # of their mean loss, where the label's is 1
 
     def take(self, which: "Mask | Ints") -> "TokenizedRows":
         """Some of them, by mask or number."""
         places = np.arange(len(self.labels))[which]
         finer = None if self.finer is None else self.finer[places]
         return TokenizedRows(
-            [self.tokens[place] for place in places], self.labels[places], self.synthetic[places], finer
+            [self.tokens[place] for place in places], self.labels[places], self.synthetic[places], finer, self.finer_weight
         )
 
     @property
@@ -81,6 +82,7 @@ class LanguageDataset:
         title: str,
         seed: int,
         groups: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+        finer_weight: float = 1.0,
     ) -> None:
         self._settings, self._title, self._seed = settings, title, seed
         self._real: Mask = (posts["source"] == REAL).to_numpy(dtype=bool)
@@ -95,7 +97,7 @@ class LanguageDataset:
         }
         self._has = {name: ~np.isnan(values).all(axis=1) for name, values in finer.items()}
         together = np.concatenate([*finer.values()], axis=1) if finer else None
-        self.rows = TokenizedRows(base.tokens(posts["text"].tolist()), labels, ~self._real, together)
+        self.rows = TokenizedRows(base.tokens(posts["text"].tolist()), labels, ~self._real, together, finer_weight)
         self.in_folds: Mask = self._real & (self._folds >= 0)  # these rows get out-of-fold logits
         self.folds: Ints = self._folds[self.in_folds]  # of those rows
 

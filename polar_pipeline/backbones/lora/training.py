@@ -151,7 +151,7 @@ class _Training:
                 logits = self._base.logits([rows.tokens[row] for row in part])
                 losses = row_losses(logits[:, 0] if others else logits, labels, self._settings)
                 if others:
-                    losses = losses + finer_losses(logits[:, 1:], torch.stack(others, dim=1))
+                    losses = losses + rows.finer_weight * finer_losses(logits[:, 1:], torch.stack(others, dim=1))
                 weighted = (losses * weights).sum()
                 weighted.backward()
                 loss += weighted.detach()
