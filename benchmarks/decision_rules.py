@@ -18,8 +18,9 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from polar_pipeline.decision.calibration import fit_temperature, sigmoid
+from polar_pipeline.decision.decide import language_seed
 from polar_pipeline.decision.screening import screen
-from polar_pipeline.decision.selection import compare, language_seed, nested_predictions
+from polar_pipeline.decision.selection import compare, nested_predictions
 from polar_pipeline.decision.strategies import MemberScores, combine, fit_combination, gather, strategies
 from polar_pipeline.decision.thresholds import RULES, best_threshold, choose_threshold
 from polar_pipeline.defs.lineage import Lineage
@@ -122,7 +123,7 @@ def nested_free(labels: Ints, folds: Ints, members: list[MemberScores], settings
         outside, inside = folds == fold, folds != fold
         rest = [member.rows(inside) for member in members]
         candidates, _ = compare(labels[inside], folds[inside], rest, settings, seed)
-        best = max(candidates, key=lambda found: found.macro_f1)
+        best = max(candidates, key=lambda found: found.value)
         fitted = fit_combination(best.name, labels[inside], rest)
         probabilities = sigmoid(combine(fitted, rest))
         threshold = choose_threshold("bagged", labels[inside], probabilities, settings.resamples, seed).value

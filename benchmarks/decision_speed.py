@@ -19,7 +19,7 @@ from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import TunedThresholdClassifierCV
 
 from polar_pipeline.decision.calibration import sigmoid
-from polar_pipeline.decision.selection import decide
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project

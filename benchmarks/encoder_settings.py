@@ -21,7 +21,7 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Backbone, Progress, real_posts
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.decision.selection import decide
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import auc
 from polar_pipeline.settings.backbones import EncoderSettings, LinearSettings

@@ -18,11 +18,11 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.predictions import predict
-from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
-from polar_pipeline.metrics.intervals import confusion, metric_resamples
+from polar_pipeline.metrics.intervals import metric_resamples
 from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.storage.home import Home
 

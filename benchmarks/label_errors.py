@@ -18,9 +18,9 @@ import pandas as pd
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.label_errors import label_errors
 from polar_pipeline.decision.predictions import predict
-from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.settings.backbones import LinearSettings
 

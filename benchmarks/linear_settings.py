@@ -15,7 +15,7 @@ import numpy as np
 
 from polar_pipeline.backbones.base import Progress
 from polar_pipeline.backbones.factory import make_backbone
-from polar_pipeline.decision.selection import decide
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.storage.home import Home

@@ -37,8 +37,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
+    from polar_pipeline.decision.decide import decide
     from polar_pipeline.decision.predictions import predict
-    from polar_pipeline.decision.selection import decide
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
     from polar_pipeline.report.page import render_report

@@ -24,8 +24,8 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import read_posts
 from polar_pipeline.corpus.shift import shift_auc
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.predictions import predict
-from polar_pipeline.decision.selection import decide
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats, macro_f1

@@ -121,9 +121,7 @@ class Backbone(ABC):
         """Raises InputError if the adapter is of other settings, of another language or of other `posts`."""
         check_provenance(ref, self._provenance(language) | ({} if posts is None else {"posts_fingerprint": posts}))
 
-    def _scores(
-        self, language: str, posts: pd.DataFrame, heads: Mapping[str, Mapping[int, Floats]]
-    ) -> pd.DataFrame:
+    def _scores(self, language: str, posts: pd.DataFrame, heads: Mapping[str, Mapping[int, Floats]]) -> pd.DataFrame:
         """One row per head, seed and post, with `SCORE_COLUMNS`; empty without any.
 
         `heads` has, by the head's name and the seed, the logits (posts,). Raises InputError if one is not finite.
@@ -172,4 +170,6 @@ def training_fingerprint(posts: pd.DataFrame, card: TaskCard) -> str:
     inside = posts["fold"] >= 0
     rows = posts[inside if inside.any() else posts["label"].notna()]
     verdict = ["keep"] if "keep" in posts else []
-    return frame_fingerprint(rows, ["id", "text", "label", "split", "fold", *verdict, *card.label_columns, *card.auxiliary.columns])
+    return frame_fingerprint(
+        rows, ["id", "text", "label", "split", "fold", *verdict, *card.label_columns, *card.auxiliary.columns]
+    )

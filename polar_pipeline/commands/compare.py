@@ -13,8 +13,8 @@ from rich.text import Text
 
 from polar_pipeline.commands.options import is_yaml
 from polar_pipeline.commands.printing import new_table, print_table
+from polar_pipeline.decision.decide import nested_table
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import nested_table
 from polar_pipeline.defs.lineage import setting_leaves
 from polar_pipeline.defs.project import Project, check_origin, read_origin
 from polar_pipeline.errors import ExitCode, InputError

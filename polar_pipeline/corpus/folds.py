@@ -13,9 +13,7 @@ from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.decision import FoldSettings
 
 
-def assign_folds(
-    posts: pd.DataFrame, settings: FoldSettings, seed: int, several: tuple[str, ...] = ()
-) -> pd.DataFrame:
+def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int, several: tuple[str, ...] = ()) -> pd.DataFrame:
     """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere.
 
     Folds are stratified by label, or by `several` 0/1 columns of labels, and duplicates share a fold. The same posts and seed give the same folds in any order

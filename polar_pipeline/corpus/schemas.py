@@ -71,7 +71,9 @@ def table_schema(card: TaskCard) -> "pa.DataFrameSchema":
 
     label = pa.Column("Int8", pa.Check.isin([0, 1], error="which should be 0 or 1"), nullable=True)
     most = len(card.labels) - 1 if card.kind == "multiclass" else 1
-    decided = pa.Check.isin(range(most + 1), error="which should be 0 or 1" if most == 1 else f"which should be 0 to {most}")
+    decided = pa.Check.isin(
+        range(most + 1), error="which should be 0 or 1" if most == 1 else f"which should be 0 to {most}"
+    )
     finer = [*card.label_columns, *card.auxiliary.columns]
     columns = {
         "id": pa.Column(str),

@@ -7,8 +7,8 @@ import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
+from polar_pipeline.decision.decide import RATE_MATCHING
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import RATE_MATCHING
 from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_sha256
 from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError

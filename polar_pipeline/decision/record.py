@@ -10,7 +10,7 @@ def member_name(backbone: str, head: str) -> str:
 
 
 class Estimate(Record):
-    """A macro-F1 with its 95% bootstrap interval and the number of posts under it."""
+    """A figure by the task's metric with its 95% bootstrap interval and the number of posts under it."""
 
     value: float
     low: float
@@ -48,23 +48,24 @@ class Excluded(Record):
 
 
 class Candidate(Record):
-    """Another way to decide: its cross-fitted macro-F1, and by how much it beats a reference on the same posts."""
+    """Another way to decide: its cross-fitted figure by the task's metric, and by how much it beats a reference on the same posts."""
 
     name: str
-    macro_f1: float
+    value: float
     difference: float
     difference_low: float  # its paired 95% bootstrap interval
     difference_high: float
 
 
 class Decision(Record):
-    """How one language's scores become labels.
+    """How one language's scores become one label, 0 or 1.
 
     probability = sigmoid(intercept + sum over members of weight * mean over seeds of logit / temperature);
     a post is positive when its probability is at least `threshold`.
     """
 
     language: str
+    target: str = MAIN_HEAD  # which label of the task
     members: tuple[Member, ...]
     intercept: float
     excluded: tuple[Excluded, ...]
@@ -89,3 +90,25 @@ class Decision(Record):
     posts_fingerprint: str  # of the rows that were trained on and scored
     adapters: dict[str, str]  # backbone -> sha256 of the adapter or file that made the scores
     scores: dict[str, str]  # backbone -> sha256 of its scores; a decision is applied to no others
+
+
+class Decisions(Record):
+    """How one language's posts get their labels: a decision for each target of the task, and what they score together.
+
+    With `class_weights`, each post gets the class with the highest weight times probability, instead of those classes
+    whose probabilities reach their thresholds. With `whole`, a decision about posts with any label, posts that it calls
+    negative get no label, and others at least the likeliest.
+    """
+
+    language: str
+    metric: str
+    targets: tuple[Decision, ...]  # in the order of the task card
+    class_weights: tuple[float, ...] = ()
+    review_margin: float = 0.0  # of a multiclass task: posts whose two likeliest classes are closer are for review
+    whole: Decision | None = None
+    out_of_fold: Estimate  # nested, as for each target
+
+    @property
+    def first(self) -> Decision:
+        """What all targets have in common can be read off any of them."""
+        return self.targets[0]

@@ -27,17 +27,13 @@ def confusion(labels: Ints, predictions: Ints) -> tuple[int, int, int, int]:
     return tn, fp, fn, tp
 
 
-def metric_resamples(
-    labels: Ints, predictions: Ints, resamples: int, seed: int, metric: Metric = MACRO_F1
-) -> Floats:
+def metric_resamples(labels: Ints, predictions: Ints, resamples: int, seed: int, metric: Metric = MACRO_F1) -> Floats:
     """The metric of `resamples` bootstrap resamples of the posts; shape (resamples,)."""
     (truth, given), draws = _cells([labels, predictions], resamples, seed)
     return _metric_of_draws(truth, given, draws, metric)
 
 
-def metric_interval(
-    labels: Ints, predictions: Ints, resamples: int, seed: int, metric: Metric = MACRO_F1
-) -> Interval:
+def metric_interval(labels: Ints, predictions: Ints, resamples: int, seed: int, metric: Metric = MACRO_F1) -> Interval:
     """The metric with its percentile bootstrap interval over posts. Same seed, same interval."""
     draws = metric_resamples(labels, predictions, resamples, seed, metric)
     return _percentile_interval(metric.value(labels, predictions), draws)

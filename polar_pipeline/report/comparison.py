@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.selection import language_seed
+from polar_pipeline.decision.decide import language_seed
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import Interval, mean_interval, paired_interval, paired_resamples
 from polar_pipeline.metrics.scores import Floats, macro_f1

@@ -14,14 +14,14 @@ import pandas as pd
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.parts import read_parts
-from polar_pipeline.corpus.posts import labels_of, made_ids
+from polar_pipeline.corpus.posts import made_ids
 from polar_pipeline.curation.curate import funnel
+from polar_pipeline.decision.decide import language_seed, nested_table
 from polar_pipeline.decision.record import Decision, Estimate
-from polar_pipeline.decision.selection import language_seed, nested_table
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import metric_interval, metric_resamples
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, threshold_curve, reliability
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, reliability, threshold_curve
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from polar_pipeline import __version__
 from polar_pipeline.curation.curate import STAGES
-from polar_pipeline.decision.selection import NONE
+from polar_pipeline.decision.decide import NONE
 from polar_pipeline.report.comparison import Reference, comparable_reference
 from polar_pipeline.report.evidence import LanguageEvidence, english_name
 from polar_pipeline.report.plots import Plot, overview_plot, reliability_plot, threshold_plot

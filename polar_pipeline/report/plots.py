@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, threshold_curve, reliability
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
 from polar_pipeline.report.comparison import Reference
 from polar_pipeline.report.evidence import LanguageEvidence, thin
 

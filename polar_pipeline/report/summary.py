@@ -111,5 +111,5 @@ def _mean(name: str, candidates: list[Candidate]) -> Ablation:
     difference = float(np.mean([candidate.difference for candidate in candidates]))
     errors = [(candidate.difference_high - candidate.difference_low) / (2 * _NORMAL) for candidate in candidates]
     half = _NORMAL * float(np.sqrt(np.sum(np.square(errors)))) / len(candidates)
-    value = float(np.mean([candidate.macro_f1 for candidate in candidates]))
+    value = float(np.mean([candidate.value for candidate in candidates]))
     return Ablation(name, len(candidates), value, Interval(difference, difference - half, difference + half))

@@ -150,7 +150,9 @@ class TaskCard(Settings):
     @model_validator(mode="after")
     def _labels_of_the_kind(self) -> "TaskCard":
         if self.kind == "binary":
-            lacking = [name for name in ("column", "negative", "positive", "definition") if not getattr(self.label, name)]
+            lacking = [
+                name for name in ("column", "negative", "positive", "definition") if not getattr(self.label, name)
+            ]
             if lacking:
                 raise ValueError(f"a binary task needs label.{' and label.'.join(lacking)}")
             if self.labels:

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from polar_pipeline.decision.decide import decide, nested_table
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import decide, nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import confusion
 from polar_pipeline.metrics.scores import macro_f1

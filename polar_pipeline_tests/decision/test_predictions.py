@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.predictions import note_on_new_posts, predict, predict_new, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import decide
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import load_card

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from polar_pipeline.decision.decide import pooled_members, shift_response
 from polar_pipeline.decision.selection import (
     compare,
     cross_fitted,
@@ -10,8 +11,6 @@ from polar_pipeline.decision.selection import (
     each_rule,
     fit,
     nested_predictions,
-    pooled_members,
-    shift_response,
     without_each,
 )
 from polar_pipeline.decision.strategies import MemberScores
@@ -84,7 +83,7 @@ def test_a_departure_goes_to_the_simplest_within_one_standard_error_of_the_best(
     for seed in range(6):
         labels, folds, members = made(300, {"a": 0.9, "noise": 0.0}, seed)
         fitted = fit(labels, folds, members, DecisionSettings(strategy="noise", resamples=5), SEED)
-        ahead = {found.name: found.macro_f1 for found in fitted.candidates if found.difference_low > 0}
+        ahead = {found.name: found.value for found in fitted.candidates if found.difference_low > 0}
         best = max(ahead, key=lambda name: ahead[name])
         decided = {name: cross_fitted(name, labels, folds, members) for name in ahead}
         draws = np.random.default_rng(0).integers(
@@ -178,9 +177,9 @@ def test_compare_goes_from_simple_to_rich_and_the_default_differs_by_nothing(def
     reference = by_name[default]
     assert (reference.difference, reference.difference_low, reference.difference_high) == (0, 0, 0)
     for candidate in found:
-        assert candidate.difference == pytest.approx(candidate.macro_f1 - reference.macro_f1)
+        assert candidate.difference == pytest.approx(candidate.value - reference.value)
         assert candidate.difference_low <= candidate.difference <= candidate.difference_high
-    assert by_name["b"].macro_f1 > by_name["a"].macro_f1
+    assert by_name["b"].value > by_name["a"].value
 
 
 def test_cross_fitting_takes_each_threshold_from_the_other_folds() -> None:
@@ -238,14 +237,14 @@ def test_it_is_the_difference_of_two_cross_fitted_decisions() -> None:
     found = without_each("ridge", LABELS, FOLDS, [GOOD, NOISE, POOR], QUICK, 0)[2]
     whole = cross_fitted("ridge", LABELS, FOLDS, [GOOD, NOISE, POOR])
     rest = cross_fitted("ridge", LABELS, FOLDS, [GOOD, NOISE])
-    assert found.macro_f1 == pytest.approx(macro_f1(LABELS, rest))
+    assert found.value == pytest.approx(macro_f1(LABELS, rest))
     assert found.difference == pytest.approx(macro_f1(LABELS, rest) - macro_f1(LABELS, whole))
 
 
 def test_of_two_members_the_other_is_left_alone() -> None:
     found = without_each("equal", LABELS, FOLDS, [GOOD, POOR], QUICK, 0)
     alone = cross_fitted("poor", LABELS, FOLDS, [POOR])
-    assert (found[0].name, found[0].macro_f1) == ("good", pytest.approx(macro_f1(LABELS, alone)))
+    assert (found[0].name, found[0].value) == ("good", pytest.approx(macro_f1(LABELS, alone)))
     assert without_each("good", LABELS, FOLDS, [GOOD, POOR], QUICK, 0) == ()
 
 

@@ -122,7 +122,8 @@ def test_a_million_posts() -> None:
     threshold = best_threshold(labels, probabilities)
     assert threshold == pytest.approx(bagged_threshold(labels, probabilities, 3, 0).value, abs=0.05)
     assert (
-        macro_f1(labels, (probabilities >= threshold).astype(int)) == threshold_curve(labels, probabilities).values.max()
+        macro_f1(labels, (probabilities >= threshold).astype(int))
+        == threshold_curve(labels, probabilities).values.max()
     )
 
 

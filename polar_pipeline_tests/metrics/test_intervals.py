@@ -6,9 +6,9 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from polar_pipeline.metrics.intervals import (
     confusion,
+    mean_interval,
     metric_interval,
     metric_resamples,
-    mean_interval,
     paired_interval,
     paired_resamples,
 )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, roc_auc_score
 
-from polar_pipeline.metrics.scores import auc, expected_calibration_error, macro_f1, threshold_curve, reliability
+from polar_pipeline.metrics.scores import auc, expected_calibration_error, macro_f1, reliability, threshold_curve
 
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 # few distinct values, so that ties are common

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.decision.decide import decide
 from polar_pipeline.decision.predictions import predict
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import decide
 from polar_pipeline.report.evidence import LanguageEvidence, LanguageResults, language_evidence
 from polar_pipeline.settings.profile import Profile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.decision.selection import nested_table
+from polar_pipeline.decision.decide import nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import ERROR_COLUMNS, LanguageResults, Results
 from polar_pipeline.report.export import export_report, report_tables

@@ -162,7 +162,5 @@ def _unpack(
     scaling = Scaling(*(part(f"surface.{name}") for name in Scaling._fields))
     weights = np.concatenate([*(part(f"{kind.name}.weights") for kind in counted), part("surface.weights")])
     scales = tuple(part(f"{kind.name}.scale") for kind in counted)
-    counts = tuple(
-        count_known(*found, len(surface), part(f"{kind.name}.keys")) for kind, found in counted.items()
-    )
+    counts = tuple(count_known(*found, len(surface), part(f"{kind.name}.keys")) for kind, found in counted.items())
     return LinearModel(scales, scaling, weights, float(part("intercept")[0])), Features(counts, surface)

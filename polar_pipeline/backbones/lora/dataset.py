@@ -39,7 +39,11 @@ class TokenizedRows(NamedTuple):
         places = np.arange(len(self.labels))[which]
         finer = None if self.finer is None else self.finer[places]
         return TokenizedRows(
-            [self.tokens[place] for place in places], self.labels[places], self.synthetic[places], finer, self.finer_weight
+            [self.tokens[place] for place in places],
+            self.labels[places],
+            self.synthetic[places],
+            finer,
+            self.finer_weight,
         )
 
     @property

@@ -12,7 +12,7 @@ import pandas as pd
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.corpus.audit import Audit, audit
 from polar_pipeline.corpus.posts import check_posts, refuse_canaries
-from polar_pipeline.decision.selection import decided_rows
+from polar_pipeline.decision.decide import decided_rows
 from polar_pipeline.defs.io_managers import RELEASE
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import audit_metadata, frame_metadata, metric_values, split_table

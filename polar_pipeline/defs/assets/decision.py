@@ -12,10 +12,10 @@ import pandas as pd
 from polar_pipeline.backbones.base import training_fingerprint
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.decision.decide import decide, decided_rows
 from polar_pipeline.decision.label_errors import label_errors, write_label_errors
 from polar_pipeline.decision.predictions import predict, write_predictions, write_review
 from polar_pipeline.decision.record import Decision
-from polar_pipeline.decision.selection import decide, decided_rows
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import decision_metadata, frame_metadata, metric_values, picture
 from polar_pipeline.defs.project import Project
