@@ -1,4 +1,4 @@
-"""A decision applied to posts: probability, label, margin and a mark for review, and the CSV files of them."""
+"""Decisions applied to posts: probability, label, margin and a mark for review, and the CSV files of them."""
 
 from pathlib import Path
 
@@ -7,9 +7,11 @@ import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.decision.calibration import sigmoid
+from polar_pipeline.decision.class_weights import chosen_classes
 from polar_pipeline.decision.decide import RATE_MATCHING
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decision, Decisions
 from polar_pipeline.decision.strategies import Combination, MemberScores, combine, gather, scores_sha256
+from polar_pipeline.decision.targets import WHOLE, class_distances, consistent_answers, target_scores
 from polar_pipeline.decision.thresholds import matching_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
@@ -29,8 +31,9 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     models = [(member.backbone, member.head, seed) for member in decision.members for seed in member.seeds]
     wanted = scores[pd.MultiIndex.from_frame(scores[["backbone", "head", "seed"]]).isin(models)]
     posts = scored_posts(posts)
-    members = gather(posts, wanted, [member.backbone for member in decision.members], decision.language)
-    probabilities = _probabilities(decision, members)
+    names = [member.backbone for member in decision.members]
+    members = gather(posts, wanted, names, decision.language) if names else []
+    probabilities = _probabilities(decision, members, len(posts))
     thresholds = np.full(len(posts), decision.threshold)
     test = (posts["split"] == "test").to_numpy()
     if decision.shift_response == RATE_MATCHING and test.any():
@@ -39,8 +42,8 @@ def predict(decision: Decision, posts: pd.DataFrame, scores: pd.DataFrame) -> pd
     return pd.concat([frame, _judged(decision, probabilities, thresholds)], axis=1)
 
 
-def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
-    """Apply a decision to new posts, each on its own: probability, prediction, margin, review.
+def predict_new(decision: Decision, logits: dict[str, Floats], posts: int) -> pd.DataFrame:
+    """Apply a decision to so many new posts, each on its own: probability, prediction, margin, review.
 
     `logits` has one array (posts,) for the name of each member of the decision, from the final models.
     """
@@ -48,8 +51,8 @@ def predict_new(decision: Decision, logits: dict[str, Floats]) -> pd.DataFrame:
         MemberScores(member.backbone, member.seeds, logits[member.name][:, None], member.head)
         for member in decision.members
     ]
-    probabilities = _probabilities(decision, members)
-    return _judged(decision, probabilities, np.full(len(probabilities), decision.threshold))
+    probabilities = _probabilities(decision, members, posts)
+    return _judged(decision, probabilities, np.full(posts, decision.threshold))
 
 
 def note_on_new_posts(decision: Decision) -> str:
@@ -65,20 +68,83 @@ def note_on_new_posts(decision: Decision) -> str:
     )
 
 
+def predict_targets(decisions: Decisions, posts: pd.DataFrame, scores: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
+    """Apply the decisions of all targets: what `predict` gives and `target`, a row per target and post, in order."""
+    whole = decisions.whole and predict(decisions.whole, posts, target_scores(scores, WHOLE, card))
+    tables = [predict(one, posts, target_scores(scores, one.target, card)) for one in decisions.targets]
+    return _together(decisions, tables, whole)
+
+
+def predict_new_targets(decisions: Decisions, logits: dict[str, dict[str, Floats]], posts: int) -> pd.DataFrame:
+    """Apply the decisions of all targets to new posts: what `predict_new` gives and `target`, a row per target and post.
+
+    `logits` are by target and member, see `predict_new`.
+    """
+    whole = decisions.whole and predict_new(decisions.whole, logits[WHOLE], posts)
+    return _together(decisions, [predict_new(one, logits[one.target], posts) for one in decisions.targets], whole)
+
+
+def _together(decisions: Decisions, tables: list[pd.DataFrame], whole: pd.DataFrame | None) -> pd.DataFrame:
+    """One table of those of all targets, where each depends on the others if the decisions say so."""
+    if decisions.class_weights:
+        probabilities = np.stack([table["probability"].to_numpy() for table in tables], axis=1)
+        weights = np.array(decisions.class_weights)
+        chosen, margins = chosen_classes(probabilities, weights), class_distances(probabilities, weights)
+        near = margins < decisions.review_margin
+        tables = [
+            table.assign(prediction=(chosen == place).astype("int8"), margin=margins, review=near)
+            for place, table in enumerate(tables)
+        ]
+    if whole is not None:
+        given = np.stack([table["prediction"].to_numpy() for table in tables], axis=1)
+        above = np.stack([table["margin"].to_numpy() for table in tables], axis=1) * (2 * given - 1)
+        agreed = consistent_answers(given, above, whole["prediction"].to_numpy())
+        tables = [table.assign(prediction=agreed[:, place].astype("int8")) for place, table in enumerate(tables)]
+    named = [table.assign(target=one.target) for one, table in zip(decisions.targets, tables, strict=True)]
+    found = pd.concat(named, ignore_index=True)
+    return found[["target", *found.columns.drop("target")]]
+
+
+def answers(predictions: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
+    """A row per post of the table of `predict_targets`: its labels in the card's words, probabilities, margin, review.
+
+    The labels are in the column of the task card, or for a multilabel task in one for each label.
+    """
+    tables = {target: rows.reset_index(drop=True) for target, rows in predictions.groupby("target", sort=False)}
+    first = tables[card.targets[0]]
+    found = first[[name for name in ("split", "id", "fold") if name in first]].copy()
+    if card.kind == "binary":
+        found[card.label.column] = first["prediction"].map(card.label.word)
+        found["probability"] = first["probability"]
+    elif card.kind == "multilabel":
+        for name in card.targets:
+            found[name] = tables[name]["prediction"].map(card.label.word)
+    else:
+        chosen = np.stack([tables[name]["prediction"].to_numpy() for name in card.targets], axis=1).argmax(axis=1)
+        found[card.label.column] = [card.class_word(place) for place in chosen.tolist()]
+    if card.labels:
+        found = found.assign(**{f"{name}_probability": tables[name]["probability"] for name in card.targets})
+    margins = np.stack([tables[name]["margin"].to_numpy() for name in card.targets], axis=1)
+    reviews = np.stack([tables[name]["review"].to_numpy() for name in card.targets], axis=1)
+    return found.assign(margin=margins.min(axis=1), review=reviews.any(axis=1))
+
+
+def answer_columns(card: TaskCard) -> list[str]:
+    """The columns of `answers` that hold labels."""
+    return list(card.targets) if card.kind == "multilabel" else [card.label.column]
+
+
 def write_predictions(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
-    """Write the test rows as CSV: id, label, probability (six decimals), in the order of the test file. Atomic."""
-    test = predictions[predictions["split"] == "test"]
-    labels = test["prediction"].map(card.label.word)
-    frame = pd.DataFrame({"id": test["id"], card.label.column: labels, "probability": test["probability"]})
-    return write_atomic(path, csv_bytes(frame))
+    """Write the test rows as CSV: id, labels, probabilities (six decimals), in the order of the test file. Atomic."""
+    test = answers(predictions[predictions["split"] == "test"], card)
+    return write_atomic(path, csv_bytes(test.drop(columns=["split", "fold", "margin", "review"])))
 
 
 def write_review(path: Path, predictions: pd.DataFrame, card: TaskCard) -> Path:
     """Write the dev and test rows that a person should look at, closest to the threshold first. Atomic."""
-    flagged = predictions[predictions["review"] & (predictions["split"] != "train")]
-    ordered = flagged.sort_values(["margin", "split", "id"], kind="stable")
-    ordered = ordered.assign(**{card.label.column: ordered["prediction"].map(card.label.word)})
-    return write_atomic(path, csv_bytes(ordered[["split", "id", card.label.column, "probability", "margin"]]))
+    table = answers(predictions[predictions["split"] != "train"], card)
+    flagged = table[table["review"]].sort_values(["margin", "split", "id"], kind="stable")
+    return write_atomic(path, csv_bytes(flagged.drop(columns=["fold", "review"])))
 
 
 def csv_bytes(frame: pd.DataFrame, header: bool = True) -> bytes:
@@ -86,7 +152,9 @@ def csv_bytes(frame: pd.DataFrame, header: bool = True) -> bytes:
     return frame.to_csv(index=False, header=header, float_format="%.6f", lineterminator="\n").encode("utf-8")
 
 
-def _probabilities(decision: Decision, members: list[MemberScores]) -> Floats:
+def _probabilities(decision: Decision, members: list[MemberScores], posts: int) -> Floats:
+    if not members:
+        return sigmoid(np.full(posts, decision.intercept))
     temperatures, weights = (
         np.array([getattr(member, name) for member in decision.members]) for name in ("temperature", "weight")
     )

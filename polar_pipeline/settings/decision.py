@@ -50,6 +50,10 @@ class DecisionSettings(Settings):
     bootstrap resamples; the best of the four out of fold. plug_in: the threshold with the highest expected macro-F1
     if the probabilities are taken at their word; it uses no label (docs/threshold.md).
     """
+    consistent: bool = False
+    """Of a task with several labels: whether a post gets labels exactly if it is decided to have any, by a decision of
+    its own. A post of POLAR has a type exactly if it is polarized.
+    """
     resamples: int = Field(default=200, ge=1, le=10_000)
     """Bootstrap resamples of threshold: bagged. With 200 its own error is 1/14 of one resample's spread."""
     review_share: float = Field(default=0.1, ge=0, lt=1)

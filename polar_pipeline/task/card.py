@@ -137,6 +137,10 @@ class TaskCard(Settings):
         found = {one.name.strip().casefold(): place for place, one in enumerate(self.labels)}
         return found | {word.strip().casefold(): at for at, one in enumerate(self.labels) for word in one.words}
 
+    def class_word(self, place: int) -> str:
+        """What predictions write for a class: the first word of the files that means it, else its name."""
+        return next(iter(self.labels[place].words), self.labels[place].name)
+
     def shown(self, target: str) -> str:
         """What a reader is told of a target: what its positive posts are."""
         return target if self.labels else self.label.positive
