@@ -39,8 +39,8 @@ def measure(given: tuple[str, float]) -> tuple[float, float, float, float]:
     ref = backbone.train(code, posts, Progress())
     scores = backbone.score(code, ref, posts)
     decision = decide(code, posts, scores, project.profile, {"linear": ref.sha256}, "benchmark")
-    judged = posts.assign(probability=predict(decision, posts, scores)["probability"].to_numpy())
-    found = label_errors(judged.iloc[inside])
+    positive = predict(decision, posts, scores)["probability"].to_numpy()[inside]
+    found = label_errors(posts.iloc[inside], np.stack([1 - positive, positive], axis=1))
     keys = pd.MultiIndex.from_frame(posts.iloc[flipped][["split", "id"]])
     hits = pd.MultiIndex.from_frame(found[["split", "id"]]).isin(keys)
     first = hits[: len(flipped)]

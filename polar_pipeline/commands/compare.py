@@ -13,8 +13,8 @@ from rich.text import Text
 
 from polar_pipeline.commands.options import is_yaml
 from polar_pipeline.commands.printing import new_table, print_table
-from polar_pipeline.decision.decide import nested_table
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
+from polar_pipeline.decision.targets import nested_targets
 from polar_pipeline.defs.lineage import setting_leaves
 from polar_pipeline.defs.project import Project, check_origin, read_origin
 from polar_pipeline.errors import ExitCode, InputError
@@ -204,8 +204,12 @@ def _is_planned(side: Side, code: str, path: str, settings: dict[str, str]) -> b
 
 def _nested(side: Side, code: str) -> pd.DataFrame:
     """The posts that a decision was made on, with its nested predictions; both are verified by their hashes."""
-    decision: Decision = side.outputs.read("thresholds", code, Decision)
-    return nested_table(decision, side.outputs.read("raw_posts", code, pd.DataFrame))
+    return nested_targets(_decisions(side, code), side.outputs.read("raw_posts", code, pd.DataFrame))
+
+
+def _decisions(side: Side, code: str) -> Decisions:
+    found: Decisions = side.outputs.read("thresholds", code, Decisions)
+    return found
 
 
 def differing_settings(

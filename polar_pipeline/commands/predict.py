@@ -19,14 +19,15 @@ from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.commands.new_posts import Post, Reading, check_posts, open_posts, read_new_posts
 from polar_pipeline.corpus.audit import doubt_in_words, other_languages
 from polar_pipeline.corpus.progress import Advance, progress, to_stderr
-from polar_pipeline.decision.predictions import csv_bytes, note_on_new_posts, predict_new
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.predictions import answers, csv_bytes, note_on_new_posts, predict_new_targets
+from polar_pipeline.decision.record import Decision, Decisions
+from polar_pipeline.decision.targets import WHOLE
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.storage.files import write_atomic_with
-from polar_pipeline.task.card import TaskCard
+from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 from polar_pipeline.task.languages import language
 
 BATCH = 4096  # posts that are read together
@@ -34,7 +35,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 _FEWEST = 20  # posts from which shares of languages say something
 _AS_IT_IS = Reading()
-Scorer = Callable[[list[str]], dict[str, Floats]]
+Scorer = Callable[[list[str]], dict[str, dict[str, Floats]]]
 
 
 def predict_file(
@@ -54,9 +55,9 @@ def predict_file(
     """
     lineage = Lineage(project)
     lineage.require_current("thresholds", code)
-    decision: Decision = lineage.read("thresholds", code)
-    score = _scorer(project, decision)
-    if note := note_on_new_posts(decision):
+    decisions: Decisions = lineage.read("thresholds", code)
+    score = new_scorer(project, decisions)
+    if note := note_on_new_posts(decisions.first):
         click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
@@ -72,7 +73,7 @@ def predict_file(
             while batch := list(islice(posts, BATCH)):
                 if header:
                     _doubt_language(batch, code, path)
-                table = _judged(decision, score, batch, project.card, file.others)
+                table = _judged(decisions, score, batch, project.card, file.others)
                 review += int(table["review"].sum())
                 yield csv_bytes(table, header=header)
                 header = False
@@ -84,10 +85,10 @@ def predict_file(
             whole = _write(output, content(advance))
     if not whole:
         return 1
-    estimate = decision.out_of_fold
+    estimate = decisions.out_of_fold
     click.echo(
         f"{total} posts, {review} for review; "
-        f"out of fold this decision scores macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}].",
+        f"out of fold this decision scores {decisions.metric} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}].",
         err=True,
     )
     return 0
@@ -102,11 +103,10 @@ def _doubt_language(batch: list[Post], code: str, path: Path) -> None:
         click.echo(f"{path}: {doubt}", err=True)
 
 
-def _judged(decision: Decision, score: Scorer, batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:
+def _judged(decisions: Decisions, score: Scorer, batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:
     """The rows of the output for these posts."""
-    judged = predict_new(decision, score([post.text for post in batch]))
+    judged = answers(predict_new_targets(decisions, score([post.text for post in batch]), len(batch)), card)
     judged.insert(0, "id", pd.Series([post.id for post in batch], dtype="str"))
-    judged.insert(1, card.label.column, judged.pop("prediction").map(card.label.word))
     for place, name in enumerate(others):
         # a label that the file has already is not the one that was decided
         while name in judged:
@@ -137,31 +137,35 @@ def _write(output: Path | None, content: Iterable[bytes]) -> bool:
     return True
 
 
-def _scorer(project: Project, decision: Decision) -> Scorer:
-    """A function that gives the logits (texts,) of every member by name; models stay loaded between its calls.
+def new_scorer(project: Project, decisions: Decisions) -> Scorer:
+    """A function that gives the logits (texts,) of every member, by target and name; models stay loaded between calls.
 
     A member without weight is not asked, so that an imported one need not be able to answer.
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
-    models = ModelCache()
-    asked = [member for member in decision.members if member.weight != 0]
-    names = dict.fromkeys(member.backbone for member in asked)
-    refs = {name: _adapter(project, decision, name) for name in names}
-    backbones = {
-        name: make_backbone(settings[name], project.profile, project.card, project.home, models) for name in names
-    }
-    passes = dict.fromkeys((member.backbone, member.seeds) for member in asked)  # one may serve several heads
+    models, card = ModelCache(), project.card
+    decided = [*decisions.targets, *([decisions.whole] if decisions.whole else [])]
+    asked = [(one, member) for one in decided for member in one.members if member.weight != 0]
+    names = dict.fromkeys(member.backbone for _, member in asked)
+    refs = {name: _adapter(project, decisions.first, name) for name in names}
+    backbones = {name: make_backbone(settings[name], project.profile, card, project.home, models) for name in names}
+    passes = dict.fromkeys((member.backbone, member.seeds) for _, member in asked)  # one may serve several heads
 
-    def score(texts: list[str]) -> dict[str, Floats]:
-        found = {}
+    def score(texts: list[str]) -> dict[str, dict[str, Floats]]:
+        heads = {}
         for name, seeds in passes:
             backbone, ref = backbones[name], refs[name]
             size = backbone.texts_at_once
             pieces = [texts[start : start + size] for start in range(0, len(texts), size)]
-            parts = [backbone.logits(decision.language, ref, piece, seeds) for piece in pieces]
-            found[name, seeds] = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
-        silent: dict[str, Floats] = {member.name: np.zeros(len(texts)) for member in decision.members}
-        return silent | {member.name: found[member.backbone, member.seeds][member.head] for member in asked}
+            parts = [backbone.logits(decisions.language, ref, piece, seeds) for piece in pieces]
+            heads[name, seeds] = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+        found = {one.target: {member.name: np.zeros(len(texts)) for member in one.members} for one in decided}
+        for one, member in asked:
+            # the main head of a label is the one of its name
+            own = card.labels and member.head == MAIN_HEAD and one.target != WHOLE
+            head = one.target if own else member.head
+            found[one.target][member.name] = heads[member.backbone, member.seeds][head]
+        return found
 
     return score
 

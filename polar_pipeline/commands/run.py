@@ -17,7 +17,7 @@ from polar_pipeline.backbones.lora.loading import check_model_settings
 from polar_pipeline.commands.printing import new_table, print_table, say_reasons
 from polar_pipeline.commands.watch import RunWatch
 from polar_pipeline.curation.embedding import encoding_of
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
 from polar_pipeline.defs.assets.evidence import current_languages
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.nodes import ACROSS
@@ -30,7 +30,10 @@ from polar_pipeline.settings.models import Encoding
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.client import check_endpoint
+from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language
+
+_MOST_COLUMNS = 6  # of single labels in the table
 
 
 def run_pipeline(project: Project, codes: list[str], processes: int | None, force: bool) -> int:
@@ -206,7 +209,7 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
     shown = [code for code in codes if code in present]
     if shown:
         lineage = Lineage(project)
-        _print_table([lineage.read("thresholds", code) for code in shown], project.card.label.positive)
+        _print_table([lineage.read("thresholds", code) for code in shown], project.card)
         for code in shown:
             if doubt := lineage.read("corpus_audit", code).language_doubt:
                 click.echo(f"{code}: {doubt}")
@@ -223,16 +226,26 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
     return [code for code in codes if code in absent]
 
 
-def _print_table(decisions: list[Decision], positive: str) -> None:
-    columns = ("language", "", "posts", positive, "macro-F1", "interval", "threshold")
-    table = new_table(columns, left=("language", ""), title="Macro-F1 out of fold, with its 95% interval")
-    for decision in decisions:
-        estimate = decision.out_of_fold
+def _print_table(found: list[Decisions], card: TaskCard) -> None:
+    """A row per language: of several labels the figure of each, of one its share and threshold."""
+    own = card.targets if card.labels else (card.label.positive, "threshold")
+    shown = own[:_MOST_COLUMNS]
+    columns = ("language", "", "posts", card.metric, "interval", *shown)
+    title = f"{card.metric} out of fold, with its 95% interval"
+    table = new_table(
+        columns, left=("language", ""), title=title + (f", and {card.metric} of each label" if card.labels else "")
+    )
+    for decisions in found:
+        estimate, first = decisions.out_of_fold, decisions.first
+        each = [f"{one.out_of_fold.value:.3f}" for one in decisions.targets[:_MOST_COLUMNS]]
         table.add_row(
-            decision.language, language(decision.language).name, str(estimate.posts), f"{decision.positives:.1%}",
-            f"{estimate.value:.4f}", f"{estimate.low:.3f} - {estimate.high:.3f}", f"{decision.threshold:.3f}",
+            decisions.language, language(decisions.language).name, str(estimate.posts), f"{estimate.value:.4f}",
+            f"{estimate.low:.3f} - {estimate.high:.3f}",
+            *(each if card.labels else (f"{first.positives:.1%}", f"{first.threshold:.3f}")),
         )  # fmt: skip
-    mean = sum(decision.out_of_fold.value for decision in decisions) / len(decisions)
+    mean = sum(decisions.out_of_fold.value for decisions in found) / len(found)
     table.add_section()
-    table.add_row("mean", f"of {len(decisions)}", "", "", f"{mean:.4f}", "", "")
+    table.add_row("mean", f"of {len(found)}", "", f"{mean:.4f}", "", *("" for _ in shown))
     print_table(table)
+    if len(own) > len(shown):
+        click.echo(f"and {len(own) - len(shown)} more labels, which the report shows")

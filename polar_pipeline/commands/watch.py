@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
 from polar_pipeline.defs.jobs import LANGUAGE_JOB
 from polar_pipeline.defs.processes.runner import Outcome
 from polar_pipeline.defs.processes.workers import Started
@@ -57,7 +57,7 @@ class RunWatch:
             self._last_line[key] = event.seconds
             click.echo(f"  {event.line}")
 
-    def finished(self, outcome: Outcome, decision: Decision | None) -> None:
+    def finished(self, outcome: Outcome, decisions: Decisions | None) -> None:
         """A line for a language that ended."""
         code = outcome.language or outcome.job
         self._running.pop(code, None)
@@ -68,9 +68,9 @@ class RunWatch:
         for key in [key for key in self._tasks if key[1] == outcome.language]:
             self._bars.remove_task(self._tasks.pop(key))
         result = f"FAILED: {outcome.error}" if outcome.error else "done"
-        if decision is not None:
-            estimate = decision.out_of_fold
-            result = f"macro-F1 {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] out of fold"
+        if decisions is not None:
+            estimate = decisions.out_of_fold
+            result = f"{decisions.metric} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] out of fold"
         left = self.seconds_left()
         more = f"  (about {left:.0f} s left)" if left and self.done < len(self._rows) else ""
         line = f"[{self.done}/{len(self._rows)}] {code}  {result}{more}"

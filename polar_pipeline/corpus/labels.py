@@ -33,11 +33,16 @@ def auxiliary_labels(rows: pd.DataFrame, roles: Roles, card: TaskCard) -> pd.Dat
 
 def target_labels(posts: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
     """The 0/1 label (Int8, missing where a post has none) of each of the card's `targets`, a column each."""
-    if card.kind == "multiclass":
+    return labels_of_targets(posts, card.kind, card.targets)
+
+
+def labels_of_targets(posts: pd.DataFrame, kind: str, targets: tuple[str, ...]) -> pd.DataFrame:
+    """As `target_labels`, where the card is not at hand."""
+    if kind == "multiclass":
         known = posts["label"]
-        found = {name: (known == place).astype("Int8") for place, name in enumerate(card.targets)}
+        found = {name: (known == place).astype("Int8") for place, name in enumerate(targets)}
         return pd.DataFrame(found, index=posts.index)
-    return posts[list(card.targets)] if card.labels else posts[["label"]].set_axis([MAIN_HEAD], axis=1)
+    return posts[list(targets)] if kind == "multilabel" else posts[["label"]].set_axis([MAIN_HEAD], axis=1)
 
 
 def _codes(column: "pd.Series[str]", codes: dict[str, int]) -> "pd.Series[int]":

@@ -109,6 +109,13 @@ class Decisions(Record):
     out_of_fold: Estimate  # nested, as for each target
 
     @property
+    def kind(self) -> str:
+        """binary, multiclass or multilabel."""
+        if self.class_weights:
+            return "multiclass"
+        return "binary" if self.first.target == MAIN_HEAD else "multilabel"
+
+    @property
     def first(self) -> Decision:
         """What all targets have in common can be read off any of them."""
         return self.targets[0]

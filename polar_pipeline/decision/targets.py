@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.folds import scored_posts
-from polar_pipeline.corpus.labels import target_labels
+from polar_pipeline.corpus.labels import labels_of_targets, target_labels
 from polar_pipeline.decision.class_weights import choose_class_weights, chosen_classes
 from polar_pipeline.decision.decide import (
     RESAMPLES,
@@ -93,18 +93,13 @@ def decide_targets(
         extra = {"whole": whole.decision}
     interval = metric_interval(labels, nested, RESAMPLES, seed, metric)
     estimate = Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels))
-    return Decisions(
-        language=language, metric=metric.name, targets=tuple(decisions), out_of_fold=estimate, **extra
-    )
+    return Decisions(language=language, metric=metric.name, targets=tuple(decisions), out_of_fold=estimate, **extra)
 
 
-def nested_targets(decisions: Decisions, posts: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
+def nested_targets(decisions: Decisions, posts: pd.DataFrame) -> pd.DataFrame:
     """The decided posts with label and nested prediction (0/1) of each target, indexed by target, split and id."""
-    truth = target_labels(posts, card)
-    tables = {
-        one.target: nested_table(one, posts.assign(label=truth[one.target]))
-        for one in decisions.targets
-    }
+    truth = labels_of_targets(posts, decisions.kind, tuple(one.target for one in decisions.targets))
+    tables = {one.target: nested_table(one, posts.assign(label=truth[one.target])) for one in decisions.targets}
     return pd.concat(tables, names=["target"])
 
 
@@ -157,5 +152,7 @@ def _consistent(found: list[Judged], whole: Judged) -> Ints:
         rows = whole.folds == fold
         above = np.stack([one.nested[place][0] - one.nested[place][1] for one in found], axis=1)[rows]
         probabilities, threshold = whole.nested[place]
-        nested[rows] = consistent_answers((above >= 0).astype(int), above, (probabilities[rows] >= threshold).astype(int))
+        nested[rows] = consistent_answers(
+            (above >= 0).astype(int), above, (probabilities[rows] >= threshold).astype(int)
+        )
     return nested

@@ -6,7 +6,9 @@ import dagster as dg
 import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
+from polar_pipeline.storage.files import plain_name
+from polar_pipeline.task.card import TaskCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,14 +45,27 @@ def audit_metadata(audit: Audit) -> dict[str, Any]:
     return {name: _plain(value) for name, value in audit.model_dump().items() if name != "language"}
 
 
-def decision_metadata(decision: Decision) -> dict[str, Any]:
-    """The decision's figures."""
-    estimate = decision.out_of_fold
+def decision_metadata(decisions: Decisions, card: TaskCard) -> dict[str, Any]:
+    """The decisions' figures: those of the only label, or a row for each of several."""
+    estimate, name = decisions.out_of_fold, summary_name(card)
+    found = {f"{name}_out_of_fold": estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    if card.labels:
+        rows = [
+            {
+                "label": one.target,
+                card.metric: one.out_of_fold.value,
+                "share positive": one.positives,
+                "members": ", ".join(f"{member.name} {member.weight:.2f}" for member in one.members),
+                **{figure: getattr(one, figure) for figure in _FIGURES},
+            }
+            for one in decisions.targets
+        ]
+        weights = {"class_weights": list(decisions.class_weights)} if decisions.class_weights else {}
+        return {**found, **{key: dg.MetadataValue.json(value) for key, value in weights.items()}, "labels": table(rows)}
+    decision = decisions.first
     return {
-        "macro_f1_out_of_fold": estimate.value,
-        "macro_f1_low": estimate.low,
-        "macro_f1_high": estimate.high,
-        **{name: getattr(decision, name) for name in _FIGURES},
+        **found,
+        **{figure: getattr(decision, figure) for figure in _FIGURES},
         "members": table(
             [{**member.model_dump(), "seeds": ", ".join(map(str, member.seeds))} for member in decision.members]
         ),
@@ -60,6 +75,11 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
             if (entries := getattr(decision, part))
         },
     }
+
+
+def summary_name(card: TaskCard) -> str:
+    """The task's metric as the name of a figure in MLflow and metadata, such as macro_f1."""
+    return plain_name(card.metric)
 
 
 def picture(text: str, png: str) -> dg.MetadataValue[Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 from polar_pipeline.backbones.artifacts import AdapterRef
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.curation.embedding import encoding_of
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
 from polar_pipeline.defs.project import Project
 from polar_pipeline.pretrained.model_files import base_identity, downloaded_commit
 from polar_pipeline.settings.backbones import (
@@ -24,13 +24,13 @@ from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 2, "synthesis": 2, "curation": 3, "backbones": 3, "decision": 3, "report": 2}
+STAGE_VERSIONS = {"corpus": 2, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads
 SUBMITTED = ("ensemble_predictions",)
 # what of the task card says how files are read
-_READ = dict.fromkeys(("auxiliary", "canaries", "columns", "files", "id_begins", "languages"), True)
+_READ = dict.fromkeys(("auxiliary", "canaries", "columns", "files", "id_begins", "kind", "labels", "languages"), True)
 # How a step uses the machine, which changes no result.
 _MACHINE = {"device", "threads", "recompute", "checkpoint_seconds"}
 
@@ -86,7 +86,10 @@ def nodes(project: Project) -> Iterator[Node]:
     scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
     adapters = [f"{entry.name}_adapter" for entry in profile.backbones]
     for entry in profile.backbones:
-        own = {"folds": profile.folds.count, "card": card.model_dump(mode="json", include={"auxiliary"})}
+        own = {
+            "folds": profile.folds.count,
+            "card": card.model_dump(mode="json", include={"auxiliary", "kind", "labels"}),
+        }
         settings = _backbone_settings(entry, fixed("backbones", **own))
         pooled = isinstance(entry, LoraSettings) and entry.scope != "language"
         sources = _backbone_sources(entry, project.home.adapters)
@@ -100,10 +103,13 @@ def nodes(project: Project) -> Iterator[Node]:
         scored = _backbone_settings(entry, fixed("backbones", **own, **looked_at))
         yield Node(f"{entry.name}_dev_probabilities", pd.DataFrame, ("deduped_posts", adapter), scored)
     decision = fixed(
-        "decision", decision=profile.decision.model_dump(mode="json"), pooled=sorted(profile.pooled_backbones)
+        "decision",
+        card=card.model_dump(mode="json", include={"kind", "labels", "metric"}),
+        decision=profile.decision.model_dump(mode="json"),
+        pooled=sorted(profile.pooled_backbones),
     )
-    yield Node("thresholds", Decision, ("raw_posts", "corpus_audit", *scores, *adapters), decision)
-    written = card.label.model_dump(mode="json", include={"column", "words"})
+    yield Node("thresholds", Decisions, ("raw_posts", "corpus_audit", *scores, *adapters), decision)
+    written = card.model_dump(mode="json", include={"kind": True, "labels": True, "label": {"column", "words"}})
     predicted = fixed("decision", label=written)
     yield Node("ensemble_predictions", pd.DataFrame, ("raw_posts", "thresholds", *scores), predicted)
     whole = profile.model_dump(mode="json", exclude={"name"})

@@ -13,15 +13,19 @@ import pandas as pd
 
 from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.labels import read_labels, target_labels
 from polar_pipeline.corpus.parts import read_parts
 from polar_pipeline.corpus.posts import made_ids
 from polar_pipeline.curation.curate import funnel
-from polar_pipeline.decision.decide import language_seed, nested_table
-from polar_pipeline.decision.record import Decision, Estimate
+from polar_pipeline.decision.decide import language_seed
+from polar_pipeline.decision.label_errors import doubtful_labels
+from polar_pipeline.decision.record import Decision, Decisions, Estimate
+from polar_pipeline.decision.targets import metric_of, nested_targets
 from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import metric_interval, metric_resamples
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, macro_f1, reliability, threshold_curve
+from polar_pipeline.metrics.metric import MACRO_F1, Metric
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
@@ -36,9 +40,10 @@ class LanguageResults(NamedTuple):
     """The tables and records of one language that the report and the export are made from."""
 
     posts: pd.DataFrame  # as `raw_posts` holds them
-    predictions: pd.DataFrame  # what `predict` made of them
-    decision: Decision
+    predictions: pd.DataFrame  # what `predict_targets` made of them
+    decisions: Decisions
     audit: Audit
+    card: TaskCard
     curated: pd.DataFrame | None = None  # with synthetic posts, as `deduped_posts` holds them
 
 
@@ -62,7 +67,7 @@ class Review(NamedTuple):
 
     share: float
     share_of_errors: float
-    macro_f1_of_rest: float
+    value_of_rest: float  # the task's metric
 
 
 class Mistake(NamedTuple):
@@ -74,29 +79,45 @@ class Mistake(NamedTuple):
     probability: float
 
 
+class LabelEvidence(NamedTuple):
+    """What the report and the export show of one label of one language."""
+
+    name: str  # what a reader is told that positive posts are
+    decision: Decision
+    positives: float  # share among the labelled posts
+    predicted_positives: float | None  # share among the test posts, if there are any
+    test: Estimate | None  # of the test posts that have a label
+    curve: Curve  # of the out-of-fold probabilities, thinned
+    diagram: Reliability  # of the same
+    score_distance: float | None  # between probabilities out of fold and on test
+    dev_tuned: DevTuned | None
+    review: Review
+    mistakes: tuple[Mistake, ...]
+
+
 @dataclass(frozen=True)
 class LanguageEvidence:
     """Everything that the report and the export show of one language."""
 
     language: str
     posts: dict[str, int]  # per split
-    positives: float  # share among the labelled posts
-    predicted_positives: float | None  # share among the test posts, if there are any
-    out_of_fold: Estimate  # nested, from the decision
-    resamples: Floats  # of the nested out-of-fold macro-F1, for the mean over languages
-    dev: Estimate | None  # of the dev posts, with the one final threshold
+    out_of_fold: Estimate  # nested, from the decisions
+    resamples: Floats  # of the nested out-of-fold figure, for the mean over languages
+    dev: Estimate | None  # of the dev posts, with the final thresholds
     dev_decided: bool  # whether they are among the posts that were decided on
-    test: Estimate | None  # of the test posts that have a label
-    curve: Curve  # of the out-of-fold probabilities, thinned
-    diagram: Reliability  # of the same
-    decision: Decision
+    test: Estimate | None  # of the test posts that have labels
+    labels: tuple[LabelEvidence, ...]  # one in a binary task
     audit: Audit
-    score_distance: float | None  # between probabilities out of fold and on test
-    types_unseen: tuple[str, ...]  # auxiliary types without a positive train post
-    dev_tuned: DevTuned | None
-    review: Review
-    mistakes: tuple[Mistake, ...]
+    types_unseen: tuple[str, ...]  # labels and auxiliary types without a positive train post
     funnel: tuple[dict[str, object], ...]  # of synthetic posts, by source and label; empty without any
+    class_weights: tuple[float, ...] = ()
+    doubtful: int = 0  # posts whose labels are doubtful
+    doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them
+
+    @property
+    def first(self) -> LabelEvidence:
+        """The only label, or the first."""
+        return self.labels[0]
 
     @property
     def observed(self) -> Estimate | None:
@@ -120,66 +141,115 @@ class LanguageEvidence:
 
 
 def language_evidence(
-    results: LanguageResults, test_labels: "pd.Series[int] | None", settings: ReportSettings, seed: int
+    results: LanguageResults, test_labels: pd.DataFrame | None, settings: ReportSettings, seed: int
 ) -> LanguageEvidence:
     """Measure one language.
 
-    `test_labels` is indexed by id (posts without a label may be missing), or None where nobody has any. The headline
-    estimate is the decision's; everything else here uses the one final threshold.
+    `test_labels` has a column per target and is indexed by id (posts without labels may be missing), or None where
+    nobody has any. The headline estimate is the decisions'; everything else here uses the final thresholds.
     Raises InputError when the predictions are not of these posts.
     """
-    decision, audit, curated = results.decision, results.audit, results.curated
-    table = judged_posts(results)
+    decisions, audit, curated, card = results.decisions, results.audit, results.curated, results.card
+    metric = metric_of(card)
+    table = with_test_labels(judged_posts(results), test_labels)
     held_out = table[table["nested"].notna()]
-    labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
-    test = table[table["split"] == "test"]
+    truth, nested = (_matrix(held_out, name) for name in ("label", "nested"))
+    splits = table.loc[table["target"] == card.targets[0], "split"]
+    doubtful = _doubtful(held_out, card)
     return LanguageEvidence(
-        language=decision.language,
-        posts={str(split): int(count) for split, count in table["split"].value_counts(sort=False).items()},
-        positives=float(table["label"].dropna().mean()),
-        predicted_positives=float(test["prediction"].mean()) if len(test) else None,
-        out_of_fold=decision.out_of_fold,
-        resamples=metric_resamples(decision.confusion, settings.resamples, language_seed(seed, decision.language)),
+        language=decisions.language,
+        posts={str(split): int(count) for split, count in splits.value_counts(sort=False).items()},
+        out_of_fold=decisions.out_of_fold,
+        resamples=metric_resamples(truth, nested, settings.resamples, language_seed(seed, decisions.language), metric),
         dev_decided=bool((held_out["split"] == "dev").any()),
-        dev=_estimate(table[table["split"] == "dev"], settings, seed),
-        test=_estimate(with_test_labels(test, test_labels), settings, seed),
-        curve=thin(threshold_curve(labels, probabilities)),
-        diagram=reliability(labels, probabilities),
-        decision=decision,
+        dev=_estimate(table[table["split"] == "dev"], settings, seed, metric),
+        test=_estimate(table[table["split"] == "test"], settings, seed, metric),
+        labels=tuple(
+            _label_evidence(one, table[table["target"] == one.target], card, settings, seed)
+            for one in decisions.targets
+        ),
         audit=audit,
-        score_distance=score_distance(probabilities, test["probability"].to_numpy(dtype=float)),
         types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),
-        dev_tuned=dev_tuned(held_out, table[(table["split"] == "dev") & table["label"].notna()]),
-        review=review(held_out),
-        mistakes=mistakes(held_out, settings.error_examples),
         funnel=tuple(funnel(curated)) if curated is not None else (),
+        class_weights=decisions.class_weights,
+        doubtful=len(doubtful),
+        doubts=tuple(
+            row | {"text": _shortened(str(row["text"]))}
+            for row in doubtful.head(settings.error_examples).to_dict("records")
+        ),
+    )
+
+
+def _label_evidence(
+    decision: Decision, table: pd.DataFrame, card: TaskCard, settings: ReportSettings, seed: int
+) -> LabelEvidence:
+    """Measure one label; `table` are its rows of `judged_posts`."""
+    metric = metric_of(card).of_one_label
+    held_out, test = table[table["nested"].notna()], table[table["split"] == "test"]
+    labels, probabilities = _int(held_out["label"]), held_out["probability"].to_numpy(dtype=float)
+    known = table[table["label"].notna()]
+    return LabelEvidence(
+        name=card.shown(decision.target),
+        decision=decision,
+        positives=float(known.loc[known["split"] != "test", "label"].mean()),
+        predicted_positives=float(test["prediction"].mean()) if len(test) else None,
+        test=_estimate(test, settings, seed, metric),
+        curve=thin(threshold_curve(labels, probabilities, metric.measure)),
+        diagram=reliability(labels, probabilities),
+        score_distance=score_distance(probabilities, test["probability"].to_numpy(dtype=float)),
+        # of exclusive classes, no threshold of one alone decides
+        dev_tuned=None if card.kind == "multiclass" else dev_tuned(held_out, known[known["split"] == "dev"], metric),
+        review=review(held_out, metric),
+        mistakes=mistakes(held_out, settings.error_examples),
     )
 
 
 def judged_posts(results: LanguageResults) -> pd.DataFrame:
-    """Each scored post: split, id, label, text, fold, probability, prediction, margin, review, nested.
+    """Each scored post and target: target, split, id, label, text, fold, probability, prediction, margin, review,
+    nested.
 
     `nested` (Int8) is missing if the post was not decided on. Raises InputError if the predictions are of other posts.
     """
-    posts, predictions, decision = results.posts, results.predictions, results.decision
-    keys = ["split", "id"]
-    scored = scored_posts(posts)
-    if set(map(tuple, scored[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
+    posts, predictions, decisions = results.posts, results.predictions, results.decisions
+    keys = ["target", "split", "id"]
+    scored = scored_posts(posts).reset_index(drop=True)
+    truth = target_labels(scored, results.card)
+    wanted = pd.concat(
+        [scored[["split", "id", "text"]].assign(target=name, label=truth[name]) for name in truth], ignore_index=True
+    )
+    if set(map(tuple, wanted[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
         raise InputError(
-            f"predictions of {decision.language} are not of its posts ({len(predictions)} rows and {len(scored)}): "
-            f"materialize ensemble_predictions for {decision.language} again."
+            f"predictions of {decisions.language} are not of its posts ({len(predictions)} rows and {len(wanted)}): "
+            f"materialize ensemble_predictions for {decisions.language} again."
         )
-    nested = nested_table(decision, posts)["prediction"].rename("nested").astype("Int8")
-    table = scored[[*keys, "label", "text"]].merge(predictions, on=keys, validate="one_to_one")
+    nested = nested_targets(decisions, posts)["prediction"].rename("nested").astype("Int8")
+    table = wanted[[*keys, "label", "text"]].merge(predictions, on=keys, validate="one_to_one")
     return table.join(nested, on=keys)
 
 
-def with_test_labels(judged: pd.DataFrame, test_labels: "pd.Series[int] | None") -> pd.DataFrame:
-    """The posts of `judged` with the labels of test (indexed by id) filled in, where there are any."""
+def with_test_labels(judged: pd.DataFrame, test_labels: pd.DataFrame | None) -> pd.DataFrame:
+    """The posts of `judged` with the labels of test (a column per target, by id) filled in, where there are any."""
     if test_labels is None:
         return judged
-    test = judged["split"] == "test"
-    return judged.assign(label=judged["label"].where(~test, judged["id"].map(test_labels)))
+    known = test_labels.rename_axis("id").rename_axis("target", axis=1).stack().rename("found")
+    found = judged[["target", "id"]].join(known, on=["target", "id"])["found"].astype("Int8")
+    return judged.assign(label=judged["label"].where(judged["split"] != "test", found))
+
+
+def _matrix(judged: pd.DataFrame, column: str) -> Ints:
+    """A column of 0/1 as (posts, targets): posts come in the same order for every target."""
+    count = judged["target"].nunique()
+    values: Ints = judged[column].to_numpy(dtype=np.int64).reshape(count, -1).T
+    return values
+
+
+def _doubtful(held_out: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
+    """The doubtful labels among the decided posts of `judged_posts`."""
+    first = held_out[held_out["target"] == card.targets[0]]
+    truth = pd.DataFrame(_matrix(held_out, "label"), columns=list(card.targets), index=first.index)
+    label = truth.to_numpy().argmax(axis=1) if card.kind == "multiclass" else truth.max(axis=1)
+    posts = first[["split", "id", "text"]].assign(label=label, **(truth if card.kind == "multilabel" else {}))
+    return doubtful_labels(posts, held_out, card)
 
 
 def score_distance(decided: Floats, test: Floats) -> float | None:
@@ -191,21 +261,21 @@ def score_distance(decided: Floats, test: Floats) -> float | None:
     return float(ks_2samp(decided, test).statistic)
 
 
-def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame) -> DevTuned | None:
+def dev_tuned(decided: pd.DataFrame, dev: pd.DataFrame, metric: Metric = MACRO_F1) -> DevTuned | None:
     """The best threshold on `dev`, its gain there and on the posts of `decided` outside dev. None without either."""
     elsewhere = decided[decided["split"] != "dev"]
     if dev.empty or elsewhere.empty:
         return None
-    threshold = best_threshold(_int(dev["label"]), dev["probability"].to_numpy(dtype=float))
+    threshold = best_threshold(_int(dev["label"]), dev["probability"].to_numpy(dtype=float), metric.measure)
 
     def gain(rows: pd.DataFrame, decided_by: str) -> float:
         labels, tuned = _int(rows["label"]), (rows["probability"] >= threshold).astype(int)
-        return macro_f1(labels, _int(tuned)) - macro_f1(labels, _int(rows[decided_by]))
+        return metric.value(labels, _int(tuned)) - metric.value(labels, _int(rows[decided_by]))
 
     return DevTuned(threshold, gain(dev, "prediction"), gain(elsewhere, "nested"))
 
 
-def review(decided: pd.DataFrame) -> Review:
+def review(decided: pd.DataFrame, metric: Metric = MACRO_F1) -> Review:
     """The share of errors among the marked posts, and the macro-F1 of the others."""
     marked = decided["review"].to_numpy(dtype=bool)
     wrong = (decided["nested"] != decided["label"]).to_numpy(dtype=bool)
@@ -213,7 +283,7 @@ def review(decided: pd.DataFrame) -> Review:
     return Review(
         float(marked.mean()),
         float(np.sum(wrong & marked) / max(wrong.sum(), 1)),
-        macro_f1(_int(rest["label"]), _int(rest["nested"])),
+        metric.value(_int(rest["label"]), _int(rest["nested"])),
     )
 
 
@@ -224,9 +294,10 @@ def errors(language: str, judged: pd.DataFrame) -> pd.DataFrame:
     threshold, which `final_prediction` always is. Near the threshold the two can differ.
     """
     table = judged[judged["label"].notna()]
+    columns = ERROR_COLUMNS if judged["target"].nunique() == 1 else ["language", "target", *ERROR_COLUMNS[1:]]
     table = table.assign(language=language, post=table["text"], final_prediction=table["prediction"])
     table = table.assign(prediction=table["nested"].fillna(table["prediction"]).astype("int8"))
-    return table.loc[(table["label"] != table["prediction"]).astype(bool), ERROR_COLUMNS].reset_index(drop=True)
+    return table.loc[(table["label"] != table["prediction"]).astype(bool), columns].reset_index(drop=True)
 
 
 def mistakes(decided: pd.DataFrame, count: int) -> tuple[Mistake, ...]:
@@ -235,9 +306,13 @@ def mistakes(decided: pd.DataFrame, count: int) -> tuple[Mistake, ...]:
     chosen = [wrong[wrong["label"] == label].head(share) for label, share in ((1, (count + 1) // 2), (0, count // 2))]
     rows = pd.concat(chosen)[["id", "text", "label", "probability"]]
     return tuple(
-        Mistake(post, text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", int(label), float(probability))
+        Mistake(post, _shortened(text), int(label), float(probability))
         for post, text, label, probability in rows.itertuples(index=False)
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def english_name(code: str) -> str:
@@ -251,12 +326,14 @@ def thin(curve: Curve) -> Curve:
     return Curve(np.clip(curve.thresholds[keep], 0.0, 1.0), curve.values[keep])
 
 
-def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int) -> Estimate | None:
-    known = rows[rows["label"].notna()]
+def _estimate(rows: pd.DataFrame, settings: ReportSettings, seed: int, metric: Metric) -> Estimate | None:
+    """The metric of those posts that have all their labels, with the final thresholds."""
+    known = rows[rows["label"].notna().groupby([rows["split"], rows["id"]]).transform("all")]
     if known.empty:
         return None
-    interval = metric_interval(_int(known["label"]), _int(known["prediction"]), settings.resamples, seed)
-    return Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(known))
+    labels, predictions = (_matrix(known, name) for name in ("label", "prediction"))
+    interval = metric_interval(labels, predictions, settings.resamples, seed, metric)
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, posts=len(labels))
 
 
 def _int(column: "pd.Series[int]") -> Ints:

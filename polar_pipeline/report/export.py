@@ -17,6 +17,7 @@ from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import Reference, comparable_reference
 from polar_pipeline.report.evidence import (
+    LabelEvidence,
     LanguageEvidence,
     Results,
     english_name,
@@ -29,9 +30,10 @@ from polar_pipeline.report.page import template
 from polar_pipeline.report.plots import overview_plot, reliability_plot, threshold_plot
 from polar_pipeline.report.summary import TARGET_HALF_WIDTH, ablations, label_needs, mean_dev_tuned, summary_row
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.storage.files import write_atomic
+from polar_pipeline.storage.files import plain_name, write_atomic
+from polar_pipeline.task.card import TaskCard
 
-TestLabels = dict[str, "pd.Series[int] | None"]
+TestLabels = dict[str, pd.DataFrame | None]
 # name, what it holds, and how it is read off a row's object: by the name of an attribute, or by a function
 Columns = list[tuple[str, str, str | Callable[[Any], Any]]]
 
@@ -55,24 +57,35 @@ _LANGUAGE: Columns = [
 _SHIFT: Columns = [
     *_LANGUAGE,
     ("auc", "AUC of a classifier that tells train from test posts by their text", "audit.shift_auc"),
-    ("score_distance", "Kolmogorov-Smirnov distance of probabilities on test and out of fold", "score_distance"),
-    ("positives", "share of positive labels among the labelled posts", "positives"),
-    ("predicted_positives", "share of positive predictions on test", "predicted_positives"),
+    ("score_distance", "Kolmogorov-Smirnov distance of probabilities on test and out of fold", "first.score_distance"),
+    ("positives", "share of positive labels among the labelled posts", "first.positives"),
+    ("predicted_positives", "share of positive predictions on test", "first.predicted_positives"),
     ("cross_split_dev", "train posts whose normalised text is also in dev", "audit.cross_split_dev"),
     ("cross_split_test", "train posts whose normalised text is also in test", "audit.cross_split_test"),
     ("conflicts", "groups of equal train posts with different labels", "audit.conflicting_groups"),
-    ("response", "what the decision does about the shift", "decision.shift_response"),
+    ("response", "what the decision does about the shift", "first.decision.shift_response"),
 ]
-_DECISIONS: Columns = [
-    *_LANGUAGE,
-    ("strategy", "how the members are combined", "decision.strategy"),
-    ("members", "members with their weights: backbone, or backbone.head", lambda item: _members(item)),
-    ("threshold", "probability from which a post is positive", "decision.threshold"),
-    ("threshold_spread", "its standard deviation over bootstrap resamples", "decision.threshold_spread"),
-    ("calibration_error", "expected calibration error, out of fold", "decision.calibration_error"),
-    ("review_share", "share of posts marked for review", "review.share"),
-    ("review_errors", "share of all errors among them", "review.share_of_errors"),
-    ("rest_macro_f1", "macro-F1 of the other posts", "review.macro_f1_of_rest"),
+_DECISIONS: Columns = [  # of a language and one of its labels
+    ("language", "code of the language", lambda row: row[0].language),
+    ("name", "English name of the language", lambda row: row[0].name),
+    ("label", "what positive posts are", lambda row: row[1].name),
+    ("macro_f1", "nested out-of-fold macro-F1 of the label", lambda row: row[1].decision.out_of_fold.value),
+    ("strategy", "how the members are combined", lambda row: row[1].decision.strategy),
+    ("members", "members with their weights: backbone, or backbone.head", lambda row: _members(row[1])),
+    ("threshold", "probability from which a post is positive", lambda row: row[1].decision.threshold),
+    (
+        "threshold_spread",
+        "its standard deviation over bootstrap resamples",
+        lambda row: row[1].decision.threshold_spread,
+    ),
+    (
+        "calibration_error",
+        "expected calibration error, out of fold",
+        lambda row: row[1].decision.calibration_error,
+    ),
+    ("review_share", "share of posts marked for review", lambda row: row[1].review.share),
+    ("review_errors", "share of all errors among them", lambda row: row[1].review.share_of_errors),
+    ("rest_macro_f1", "macro-F1 of the other posts", lambda row: row[1].review.value_of_rest),
 ]
 _LABEL_NEEDS: Columns = [
     ("language", "code of the language", "evidence.language"),
@@ -85,7 +98,7 @@ _LABEL_NEEDS: Columns = [
 _ABLATION: Columns = [
     ("name", "what is used, or left out", "name"),
     ("languages", "languages in the means", "languages"),
-    ("macro_f1", "mean cross-fitted macro-F1", "macro_f1"),
+    ("macro_f1", "mean cross-fitted macro-F1", "value"),
     ("difference", "mean difference to the reference", "difference.value"),
     ("difference_low", "low end of its 95% interval", "difference.low"),
     ("difference_high", "high end of its 95% interval", "difference.high"),
@@ -105,7 +118,9 @@ _SYNTHETIC: Columns = [
 ]
 
 
-def export_report(folder: Path, results: Results, test_labels: TestLabels, profile: Profile) -> list[Path]:
+def export_report(
+    folder: Path, results: Results, test_labels: TestLabels, profile: Profile, card: TaskCard
+) -> list[Path]:
     """Write tables, figures, errors.csv and README.txt into `folder`, over files of these names. Returns their paths.
 
     `test_labels` are by language code, as `read_test_labels` gives them. Raises InputError if `folder` cannot be made.
@@ -118,15 +133,19 @@ def export_report(folder: Path, results: Results, test_labels: TestLabels, profi
         language_evidence(found, test_labels.get(code), profile.report, profile.seed)
         for code, found in results.present.items()
     ]
-    reference = comparable_reference(profile)
+    reference = comparable_reference(profile, card)
     tables = report_tables(evidence, reference)
     contents: dict[str, bytes] = {}
     for name, table in tables.items():
         contents[f"tables/{name}.csv"] = _csv(table.frame)
         contents[f"tables/{name}.tex"] = _latex(table.frame)
-    plots = {"overview": overview_plot(evidence, reference)}
-    plots |= {f"{item.language}_threshold": threshold_plot(item) for item in evidence}
-    plots |= {f"{item.language}_reliability": reliability_plot(item) for item in evidence}
+    plots = {"overview": overview_plot(evidence, reference, card.metric)}
+    for item, label in [(item, label) for item in evidence for label in item.labels]:
+        mark = f"{item.language}_{plain_name(label.name)}" if card.labels else item.language
+        plots |= {
+            f"{mark}_threshold": threshold_plot(label, card.metric),
+            f"{mark}_reliability": reliability_plot(label),
+        }
     for name, plot in plots.items():
         contents[f"figures/{name}.png"], contents[f"figures/{name}.svg"] = plot.png(), plot.svg()
     contents["errors.csv"] = _csv(all_errors(results, test_labels))
@@ -167,14 +186,15 @@ def _readme(results: Results, tables: dict[str, ReportTable], profile: Profile) 
 
 def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Reference]) -> dict[str, ReportTable]:
     """The tables by name. One without rows is left out."""
+    labels = [(item, label) for item in evidence for label in item.labels]
     synthetic = [(item.language, line) for item in evidence for line in item.funnel]
     tables = {
         "summary": _table("Means over the languages", _SUMMARY, _summary(evidence).items()),
         "scores": _table("Macro-F1 by language", _scores(reference), evidence),
         "shift": _table("Difference between train and test posts", _SHIFT, evidence),
-        "decisions": _table("How each language is decided", _DECISIONS, evidence),
+        "decisions": _table("How each language is decided", _DECISIONS, labels),
         **{
-            name: _table(title, _ABLATION, ablations([getattr(item.decision, field) for item in evidence]))
+            name: _table(title, _ABLATION, ablations([getattr(label.decision, field) for _, label in labels]))
             for name, (title, field) in _PARTS.items()
         },
         "label_needs": _table("Where labels would help most", _LABEL_NEEDS, label_needs(evidence)),
@@ -197,8 +217,8 @@ def _scores(reference: dict[str, Reference]) -> Columns:
 
     others: Columns = [
         ("baseline", "official test macro-F1 of the organisers' baseline", official("baseline")),
-        ("psk", "of PSK (second place)", official("psk")),
-        ("winner", "of UTokyo Tsuruoka Lab (first place)", official("winner")),
+        ("runner_up", "of the team in second place", official("runner_up")),
+        ("winner", "of the team in first place", official("winner")),
         ("best", "of the best ranked team in this language", official("best")),
     ]
     return [
@@ -214,7 +234,7 @@ def _scores(reference: dict[str, Reference]) -> Columns:
             (f"{split}_posts", f"{split} posts", lambda item, split=split: item.posts.get(split, 0))
             for split in ("train", "dev", "test")
         ),
-        ("positives", "share of positive labels among the labelled posts", "positives"),
+        ("positives", "share of positive labels among the labelled posts", "first.positives"),
     ]
 
 
@@ -225,5 +245,5 @@ def _table(title: str, columns: Columns, rows: Iterable[Any]) -> ReportTable:
     return ReportTable(title, frame, {name: meaning for name, meaning, _ in columns})
 
 
-def _members(item: LanguageEvidence) -> str:
-    return ", ".join(f"{member.name} {member.weight:.2f}" for member in item.decision.members if member.weight)
+def _members(label: LabelEvidence) -> str:
+    return ", ".join(f"{member.name} {member.weight:.2f}" for member in label.decision.members if member.weight)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from polar_pipeline import __version__
 from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.decision.decide import NONE
-from polar_pipeline.report.comparison import Reference, comparable_reference
-from polar_pipeline.report.evidence import LanguageEvidence, english_name
+from polar_pipeline.report.comparison import LEADERS, Reference, comparable_reference
+from polar_pipeline.report.evidence import LabelEvidence, LanguageEvidence, english_name
 from polar_pipeline.report.plots import Plot, overview_plot, reliability_plot, threshold_plot
 from polar_pipeline.report.summary import (
     TARGET_HALF_WIDTH,
@@ -39,8 +39,7 @@ class Row(NamedTuple):
     evidence: LanguageEvidence
     reference: Reference | None
     shifted: bool
-    curve: str  # both figures as data addresses
-    reliability: str
+    figures: list[tuple[LabelEvidence, str, str]]  # of each label: curve and reliability as data addresses
 
 
 class Scale(NamedTuple):
@@ -56,20 +55,21 @@ class Scale(NamedTuple):
 
 def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card: TaskCard, profile: Profile) -> str:
     """The page. `absent` gives the reason for each language that is not in `evidence`, which must not be empty."""
-    reference = comparable_reference(profile)
+    reference = comparable_reference(profile, card)
     ordered = sorted(evidence, key=lambda item: (item.name, item.language))
-    rows = [_row(item, reference.get(item.language), profile.report.shift_auc_warning) for item in ordered]
+    rows = [_row(item, reference.get(item.language), profile, card) for item in ordered]
     summary, means = summary_row(ordered), reference_means([row.reference for row in rows if row.reference])
+    labels = [label for item in ordered for label in item.labels]
     page: str = template("page.html").render(
         rows=rows,
         summary=summary,
         position=leaderboard_position(summary["macro_f1"], means) if means and len(rows) == len(reference) else "",
-        strategies=ablations([item.decision.candidates for item in ordered]),
-        without=ablations([item.decision.without for item in ordered]),
-        rules=ablations([item.decision.rules for item in ordered]),
+        strategies=ablations([label.decision.candidates for label in labels]),
+        without=ablations([label.decision.without for label in labels]),
+        rules=ablations([label.decision.rules for label in labels]),
         dev_tuned=mean_dev_tuned(ordered),
         excluded=excluded_models(ordered),
-        responses=[item for item in ordered if item.decision.shift_response != NONE],
+        responses=[item for item in ordered if item.first.decision.shift_response != NONE],
         needs=label_needs(ordered),
         target_half_width=TARGET_HALF_WIDTH,
         judged=len(observed_and_expected(ordered)),
@@ -78,9 +78,10 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         observed="test" if any(item.test for item in ordered) else "dev",
         measured={name: sum(getattr(item, name) is not None for item in ordered) for name in ("dev", "test")},
         means=means,
+        leaders=LEADERS.get(card.name, ("", "")),
         compared=sum(row.reference is not None for row in rows),
-        overview=_image(overview_plot(ordered, reference)),
-        narrow_overview=_image(overview_plot(ordered, reference, narrow=True)),
+        overview=_image(overview_plot(ordered, reference, card.metric)),
+        narrow_overview=_image(overview_plot(ordered, reference, card.metric, narrow=True)),
         by_shift=sorted(rows, key=lambda row: (-(row.evidence.audit.shift_auc or 0), row.evidence.name)),
         scale=_scale(ordered),
         absent=_by_reason(absent),
@@ -123,9 +124,12 @@ def _scale(evidence: list[LanguageEvidence]) -> Scale:
     return Scale(min(math.floor(lowest * 10) / 10, 0.9), 1.0)
 
 
-def _row(item: LanguageEvidence, reference: Reference | None, shift_warning: float) -> Row:
-    shifted = (item.audit.shift_auc or 0) > shift_warning
-    return Row(item, reference, shifted, _image(threshold_plot(item)), _image(reliability_plot(item)))
+def _row(item: LanguageEvidence, reference: Reference | None, profile: Profile, card: TaskCard) -> Row:
+    shifted = (item.audit.shift_auc or 0) > profile.report.shift_auc_warning
+    figures = [
+        (label, _image(threshold_plot(label, card.metric)), _image(reliability_plot(label))) for label in item.labels
+    ]
+    return Row(item, reference, shifted, figures)
 
 
 def _image(plot: Plot) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.decision.record import Decision
+from polar_pipeline.metrics.metric import Metric
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
 from polar_pipeline.report.comparison import Reference
-from polar_pipeline.report.evidence import LanguageEvidence, thin
+from polar_pipeline.report.evidence import LabelEvidence, LanguageEvidence, thin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ _SMALL = (2.7, 2.0)  # inches of one small multiple
 _FRAME: Frame = (0.155, 0.2, 0.8, 0.69)  # the same in every language, so that figures can be compared
 _MARKS = {  # of the reference figures: name in the legend, marker, colour
     "baseline": ("baseline, official test", "|", GREY),
-    "psk": ("PSK, official test", "^", ORANGE),
+    "runner_up": ("second place, official test", "^", ORANGE),
     "winner": ("winner, official test", "D", GREEN),
 }
 
@@ -83,18 +84,20 @@ class Plot(NamedTuple):
         return buffer.getvalue()
 
 
-def threshold_plot(evidence: LanguageEvidence) -> Plot:
-    """Macro-F1 at every threshold, with the chosen threshold and its spread."""
-    return Plot(_SMALL, [_FRAME], lambda axes: _draw_curve(axes, evidence.decision, evidence.curve))
+def threshold_plot(evidence: LabelEvidence, metric: str) -> Plot:
+    """The metric at every threshold, with the chosen threshold and its spread."""
+    return Plot(_SMALL, [_FRAME], lambda axes: _draw_curve(axes, evidence.decision, evidence.curve, metric))
 
 
-def reliability_plot(evidence: LanguageEvidence) -> Plot:
+def reliability_plot(evidence: LabelEvidence) -> Plot:
     """Share of positives by probability."""
     return Plot(_SMALL, [_FRAME], lambda axes: _draw_reliability(axes, evidence.diagram))
 
 
-def overview_plot(evidence: list[LanguageEvidence], reference: dict[str, Reference], narrow: bool = False) -> Plot:
-    """Each language's out-of-fold macro-F1 with its interval, best first, beside official test scores.
+def overview_plot(
+    evidence: list[LanguageEvidence], reference: dict[str, Reference], metric: str, narrow: bool = False
+) -> Plot:
+    """Each language's out-of-fold figure with its interval, best first, beside official test scores.
 
     `narrow` is for phones: the legend stands in two columns, and text is larger in relation to the figure.
     """
@@ -103,14 +106,15 @@ def overview_plot(evidence: list[LanguageEvidence], reference: dict[str, Referen
     bottom, rows = 0.45, 0.05 + 0.235 * len(ordered)  # inches, as are the others
     height = bottom + rows + top
     frame = (left / width, bottom / height, 1 - (left + 0.14) / width, rows / height)
-    return Plot((width, height), [frame], lambda axes: _draw_overview(axes, ordered, reference, columns))
+    return Plot((width, height), [frame], lambda axes: _draw_overview(axes, ordered, reference, columns, metric))
 
 
-def decision_png(decision: Decision, labels: Ints, probabilities: Floats) -> str:
+def decision_png(decision: Decision, labels: Ints, probabilities: Floats, metric: Metric) -> str:
     """Threshold curve and reliability diagram side by side, of out-of-fold labels and probabilities. A base64 PNG."""
 
     def draw(left: "Axes", right: "Axes") -> None:
-        _draw_curve(left, decision, thin(threshold_curve(labels, probabilities)))
+        curve = threshold_curve(labels, probabilities, metric.measure)
+        _draw_curve(left, decision, thin(curve), metric.name)
         _draw_reliability(right, reliability(labels, probabilities))
 
     left, bottom, width, height = _FRAME
@@ -138,7 +142,7 @@ def confusion_png(decision: Decision, negative: str, positive: str) -> bytes:
 
 
 def _draw_overview(
-    axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference], columns: int
+    axes: "Axes", ordered: list[LanguageEvidence], reference: dict[str, Reference], columns: int, metric: str
 ) -> None:
     places, estimates = range(len(ordered)), [item.out_of_fold for item in ordered]
     for name, (label, mark, colour) in _MARKS.items():
@@ -150,20 +154,20 @@ def _draw_overview(
     axes.plot([e.value for e in estimates], places, "o", color=BLUE, markersize=5.5, label="out of fold, 95% interval")
     # a name may hold a dollar sign, which matplotlib would read as mathematics
     axes.set_yticks(list(places), [item.name for item in ordered], color=INK, parse_math=False)
-    axes.set(ylim=(-0.7, len(ordered) - 0.3), xlabel="macro-F1")
+    axes.set(ylim=(-0.7, len(ordered) - 0.3), xlabel=metric)
     axes.spines["left"].set_visible(False)
     middle = 0.5 if columns > 2 else 0.4
     axes.legend(loc="lower center", bbox_to_anchor=(middle, 1.0), ncols=columns, frameon=False, reverse=True)
 
 
-def _draw_curve(axes: "Axes", decision: Decision, curve: Curve) -> None:
+def _draw_curve(axes: "Axes", decision: Decision, curve: Curve, metric: str) -> None:
     chosen, spread = decision.threshold, decision.threshold_spread
     axes.axvspan(max(chosen - spread, 0.0), min(chosen + spread, 1.0), color=ORANGE, alpha=0.22, linewidth=0)
     axes.plot(curve.thresholds, curve.values, color=BLUE, linewidth=1.6)
     axes.axvline(chosen, color=ORANGE, linewidth=1.3)
     axes.annotate(f"{chosen:.3f}", (chosen, 1.0), (0, 3), textcoords="offset points", ha="center", color=ORANGE)
-    # one scale for all languages; a curve's best is never below 1/3, which one class alone reaches
-    axes.set(xlim=(0, 1), ylim=(0.3, 1), xlabel="threshold", ylabel="macro-F1")
+    # one scale for all languages; the best macro-F1 is never below 1/3, which one class alone reaches
+    axes.set(xlim=(0, 1), ylim=(0.3 if curve.values.max() >= 1 / 3 else 0.0, 1), xlabel="threshold", ylabel=metric)
     axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
 
 

@@ -56,6 +56,9 @@ def submission_problems(path: Path, predictions: dict[str, pd.DataFrame], card: 
             with archive.open(name) as file:
                 rows = pd.read_csv(file, dtype=str, keep_default_na=False)
             test = _table(predictions[wanted[name]].query("split == 'test'"), card)
-            if list(rows.columns) != list(test.columns) or rows.to_numpy().tolist() != test.astype(str).to_numpy().tolist():
+            if (
+                list(rows.columns) != list(test.columns)
+                or rows.to_numpy().tolist() != test.astype(str).to_numpy().tolist()
+            ):
                 found.append(f"{name} does not hold the predictions of {wanted[name]}")
     return found

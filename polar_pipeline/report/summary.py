@@ -17,11 +17,11 @@ TARGET_HALF_WIDTH = 0.015  # of an interval: close enough to the truth to tell s
 
 
 class Ablation(NamedTuple):
-    """A decision with one thing changed: means of macro-F1 and of the difference to the reference over languages."""
+    """A decision with one thing changed: means of the metric and of the difference to the reference over languages."""
 
     name: str
     languages: int
-    macro_f1: float
+    value: float
     difference: Interval
 
 
@@ -70,15 +70,16 @@ def label_needs(evidence: list[LanguageEvidence]) -> list[LabelNeed]:
     for item in evidence:
         estimate = item.out_of_fold
         half = (estimate.high - estimate.low) / 2
-        minority = round(min(item.decision.positives, 1 - item.decision.positives) * estimate.posts)
+        rarest = min(min(label.positives, 1 - label.positives) for label in item.labels)
+        minority = round(rarest * estimate.posts)
         more = max(round(estimate.posts * ((half / TARGET_HALF_WIDTH) ** 2 - 1)), 0)
         rows.append(LabelNeed(item, half, minority, more))
     return sorted(rows, key=lambda row: (-row.posts, row.evidence.language))
 
 
 def mean_dev_tuned(evidence: list[LanguageEvidence]) -> DevTuned | None:
-    """The mean over the languages that have labelled dev posts; None if there are none."""
-    known = [item.dev_tuned for item in evidence if item.dev_tuned]
+    """The mean over the labels of the languages that have labelled dev posts; None if there are none."""
+    known = [label.dev_tuned for item in evidence for label in item.labels if label.dev_tuned]
     return DevTuned(*(sum(column) / len(known) for column in zip(*known, strict=True))) if known else None
 
 
@@ -92,18 +93,20 @@ def reference_means(references: list[Reference]) -> Reference | None:
 def leaderboard_position(value: float, means: Reference) -> str:
     """Where a mean macro-F1 would stand on the official leaderboard."""
     if value > means.winner:
-        return "above the winner"
-    if value > means.psk:
-        return "between the winner and PSK"
-    return "between PSK and the baseline" if value > means.baseline else "below the baseline"
+        return "above the first place"
+    if value > means.runner_up:
+        return "between first and second place"
+    return "between second place and the baseline" if value > means.baseline else "below the baseline"
 
 
 def excluded_models(evidence: list[LanguageEvidence]) -> list[tuple[str, int, list[tuple[str, str]]]]:
     """Each model that was left out of a decision: member, seed, and (language's name, reason) wherever it was."""
     found: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for item in evidence:
-        for model in item.decision.excluded:
-            found.setdefault((model.name, model.seed), []).append((item.name, model.reason))
+        for label in item.labels:
+            for model in label.decision.excluded:
+                where = item.name if len(item.labels) == 1 else f"{item.name} ({label.name})"
+                found.setdefault((model.name, model.seed), []).append((where, model.reason))
     return [(member, seed, found[member, seed]) for member, seed in sorted(found)]
 
 

@@ -6,6 +6,7 @@ is full, or that may not be written to, is an `EnvironmentProblem`.
 
 import errno
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -153,3 +154,8 @@ def write_folder_atomic(folder: Path, fill: Callable[[Path], object]) -> Path:
 def _flush(file: Path) -> None:
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
+
+
+def plain_name(name: str) -> str:
+    """A name in small letters, digits and underscores, for files and figures."""
+    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "label"

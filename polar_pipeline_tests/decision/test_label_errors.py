@@ -17,29 +17,34 @@ def posts(labels: list[int], probabilities: list[float], texts: list[str] | None
     return pd.DataFrame({"split": "train", "id": ids, "text": texts, "label": labels, "probability": probabilities})
 
 
+def doubted(table: pd.DataFrame) -> pd.DataFrame:
+    positive = table["probability"].to_numpy(dtype=float)
+    return label_errors(table, np.stack([1 - positive, positive], axis=1))
+
+
 def test_a_label_that_its_score_contradicts() -> None:
-    found = label_errors(posts([0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.9, 0.8, 0.1]))
+    found = doubted(posts([0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.9, 0.8, 0.1]))
     # the usual probability of the own label is (0.9 + 0.8 + 0.1) / 3 = 0.6 on both sides
     assert found["id"].tolist() == ["p2", "p5"] and found["suggested"].tolist() == [1, 0]
     assert set(found["reason"]) == {CONTRADICTED}
 
 
 def test_what_is_unsure_is_not_doubted() -> None:
-    assert label_errors(posts([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])).empty
+    assert doubted(posts([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])).empty
 
 
 def test_copies_that_disagree_get_the_label_of_most() -> None:
     texts = ["the same", "The SAME!", "the same.", "another", "other"]
-    found = label_errors(posts([1, 1, 0, 0, 1], [0.9, 0.9, 0.9, 0.1, 0.9], texts))
+    found = doubted(posts([1, 1, 0, 0, 1], [0.9, 0.9, 0.9, 0.1, 0.9], texts))
     assert found[["id", "suggested", "reason"]].to_numpy().tolist() == [["p2", 1, DISAGREEING]]
     # of two that disagree, the one whose score says so
-    pair = label_errors(posts([1, 0, 0, 1], [0.8, 0.8, 0.1, 0.9], ["same", "same", "a", "b"]))
+    pair = doubted(posts([1, 0, 0, 1], [0.8, 0.8, 0.1, 0.9], ["same", "same", "a", "b"]))
     assert pair[["id", "suggested", "reason"]].to_numpy().tolist() == [["p1", 1, DISAGREEING]]
 
 
 def test_one_class_and_no_posts() -> None:
-    assert label_errors(posts([1, 1], [0.1, 0.9])).empty
-    assert list(label_errors(posts([], [])).columns) == [
+    assert doubted(posts([1, 1], [0.1, 0.9])).empty
+    assert list(doubted(posts([], [])).columns) == [
         "split", "id", "label", "suggested", "probability", "reason", "text",
     ]  # fmt: skip
 
@@ -51,7 +56,7 @@ def test_planted_mistakes_come_first() -> None:
     flipped = random.choice(1000, 50, replace=False)
     labels = truth.copy()
     labels[flipped] = 1 - labels[flipped]
-    found = label_errors(posts(labels.tolist(), probabilities.tolist()))
+    found = doubted(posts(labels.tolist(), probabilities.tolist()))
     first = {f"p{number}" for number in flipped} & set(found["id"].head(50))
     assert len(first) >= 40  # chance would put 2 or 3 there
     assert (found["suggested"] != found["label"]).all()
@@ -62,9 +67,9 @@ def test_only_other_labels_are_suggested_and_the_order_of_rows_does_not_matter(
     rows: list[tuple[int, float, str]],
 ) -> None:
     table = posts([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
-    found = label_errors(table)
+    found = doubted(table)
     assert (found["suggested"] == 1 - found["label"]).all() and found["id"].is_unique
-    again = label_errors(table.iloc[::-1].reset_index(drop=True))
+    again = doubted(table.iloc[::-1].reset_index(drop=True))
     assert sorted(found["id"]) == sorted(again["id"])
 
 

@@ -43,11 +43,11 @@ def test_wider_intervals_need_more_labels() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.83, "above the winner"),
-        (0.815, "between the winner and PSK"),
-        (0.8, "between PSK and the baseline"),
+        (0.83, "above the first place"),
+        (0.815, "between first and second place"),
+        (0.8, "between second place and the baseline"),
         (0.7, "below the baseline"),
     ],
 )
 def test_leaderboard_position(value: float, words: str) -> None:
-    assert leaderboard_position(value, Reference(baseline=0.76, psk=0.8115, winner=0.818, best=0.8335)) == words
+    assert leaderboard_position(value, Reference(baseline=0.76, runner_up=0.8115, winner=0.818, best=0.8335)) == words

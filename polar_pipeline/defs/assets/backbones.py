@@ -20,9 +20,11 @@ from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.backbones.lora.loading import ModelCache
 from polar_pipeline.backbones.lora.pooled import PooledBackbone
 from polar_pipeline.corpus.folds import scored_posts
+from polar_pipeline.corpus.labels import target_labels
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import for_backbones
 from polar_pipeline.decision.screening import unsound
+from polar_pipeline.decision.targets import target_scores
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
@@ -228,7 +230,11 @@ def scores_checks(
     broken: list[str] = []
     if whole and spoken:
         probes = backbone.probes(ref, trained_on)
-        broken = unsound(posts, scores, language, project.profile.decision.transductive, probes)
+        transductive, truth = project.profile.decision.transductive, target_labels(posts, project.card)
+        for name, labels in truth.items():
+            mine, probed = (target_scores(table, str(name), project.card) for table in (scores, probes))
+            found = unsound(posts.assign(label=labels), mine, language, transductive, probed)
+            broken += [f"{name}: {text}" for text in found] if project.card.labels else found
     yield Check(name="sound", complaint="; ".join(broken), warning=not isinstance(settings, LoraSettings))
 
 

@@ -51,7 +51,7 @@ def evidence_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         run.log(metrics=metric_values(summary))
         run.summary(metric_values(summary))
         run.log_artifact("report.html", page)
-        rows = [{"language": item.language, "macro_f1": item.out_of_fold.value} for item in evidence]
+        rows = [{"language": item.language, card.metric: item.out_of_fold.value} for item in evidence]
         context.add_output_metadata({"report": dg.MetadataValue.url(f"/polar/report/{profile.name}/"), **summary})
         context.add_output_metadata({"absent": sorted(absent), "languages": table(rows)})
         return str(path.relative_to(project.home.root))
@@ -98,8 +98,8 @@ def load_results(project: Project) -> Results:
     lineage = Lineage(project)
     found = {}
     for code in present:
-        posts, audit, curated, decision, predictions = (lineage.read(asset, code) for asset in SHOWN)
-        found[code] = LanguageResults(posts, predictions, decision, audit, curated)
+        posts, audit, curated, decisions, predictions = (lineage.read(asset, code) for asset in SHOWN)
+        found[code] = LanguageResults(posts, predictions, decisions, audit, project.card, curated)
     return Results(found, absent)
 
 
