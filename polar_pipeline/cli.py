@@ -281,7 +281,7 @@ def export(project: "Project", folder: Path | None) -> None:
     results = load_results(project)
     labels = {code: read_test_labels(project.data, code, project.card) for code in results.present}
     target = folder or project.results.root / "export"
-    files = export_report(target, results, labels, project.profile)
+    files = export_report(target, results, labels, project.profile, project.card)
     click.echo(f"{len(files)} files of {len(results.present)} languages in {target}; README.txt there explains them.")
     for code, reason in results.absent.items():
         click.echo(f"left out: {code}: {reason}", err=True)

@@ -19,6 +19,7 @@ from polar_pipeline.defs.lineage import setting_leaves
 from polar_pipeline.defs.project import Project, check_origin, read_origin
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.metrics.intervals import Interval
+from polar_pipeline.metrics.metric import task_metric
 from polar_pipeline.report.comparison import Comparison, compare_language, overall, verdict
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.outputs import Outputs, Provenance, code_version, output_name
@@ -71,7 +72,7 @@ def compare_runs(first: str, second: str, languages: tuple[str, ...]) -> ExitCod
     settings = [{code: settings_of(found) for code, found in one.items()} for one in made]
     for side, one in zip(sides, settings, strict=True):
         refuse_mixed(side, one)
-    found = [compare_language(code, *(_nested(side, code) for side in sides)) for code in shared]
+    found = [_compared(sides, code) for code in shared]
     click.echo(f"A {sides[0].title}\nB {sides[1].title}")
     _print_settings(*settings)
     _print_files(*made)
@@ -200,6 +201,13 @@ def _is_planned(side: Side, code: str, path: str, settings: dict[str, str]) -> b
         return False
     own = plans.get(code, {}).get(name)
     return settings.get(path) == json.dumps(whole.get(name) if own is None else own, ensure_ascii=False)
+
+
+def _compared(sides: list[Side], code: str) -> Comparison:
+    """Both runs on the posts that both decided, by the metric of the first."""
+    first, second = (_nested(side, code) for side in sides)
+    decisions = _decisions(sides[0], code)
+    return compare_language(code, first, second, task_metric(decisions.metric, decisions.kind))
 
 
 def _nested(side: Side, code: str) -> pd.DataFrame:

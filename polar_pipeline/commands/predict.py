@@ -88,7 +88,8 @@ def predict_file(
     estimate = decisions.out_of_fold
     click.echo(
         f"{total} posts, {review} for review; "
-        f"out of fold this decision scores {decisions.metric} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}].",
+        f"out of fold this decision scores {decisions.metric} {estimate.value:.3f} "
+        f"[{estimate.low:.3f}, {estimate.high:.3f}].",
         err=True,
     )
     return 0
@@ -159,7 +160,8 @@ def new_scorer(project: Project, decisions: Decisions) -> Scorer:
             pieces = [texts[start : start + size] for start in range(0, len(texts), size)]
             parts = [backbone.logits(decisions.language, ref, piece, seeds) for piece in pieces]
             heads[name, seeds] = {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
-        found = {one.target: {member.name: np.zeros(len(texts)) for member in one.members} for one in decided}
+        found: dict[str, dict[str, Floats]] = {}
+        found |= {one.target: {member.name: np.zeros(len(texts)) for member in one.members} for one in decided}
         for one, member in asked:
             # the main head of a label is the one of its name
             own = card.labels and member.head == MAIN_HEAD and one.target != WHOLE

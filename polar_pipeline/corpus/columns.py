@@ -1,6 +1,8 @@
 """Which columns of a file hold what, as the task card says, and what their cells mean."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
@@ -19,7 +21,7 @@ class Roles(NamedTuple):
     language: str | None
     split: str | None
     auxiliary: dict[str, str]  # by the card's name
-    labels: dict[str, str] = {}  # those of a multilabel task, by the card's name
+    labels: Mapping[str, str] = MappingProxyType({})  # those of a multilabel task, by the card's name
 
     @property
     def decided(self) -> list[str]:

@@ -16,8 +16,9 @@ from polar_pipeline.settings.decision import FoldSettings
 def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int, several: tuple[str, ...] = ()) -> pd.DataFrame:
     """A copy of `posts` with `fold` 0..k-1 on train rows, on dev rows too if `fit_on` says so, and -1 elsewhere.
 
-    Folds are stratified by label, or by `several` 0/1 columns of labels, and duplicates share a fold. The same posts and seed give the same folds in any order
-    of rows. With 0 folds all rows have -1. Raises InputError when a class is too small for so many folds.
+    Folds are stratified by label, or by `several` 0/1 columns of labels, and duplicates share a fold. The same posts
+    and seed give the same folds in any order of rows. With 0 folds all rows have -1. Raises InputError when a class is
+    too small for so many folds.
     """
     posts = posts.reset_index(drop=True)
     if settings.count == 0:
@@ -51,11 +52,11 @@ def scored_posts(posts: pd.DataFrame) -> pd.DataFrame:
 def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
     """The fold of each row, int64 (n,): groups whole, classes spread evenly.
 
-    `groups` are 0..g-1 and `labels` the numbers of classes, both int64 (n,); or `labels` are 0/1 (n, labels) where a row
-    may have several, after the greedy dealing of Sechidis et al. 2011. Groups with several labels come first, then larger before
-    smaller, else in random order; each goes to the fold that has least of its classes. When each of two classes is in at
-    least `count` groups, each fold gets both: mixed groups go to empty folds, and others to a fold without their class,
-    while there are any.
+    `groups` are 0..g-1 and `labels` the numbers of classes, both int64 (n,); or `labels` are 0/1 (n, labels) where a
+    row may have several, after the greedy dealing of Sechidis et al. 2011. Groups with several labels come first, then
+    larger before smaller, else in random order; each goes to the fold that has least of its classes. When each of two
+    classes is in at least `count` groups, each fold gets both: mixed groups go to empty folds, and others to a fold
+    without their class, while there are any.
     """
     rows = np.eye(max(int(labels.max(initial=0)), 1) + 1)[labels] if labels.ndim == 1 else labels.astype(float)
     cells = np.zeros((groups.max() + 1, rows.shape[1]))

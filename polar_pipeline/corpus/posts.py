@@ -1,8 +1,9 @@
 """The posts table: read from the files of a release, checked, and the same for every stage that follows.
 
-Columns: `id, text` (str), `label` (Int8, missing in test; see labels.py), `split` (train, dev or test), `fold` (Int8, -1 until folds
-are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from; missing here) and
-one Int8 column per label of a multilabel task and per auxiliary label of the task card. What does not belong here: labels of test (report/evidence.py).
+Columns: `id, text` (str), `label` (Int8, missing in test; see labels.py), `split` (train, dev or test), `fold` (Int8,
+-1 until folds are assigned), `source` (`REAL` here), `parent_id` (the real post that a synthetic one was made from;
+missing here), and one Int8 column per label of a multilabel task and per auxiliary label of the task card. What does
+not belong here: labels of test (report/evidence.py).
 """
 
 import hashlib
@@ -91,13 +92,14 @@ def _posts(part: Part, language: str, card: TaskCard) -> pd.DataFrame:
     posts = part.named[["id", "text"]]
     if unlabelled:
         names = ["label", *card.label_columns, *card.auxiliary.columns]
-        labels = pd.DataFrame(pd.NA, index=rows.index, columns=names, dtype="Int8")
+        labels = pd.DataFrame({name: pd.Series(pd.NA, index=rows.index, dtype="Int8") for name in names})
     else:
         labels = pd.concat([read_labels(rows, roles, card), auxiliary_labels(rows, roles, card)], axis=1)
     posts["label"] = labels.pop("label")
     posts = posts.assign(split=part.split, fold=-1, source=REAL, parent_id=None)
     posts = posts.astype({"id": "str", "split": "str", "fold": "Int8", "source": "str", "parent_id": "str"})
-    return pd.concat([posts, labels], axis=1).reset_index(drop=True)
+    whole: pd.DataFrame = pd.concat([posts, labels], axis=1).reset_index(drop=True)
+    return whole
 
 
 def _marks(mine: pd.DataFrame) -> list[str]:

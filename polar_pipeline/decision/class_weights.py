@@ -34,7 +34,8 @@ def choose_class_weights(
     if rule == PLUG_IN:
         truth = probabilities / np.maximum(probabilities.sum(axis=1, keepdims=True), _SMALLEST)
     if rule != BAGGED:
-        return np.exp(_ascend(logs, truth, np.ones(len(labels)), metric))
+        alone: Floats = np.exp(_ascend(logs, truth, np.ones(len(labels)), metric))
+        return alone
     generator = np.random.default_rng(seed)
     share = np.full(len(labels), 1 / len(labels))
     count = min(resamples, max(_RESAMPLES_OF_ALL // classes, _FEWEST_RESAMPLES))

@@ -76,13 +76,13 @@ def judge(
     metric: Metric = MACRO_F1,
     rows: tuple[Mask, Ints] | None = None,
 ) -> Judged:
-    """As `decide`, about the label `target` by `metric`. `rows` are the `decided_rows` of the sorted posts, if known."""
+    """As `decide`, about `target` by `metric`. `rows` are the `decided_rows` of the sorted posts, if known."""
     settings, seed = profile.decision, profile.seed
     # the order of the rows is fixed, because sums of floats depend on it
     posts = scored_posts(posts).sort_values(["split", "id"]).reset_index(drop=True)
     decided, folds = rows or decided_rows(posts, seed)
     labels = posts["label"][decided].to_numpy(dtype=int)
-    known = {
+    known: dict[str, Any] = {
         "language": language,
         "target": target,
         "shift_auc": shift_auc if settings.transductive else None,

@@ -70,17 +70,18 @@ def note_on_new_posts(decision: Decision) -> str:
 
 def predict_targets(decisions: Decisions, posts: pd.DataFrame, scores: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
     """Apply the decisions of all targets: what `predict` gives and `target`, a row per target and post, in order."""
-    whole = decisions.whole and predict(decisions.whole, posts, target_scores(scores, WHOLE, card))
+    about = decisions.whole
+    whole = None if about is None else predict(about, posts, target_scores(scores, WHOLE, card))
     tables = [predict(one, posts, target_scores(scores, one.target, card)) for one in decisions.targets]
     return _together(decisions, tables, whole)
 
 
 def predict_new_targets(decisions: Decisions, logits: dict[str, dict[str, Floats]], posts: int) -> pd.DataFrame:
-    """Apply the decisions of all targets to new posts: what `predict_new` gives and `target`, a row per target and post.
+    """Apply the decisions of all targets to new posts, a row per target and post: as `predict_new`, and `target`.
 
     `logits` are by target and member, see `predict_new`.
     """
-    whole = decisions.whole and predict_new(decisions.whole, logits[WHOLE], posts)
+    whole = None if decisions.whole is None else predict_new(decisions.whole, logits[WHOLE], posts)
     return _together(decisions, [predict_new(one, logits[one.target], posts) for one in decisions.targets], whole)
 
 
@@ -126,7 +127,7 @@ def answers(predictions: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
         found = found.assign(**{f"{name}_probability": tables[name]["probability"] for name in card.targets})
     margins = np.stack([tables[name]["margin"].to_numpy() for name in card.targets], axis=1)
     reviews = np.stack([tables[name]["review"].to_numpy() for name in card.targets], axis=1)
-    return found.assign(margin=margins.min(axis=1), review=reviews.any(axis=1))
+    return found.assign(margin=margins.min(axis=1), review=np.asarray(reviews.any(axis=1)))
 
 
 def answer_columns(card: TaskCard) -> list[str]:

@@ -48,7 +48,7 @@ class Excluded(Record):
 
 
 class Candidate(Record):
-    """Another way to decide: its cross-fitted figure by the task's metric, and by how much it beats a reference on the same posts."""
+    """Another way to decide: its cross-fitted metric, and by how much it beats a reference on the same posts."""
 
     name: str
     value: float

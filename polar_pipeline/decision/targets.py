@@ -1,5 +1,7 @@
 """All targets of a task: a decision about each, and what they score together. A binary task has one."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -73,7 +75,7 @@ def decide_targets(
     seed, decisions = language_seed(profile.seed, language), [one.decision for one in found]
     labels = np.stack([one.labels for one in found], axis=1)
     nested = np.stack([_bits(one) for one in decisions], axis=1)
-    extra: dict[str, object] = {}
+    extra: dict[str, Any] = {}
     if metric.exclusive:
         weights, nested = _classes(found, labels, settings.threshold, settings.resamples, profile.seed, metric)
         decisions = [

@@ -52,8 +52,7 @@ def compare_language(language: str, first: pd.DataFrame, second: pd.DataFrame, m
     if both.empty:
         raise InputError(f"the two runs decided no post of {language} in common: compare runs on the same data.")
     labels, a, b = (
-        both[name].unstack("target").to_numpy(dtype=int)
-        for name in ("label_a", "prediction_a", "prediction_b")
+        both[name].unstack("target").to_numpy(dtype=int) for name in ("label_a", "prediction_a", "prediction_b")
     )
     differing = both.index.get_level_values("id")[both["label_a"] != both["label_b"]].unique()
     if len(differing):

@@ -174,7 +174,7 @@ def language_evidence(
         class_weights=decisions.class_weights,
         doubtful=len(doubtful),
         doubts=tuple(
-            row | {"text": _shortened(str(row["text"]))}
+            {str(name): value for name, value in row.items()} | {"text": _shortened(str(row["text"]))}
             for row in doubtful.head(settings.error_examples).to_dict("records")
         ),
     )
@@ -214,9 +214,8 @@ def judged_posts(results: LanguageResults) -> pd.DataFrame:
     keys = ["target", "split", "id"]
     scored = scored_posts(posts).reset_index(drop=True)
     truth = target_labels(scored, results.card)
-    wanted = pd.concat(
-        [scored[["split", "id", "text"]].assign(target=name, label=truth[name]) for name in truth], ignore_index=True
-    )
+    tables = [scored[["split", "id", "text"]].assign(target=name, label=truth[name]) for name in results.card.targets]
+    wanted: pd.DataFrame = pd.concat(tables, ignore_index=True)
     if set(map(tuple, wanted[keys].to_numpy())) != set(map(tuple, predictions[keys].to_numpy())):
         raise InputError(
             f"predictions of {decisions.language} are not of its posts ({len(predictions)} rows and {len(wanted)}): "
@@ -231,7 +230,7 @@ def with_test_labels(judged: pd.DataFrame, test_labels: pd.DataFrame | None) -> 
     """The posts of `judged` with the labels of test (a column per target, by id) filled in, where there are any."""
     if test_labels is None:
         return judged
-    known = test_labels.rename_axis("id").rename_axis("target", axis=1).stack().rename("found")
+    known = pd.concat({name: test_labels[name] for name in test_labels}, names=["target", "id"]).rename("found")
     found = judged[["target", "id"]].join(known, on=["target", "id"])["found"].astype("Int8")
     return judged.assign(label=judged["label"].where(judged["split"] != "test", found))
 
@@ -248,7 +247,8 @@ def _doubtful(held_out: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
     first = held_out[held_out["target"] == card.targets[0]]
     truth = pd.DataFrame(_matrix(held_out, "label"), columns=list(card.targets), index=first.index)
     label = truth.to_numpy().argmax(axis=1) if card.kind == "multiclass" else truth.max(axis=1)
-    posts = first[["split", "id", "text"]].assign(label=label, **(truth if card.kind == "multilabel" else {}))
+    posts = first[["split", "id", "text"]].assign(label=label)
+    posts = pd.concat([posts, truth], axis=1) if card.kind == "multilabel" else posts
     return doubtful_labels(posts, held_out, card)
 
 

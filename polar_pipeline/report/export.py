@@ -140,8 +140,8 @@ def export_report(
         contents[f"tables/{name}.csv"] = _csv(table.frame)
         contents[f"tables/{name}.tex"] = _latex(table.frame)
     plots = {"overview": overview_plot(evidence, reference, card.metric)}
-    for item, label in [(item, label) for item in evidence for label in item.labels]:
-        mark = f"{item.language}_{plain_name(label.name)}" if card.labels else item.language
+    for language, label in [(item.language, label) for item in evidence for label in item.labels]:
+        mark = f"{language}_{plain_name(label.name)}" if card.labels else language
         plots |= {
             f"{mark}_threshold": threshold_plot(label, card.metric),
             f"{mark}_reliability": reliability_plot(label),

@@ -48,7 +48,8 @@ def summary_row(evidence: list[LanguageEvidence]) -> dict[str, float]:
     if pairs:
         observed, expected = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
         summary |= {"macro_f1_observed": observed, "generalisation_gap": observed - expected}
-    summary["calibration_error"] = sum(item.decision.calibration_error for item in evidence) / len(evidence)
+    errors = [label.decision.calibration_error for item in evidence for label in item.labels]
+    summary["calibration_error"] = sum(errors) / len(errors)
     return summary
 
 

@@ -50,7 +50,7 @@ def test_degenerate_inputs() -> None:
 
 
 def test_the_mean_of_languages_is_surer_than_each() -> None:
-    draws = [metric_resamples(confusion(*_case()), 2000, seed) for seed in range(16)]
+    draws = [metric_resamples(*_case(), 2000, seed) for seed in range(16)]
     mean = mean_interval([0.8] * 16, draws)
     low, high = np.quantile(draws[0], [0.025, 0.975])
     assert mean.value == pytest.approx(0.8)

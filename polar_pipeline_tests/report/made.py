@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from polar_pipeline.decision.decide import decide
-from polar_pipeline.decision.predictions import predict
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.predictions import predict_targets
+from polar_pipeline.decision.record import Decisions
+from polar_pipeline.decision.targets import decide_targets
 from polar_pipeline.report.evidence import LanguageEvidence, LanguageResults, language_evidence
 from polar_pipeline.settings.profile import Profile
+from polar_pipeline.task.card import load_card
 
+CARD = load_card("polar")
 PROFILE = Profile(name="test", description="<b>made</b>", seed=3)
 
 
@@ -25,7 +27,7 @@ class Findings:
     types_train: dict[str, int] = field(default_factory=lambda: {"political": 5, "gender": 0})
 
 
-def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd.DataFrame, Decision]:
+def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd.DataFrame, Decisions]:
     """Posts, predictions and decision of one language with scores that are right more often than not."""
     generator = np.random.default_rng(seed)
     split = np.repeat(["train", "dev", "test"], [train, 20, 60])
@@ -39,8 +41,8 @@ def tables(code: str, seed: int = 0, train: int = 200) -> tuple[pd.DataFrame, pd
     )
     logit = 2.0 * truth - 1 + generator.normal(size=len(split))
     scores = posts[["id", "split", "fold"]].assign(backbone="linear", head="label", seed=0, language=code, logit=logit)
-    decision = decide(code, posts, scores, PROFILE, {"linear": "0" * 64}, "f")
-    return posts, predict(decision, posts, scores), decision
+    decisions = decide_targets(code, posts, scores, PROFILE, CARD, {"linear": "0" * 64}, "f")
+    return posts, predict_targets(decisions, posts, scores, CARD), decisions
 
 
 def evidence(code: str, seed: int = 0, test_labels: "pd.Series[int] | None" = None) -> LanguageEvidence:
@@ -50,9 +52,10 @@ def evidence(code: str, seed: int = 0, test_labels: "pd.Series[int] | None" = No
 def measured(
     posts: pd.DataFrame,
     predictions: pd.DataFrame,
-    decision: Decision,
+    decisions: Decisions,
     test_labels: "pd.Series[int] | None" = None,
     curated: pd.DataFrame | None = None,
 ) -> LanguageEvidence:
-    results = LanguageResults(posts, predictions, decision, Findings(), curated)
-    return language_evidence(results, test_labels, PROFILE.report, PROFILE.seed)
+    results = LanguageResults(posts, predictions, decisions, Findings(), CARD, curated)
+    known = None if test_labels is None else test_labels.to_frame("label")
+    return language_evidence(results, known, PROFILE.report, PROFILE.seed)

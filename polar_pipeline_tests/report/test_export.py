@@ -35,7 +35,7 @@ def read_errors(folder: Path) -> list[dict[str, str]]:
 
 def test_the_errors_of_decided_posts_are_those_of_the_headline_estimate(tmp_path: Path) -> None:
     both = results("deu", "eng")
-    export_report(tmp_path, both, {}, PROFILE)
+    export_report(tmp_path, both, {}, PROFILE, CARD)
     rows = read_errors(tmp_path)
     assert list(rows[0]) == ERROR_COLUMNS
     for code, found in both.present.items():
@@ -58,7 +58,7 @@ def test_posts_that_were_not_decided_on_are_judged_by_the_final_threshold(tmp_pa
     both = results("deu", "eng")
     labels = pd.Series([0, 1] * 30, index=[f"deu_{i}" for i in range(220, 280)], dtype="Int8")
     labels.iloc[:10] = pd.NA
-    export_report(tmp_path, both, {"deu": labels, "eng": None}, PROFILE)
+    export_report(tmp_path, both, {"deu": labels, "eng": None}, PROFILE, CARD)
     rows = read_errors(tmp_path)
     deu = both.present["deu"]
     dev_labels = deu.posts[deu.posts["split"] == "dev"].set_index("id")["label"]
@@ -73,7 +73,7 @@ def test_posts_that_were_not_decided_on_are_judged_by_the_final_threshold(tmp_pa
 
 def test_posts_are_exported_as_they_are(tmp_path: Path) -> None:
     found = results("deu", texts=HOSTILE)
-    export_report(tmp_path, found, {}, PROFILE)
+    export_report(tmp_path, found, {}, PROFILE, CARD)
     texts = dict(zip(found.present["deu"].posts["id"], found.present["deu"].posts["text"], strict=True))
     rows = read_errors(tmp_path)
     assert rows and all(row["post"] == texts[row["id"]] for row in rows)
@@ -83,7 +83,7 @@ def test_posts_are_exported_as_they_are(tmp_path: Path) -> None:
 
 
 def test_every_file_and_column_is_explained(tmp_path: Path) -> None:
-    files = export_report(tmp_path, results("deu", "eng"), {}, PROFILE)
+    files = export_report(tmp_path, results("deu", "eng"), {}, PROFILE, CARD)
     assert sorted(files) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
     readme = (tmp_path / "README.txt").read_text(encoding="utf-8")
     assert "Not exported: Swahili: raw_posts not materialized yet" in readme and PROFILE.fingerprint in readme
@@ -100,7 +100,7 @@ def test_every_file_and_column_is_explained(tmp_path: Path) -> None:
 
 
 def test_the_tables_hold_the_figures_of_the_evidence(tmp_path: Path) -> None:
-    export_report(tmp_path, results("deu", "eng"), {}, PROFILE)
+    export_report(tmp_path, results("deu", "eng"), {}, PROFILE, CARD)
     scores = pd.read_csv(tmp_path / "tables" / "scores.csv").set_index("language")
     item = evidence("deu")
     row = scores.loc["deu"]
@@ -120,7 +120,7 @@ def test_tables_of_another_task_have_no_official_scores() -> None:
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        export_report(tmp_path / name, results("deu"), {}, PROFILE)
+        export_report(tmp_path / name, results("deu"), {}, PROFILE, CARD)
     for file in (tmp_path / "one").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes(), file.name
 
@@ -128,4 +128,4 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/export cannot be made \(Not a directory\)"):
-        export_report(tmp_path / "file" / "export", results("deu"), {}, PROFILE)
+        export_report(tmp_path / "file" / "export", results("deu"), {}, PROFILE, CARD)

@@ -17,8 +17,8 @@ def test_figures_are_well_formed_and_the_same_every_time() -> None:
     for draw in (
         lambda: threshold_plot(item),
         lambda: reliability_plot(item),
-        lambda: overview_plot(both, load_reference()),
-        lambda: overview_plot(both, load_reference(), narrow=True),
+        lambda: overview_plot(both, load_reference(), "macro-F1"),
+        lambda: overview_plot(both, load_reference(), "macro-F1", narrow=True),
     ):
         for svg in (draw().page_svg(), draw().svg()):
             assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
@@ -28,14 +28,14 @@ def test_figures_are_well_formed_and_the_same_every_time() -> None:
 
 
 def test_the_overview_names_languages_and_only_the_marks_that_there_are() -> None:
-    with_reference = overview_plot([evidence("deu")], load_reference()).page_svg()
+    with_reference = overview_plot([evidence("deu")], load_reference(), "macro-F1").page_svg()
     without = overview_plot([evidence("deu")], {}).page_svg()
     assert ">German<" in with_reference and "second place" in with_reference
     assert "second place" not in without and "out of fold" in without
 
 
 def test_every_colour_has_a_second_one_for_dark_pages() -> None:
-    svg = overview_plot([evidence("deu")], load_reference()).page_svg()
+    svg = overview_plot([evidence("deu")], load_reference(), "macro-F1").page_svg()
     drawn = svg.split("</style>", 1)[1]
     used = set(re.findall(r"var\(--c([0-9a-f]{6})\)", drawn))
     assert used and all(svg.count(f"--c{colour}:") == 2 for colour in used)

@@ -71,10 +71,10 @@ def _fit_head(features: Matrix, labels: Labels, settings: EncoderSettings) -> Te
     found: list[Tensors] = []
     final = np.full((len(labels.heads), 2), np.nan)  # a head without a label that can be learned stays NaN
     for place, head in enumerate(labels.heads.values()):
-        known = ~np.isnan(head.learned).any(axis=1)
+        known: Mask = np.asarray(~np.isnan(head.learned).any(axis=1))
         targets = head.learned[known]
         positives = targets.sum(axis=0)
-        targets = targets[:, (not head.finer) | (np.minimum(positives, len(targets) - positives) >= _FEWEST)]
+        targets = targets if not head.finer else targets[:, np.minimum(positives, len(targets) - positives) >= _FEWEST]
         if not targets.shape[1]:
             continue
         weights, offsets, held_out = solver.fit(known, targets)

@@ -124,7 +124,7 @@ class LinearBackbone(Backbone):
             targets.insert(0, MAIN_HEAD, rows["label"])
         return {str(head): values.to_numpy(dtype=int) for head, values in targets.items()}
 
-    def _fit(self, features: Features, labels: NDArray[np.int64]) -> LinearModel:
+    def _fit(self, features: Features, labels: Ints) -> LinearModel:
         return fit(features, labels, self._shares, self._settings.surface_share, self._settings.regularisation)
 
     def _logits(self, model: LinearModel, features: Features) -> Floats:

@@ -114,7 +114,9 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
             value = metric_of(card).value(truth[dev].to_numpy(dtype=int), given)
             run.summary({f"{summary_name(card)}_dev": value})
         plots = {
-            one.target: decision_png(one, truth[one.target][decided].to_numpy(dtype=int), rows, metric_of(card))
+            one.target: decision_png(
+                one, truth[one.target][decided].to_numpy(dtype=int), rows.to_numpy(dtype=float), metric_of(card)
+            )
             for one, (_, rows) in zip(
                 thresholds.targets, inside.groupby("target", sort=False)["probability"], strict=True
             )
