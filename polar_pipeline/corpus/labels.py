@@ -18,7 +18,7 @@ def read_labels(rows: pd.DataFrame, roles: Roles, card: TaskCard) -> pd.DataFram
         label = table.max(axis=1, skipna=False).astype("Int8")
     else:
         table = pd.DataFrame(index=rows.index)
-        label = _codes(rows[str(roles.label)], card.classes if card.labels else card.label.codes)
+        label = _codes(rows[str(roles.label)], card.classes or card.label.codes)
     table.insert(0, "label", label)
     return table
 

@@ -62,7 +62,8 @@ def _ascend(logs: Floats, truth: Floats, counted: Floats, metric: Metric, start:
         if best <= before + _BETTER:
             break
     offsets -= offsets.mean()
-    return np.clip(offsets, -_FURTHEST, _FURTHEST)
+    found: Floats = np.clip(offsets, -_FURTHEST, _FURTHEST)
+    return found
 
 
 def _best_offset(

@@ -133,7 +133,9 @@ class TaskCard(Settings):
 
     @property
     def classes(self) -> dict[str, int]:
-        """The number of the class that each word of the files means, in small letters; only of a multiclass task."""
+        """The number of the class that each word of the files means, in small letters; empty for the other kinds."""
+        if self.kind != "multiclass":
+            return {}
         found = {one.name.strip().casefold(): place for place, one in enumerate(self.labels)}
         return found | {word.strip().casefold(): at for at, one in enumerate(self.labels) for word in one.words}
 
