@@ -8,7 +8,7 @@ import pandas as pd
 
 from polar_pipeline.commands.init_files import Understood, card_yaml, profile_yaml
 from polar_pipeline.corpus.columns import find_column, has_columns
-from polar_pipeline.corpus.guess import Guess, guess_columns, guess_words, named_columns, says_positive
+from polar_pipeline.corpus.guess import Guess, guess_columns, guess_several, guess_words, named_columns, says_positive
 from polar_pipeline.corpus.identification import language_shares
 from polar_pipeline.corpus.sources import Source, find_sources, split_of
 from polar_pipeline.corpus.text import duplicate_groups, is_blank
@@ -20,8 +20,9 @@ from polar_pipeline.tables.table_file import AUTO
 from polar_pipeline.task.languages import LANGUAGES, language, language_code
 
 _LONGEST_NAME = 5  # words
+_MOST_CLASSES = 50
 _CLEAR = 0.5  # share of posts surely in one language from which it is taken for that of the file
-_FEW = 100  # posts of the rarer label below which figures say little
+_FEW = 100  # posts of the rarest label below which figures say little
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Given:
     """What the command line says: the columns, the language, the word of the positive label, how files are written."""
 
     text: str | None = None
-    label: str | None = None
+    labels: tuple[str, ...] = ()
     id: str | None = None
     language: str | None = None
     positive: str | None = None
@@ -61,14 +62,38 @@ def understand(data: Path, given: Given) -> Understood:
     tables = [source.read(given.form.model_copy(update={"skip_bad": True})) for source in sources]
     notes = [f"{table.path}: {note}" for table in tables for note in table.notes]
     frame = pd.concat([table.frame for table in tables], ignore_index=True).fillna("")
-    known = {"text": given.text, "label": given.label, "id": given.id}
-    for role, column in known.items():
+    several = given.labels if len(given.labels) > 1 else ()
+    known = {"text": given.text, "label": next(iter(given.labels), None), "id": given.id}
+    for role, column in [*known.items(), *(("label", name) for name in several)]:
         if column is not None and column not in frame:
             has = has_columns([str(name) for name in frame.columns])
             raise InputError(f"{data} has no column `{column}` ({has}): correct --{role}.")
     columns = guess_columns(frame, known)
     if columns.text is None:
         raise InputError(f"no column of {data} looks like the posts: name it with --text.")
+    several = several or (() if given.labels else tuple(guess_several(frame, columns)))
+    if several:
+        kind, words = "multilabel", dict[str, int]()
+        counts = {name: int(frame[name].map(_is_one).sum()) for name in several}
+        labels = frame[list(several)].agg("".join, axis=1)
+        notes += [
+            f"{name} has no positive post: every post will be answered with 0" for name in several if not counts[name]
+        ]
+    else:
+        labels = _one_column(data, frame, columns)
+        kind, words, counts = _classes(data, str(columns.label), labels, given.positive)
+    codes, doubts = _codes(frame, columns, sources, given.language)
+    notes += [*_odd(frame, columns, labels, counts), *_unused(frame, columns), *doubts]
+    if kind == "binary" and given.positive is None and not says_positive(words):
+        notes.append(f"that {_positive(words)!r} is the positive label was guessed; --positive names another")
+    if len(tables) > 1:
+        notes.append(f"files: {', '.join(str(table.path) for table in tables)}")
+    shown = columns._replace(label=None) if several else columns
+    return Understood(data, shown, len(frame), codes, words, counts, notes, kind)
+
+
+def _one_column(data: Path, frame: pd.DataFrame, columns: Guess) -> "pd.Series[str]":
+    """The labels of the column that has them. Raises InputError if there is none."""
     if columns.label is None:
         alone = [name for name in named_columns("label", list(frame.columns)) if frame[name].nunique() == 1]
         told = (
@@ -76,20 +101,30 @@ def understand(data: Path, given: Given) -> Understood:
         )
         raise InputError(f"{told}: a label has a few different ones; name its column with --label.")
     labels = frame[columns.label].str.strip()
-    if columns.label.strip() in set(labels) or len(columns.text.split()) > _LONGEST_NAME:
+    if columns.label.strip() in set(labels) or len(str(columns.text).split()) > _LONGEST_NAME:
         raise InputError(
-            f"{data} seems to have no header, because `{columns.text[:40]}` and `{columns.label}` are no names: "
+            f"{data} seems to have no header, because `{str(columns.text)[:40]}` and `{columns.label}` are no names: "
             f"add a first line such as text,label."
         )
-    words = _words(data, columns.label, labels, given.positive)
-    counts = {word: int((labels == word).sum()) for word in words}
-    codes, doubts = _codes(frame, columns, sources, given.language)
-    notes += [*_odd(frame, columns, counts), *_unused(frame, columns), *doubts]
-    if given.positive is None and not says_positive(words):
-        notes.append(f"that {_positive(words)!r} is the positive label was guessed; --positive names another")
-    if len(tables) > 1:
-        notes.append(f"files: {', '.join(str(table.path) for table in tables)}")
-    return Understood(data, columns, len(frame), codes, words, counts, notes)
+    return labels
+
+
+def _classes(
+    data: Path, column: str, labels: "pd.Series[str]", positive: str | None
+) -> tuple[str, dict[str, int], dict[str, int]]:
+    """The kind of the task, what each word means in a binary one, and the posts of each word or class."""
+    values = sorted(set(labels) - {""})
+    different = sorted({value.casefold() for value in values})
+    if positive is None and 2 < len(different) <= _MOST_CLASSES:
+        counts = {name: int((labels.str.casefold() == name).sum()) for name in different}
+        spelt = {name: next(value for value in values if value.casefold() == name) for name in different}
+        return "multiclass", {}, {spelt[name]: count for name, count in counts.items()}
+    words = _words(data, column, labels, positive)
+    return "binary", words, {word: int((labels == word).sum()) for word in words}
+
+
+def _is_one(cell: str) -> bool:
+    return cell.strip().casefold() in ("1", "1.0", "true", "yes")
 
 
 def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | None) -> dict[str, int]:
@@ -105,8 +140,9 @@ def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | No
         words = spelt and {value: spelt[value.casefold()] for value in values}
     if words is None:
         raise InputError(
-            f"column `{column}` of {data} has {len(values)} different labels ({_cut(values)}): name the one that is to "
-            f"be found with --positive, then all others count as negative; or name another column with --label."
+            f"column `{column}` of {data} has {len(values)} different labels ({_cut(values)}), more than the "
+            f"{_MOST_CLASSES} that are taken for classes: name the one that is to be found with --positive, then all "
+            f"others count as negative; or name another column with --label."
         )
     return words
 
@@ -137,9 +173,9 @@ def _codes(
     return codes, doubts
 
 
-def _odd(frame: pd.DataFrame, columns: Guess, counts: dict[str, int]) -> list[str]:
+def _odd(frame: pd.DataFrame, columns: Guess, labels: "pd.Series[str]", counts: dict[str, int]) -> list[str]:
     """What is worth a look before training."""
-    text, labels = frame[str(columns.text)], frame[str(columns.label)].str.strip()
+    text = frame[str(columns.text)]
     blank, unlabelled = text.map(is_blank).astype(bool), labels == ""
     rows = pd.DataFrame({"text": text[~blank], "label": labels[~blank]}).reset_index(drop=True)
     rows["group"] = duplicate_groups(rows)
@@ -150,7 +186,7 @@ def _odd(frame: pd.DataFrame, columns: Guess, counts: dict[str, int]) -> list[st
         f"{int(unlabelled.sum())} rows have no label: they are predicted, not trained on": unlabelled.any(),
         f"{copies} posts repeat an earlier one but for spaces, case or addresses": copies,
         f"{conflicts} groups of repeated posts have different labels": conflicts,
-        f"few posts: {min(counts.values())} of the rarer label; figures will be unsure": min(counts.values()) < _FEW,
+        f"few posts: {min(counts.values())} of the rarest label; figures will be unsure": min(counts.values()) < _FEW,
     }
     return [text for text, true in facts.items() if true]
 
@@ -187,9 +223,9 @@ def _say(found: Understood) -> None:
     roles = ", ".join(f"{role} `{name}`" for role, name in columns._asdict().items() if name is not None)
     click.echo(f"columns: {roles}")
     click.echo(f"languages: {', '.join(f'{language(code).name} ({code})' for code in found.codes)}")
-    labels = ", ".join(
-        f"{word!r} {count} ({'positive' if found.words[word] else 'negative'})" for word, count in found.counts.items()
-    )
-    click.echo(f"labels: {labels}")
+    means = {word: f" ({'positive' if code else 'negative'})" for word, code in found.words.items()}
+    labels = ", ".join(f"{word!r} {count}{means.get(word, '')}" for word, count in found.counts.items())
+    what = {"binary": "labels", "multiclass": "classes", "multilabel": "labels, of which a post may have several"}
+    click.echo(f"{what[found.kind]}: {labels}")
     for note in found.notes:
         click.echo(f"note: {note}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "polar init comments.csv",
         "polar init tweets.tsv --text tweet --label class --positive hateful",
+        "polar init emotions.csv --label joy --label anger --label fear",
     )
 )
 @click.argument("posts", type=click.Path(path_type=Path))
@@ -23,17 +24,23 @@ if TYPE_CHECKING:
 )
 @click.option("--name", help="That of the profile; default: that of the file.")
 @click.option("--text", metavar="COLUMN", help="The column with the posts; default: guessed.")
-@click.option("--label", metavar="COLUMN", help="The column with their labels; default: guessed.")
+@click.option(
+    "--label",
+    "labels",
+    metavar="COLUMN",
+    multiple=True,
+    help="The column with their labels; several for several labels.",
+)
 @click.option("--id", "id_", metavar="COLUMN", help="The column that names the posts; default: guessed, if any.")
 @click.option("--language", metavar="CODE", help="The posts' language; default: told from them.")
-@click.option("--positive", metavar="WORD", help="The label that is to be found; all others count as negative.")
+@click.option("--positive", metavar="WORD", help="The label that is to be found, all others being negative.")
 @file_format
 def init(
     posts: Path,
     folder: Path,
     name: str | None,
     text: str | None,
-    label: str | None,
+    labels: tuple[str, ...],
     id_: str | None,
     language: str | None,
     positive: str | None,
@@ -46,4 +53,4 @@ def init(
     from polar_pipeline.commands.init import Given
     from polar_pipeline.commands.init import init as look_and_write
 
-    look_and_write(posts, folder, Given(text, label, id_, language, positive, form), name)
+    look_and_write(posts, folder, Given(text, labels, id_, language, positive, form), name)

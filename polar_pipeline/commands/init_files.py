@@ -18,16 +18,15 @@ class Understood:
     columns: Guess
     rows: int
     codes: list[str]
-    words: dict[str, int]
-    counts: dict[str, int]  # labelled posts of each word
+    words: dict[str, int]  # 0 or 1 for each word of a binary task; empty for other kinds
+    counts: dict[str, int]  # labelled posts of each word, class or label
     notes: list[str]  # in words, what is odd or was guessed
+    kind: str = "binary"
 
 
 def card_yaml(found: Understood, name: str) -> str:
     """The task card as YAML."""
     columns = found.columns
-    positive = [word for word, code in found.words.items() if code]
-    negative = [word for word, code in found.words.items() if not code]
     optional = {"id": columns.id or "", "language": columns.language, "split": columns.split}
     lines = [
         "# What the posts and their labels mean. docs/data.md explains every key.",
@@ -40,15 +39,7 @@ def card_yaml(found: Understood, name: str) -> str:
         f"  text: {_quoted(str(columns.text))}",
         *(f"  {role}: {_quoted(column)}" for role, column in optional.items() if column is not None),
         "",
-        "label:",
-        f"  column: {_quoted(str(columns.label))}",
-        f"  negative: {_quoted(_plain_name(' or '.join(negative), 'not ' + positive[0]))}",
-        f"  positive: {_quoted(_plain_name(positive[0], 'positive'))}",
-        "  # What a post must be to be positive: reports show it, and synthetic posts are written from it.",
-        f"  definition: {_quoted(f'A post is positive when it is labelled {positive[0]}.')}",
-        "  # What stands in the files, and whether it means 0 or 1.",
-        "  words:",
-        *(f"    {_quoted(word)}: {code}" for word, code in found.words.items()),
+        *_LABELS[found.kind](found),
         "",
         "# Rows that cannot be read or have no text are left out and counted; false: the first one is an error.",
         "files:",
@@ -57,11 +48,55 @@ def card_yaml(found: Understood, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _binary(found: Understood) -> list[str]:
+    positive = [word for word, code in found.words.items() if code]
+    negative = [word for word, code in found.words.items() if not code]
+    return [
+        "label:",
+        f"  column: {_quoted(str(found.columns.label))}",
+        f"  negative: {_quoted(_plain_name(' or '.join(negative), 'not ' + positive[0]))}",
+        f"  positive: {_quoted(_plain_name(positive[0], 'positive'))}",
+        "  # What a post must be to be positive: reports show it, and synthetic posts are written from it.",
+        f"  definition: {_quoted(f'A post is positive when it is labelled {positive[0]}.')}",
+        "  # What stands in the files, and whether it means 0 or 1.",
+        "  words:",
+        *(f"    {_quoted(word)}: {code}" for word, code in found.words.items()),
+    ]
+
+
+def _multiclass(found: Understood) -> list[str]:
+    return [
+        "# Each post has one of several classes. macro-F1 is the mean of their F1; accuracy is the other metric.",
+        "kind: multiclass",
+        "metric: macro-F1",
+        "label:",
+        f"  column: {_quoted(str(found.columns.label))}",
+        "# The classes as reports show them; `words: [...]` beside a name says what else stands for it in files.",
+        "labels:",
+        *(f"  - name: {_quoted(word)}" for word in found.counts),
+    ]
+
+
+def _multilabel(found: Understood) -> list[str]:
+    return [
+        "# Each post has any number of several labels, a column of 0 and 1 each.",
+        "# macro-F1 is the mean over the labels of the F1 of their positives; accuracy is the other metric.",
+        "kind: multilabel",
+        "metric: macro-F1",
+        "labels:",
+        *(f"  - name: {_quoted(name)}" for name in found.counts),
+    ]
+
+
+_LABELS = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel}
+
+
 def profile_yaml(found: Understood, card: Path, folder: Path) -> str:
     """The profile as YAML."""
     data = found.data.resolve()
     near = data.relative_to(folder.resolve()) if data.is_relative_to(folder.resolve()) else data
-    folds = max(2, min(_FOLDS, min(found.counts.values()) // 2))
+    fewest = found.rows if found.kind == "multilabel" else min(found.counts.values())
+    folds = max(2, min(_FOLDS, fewest // 2))
     few = "More would leave too few posts of a class in each." if folds < _FOLDS else ""
     lines = [
         "# How the posts are judged. `polar profile show` with this file prints every setting.",

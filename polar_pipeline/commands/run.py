@@ -33,8 +33,6 @@ from polar_pipeline.synthesis.client import check_endpoint
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language
 
-_MOST_COLUMNS = 6  # of single labels in the table
-
 
 def run_pipeline(project: Project, codes: list[str], processes: int | None, force: bool) -> int:
     """Make whatever is not current of these languages, and then the report and the submission. Returns the exit code.
@@ -227,25 +225,37 @@ def _print_results(project: Project, codes: list[str], seconds: float) -> list[s
 
 
 def _print_table(found: list[Decisions], card: TaskCard) -> None:
-    """A row per language: of several labels the figure of each, of one its share and threshold."""
-    own = card.targets if card.labels else (card.label.positive, "threshold")
-    shown = own[:_MOST_COLUMNS]
-    columns = ("language", "", "posts", card.metric, "interval", *shown)
-    title = f"{card.metric} out of fold, with its 95% interval"
-    table = new_table(
-        columns, left=("language", ""), title=title + (f", and {card.metric} of each label" if card.labels else "")
-    )
+    """A row per language, and of several labels a second table with a row for each."""
+    of_one = () if card.labels else (card.label.positive, "threshold")
+    columns = ("language", "", "posts", *of_one[:1], card.metric, "interval", *of_one[1:])
+    title = f"{card.metric[0].upper()}{card.metric[1:]} out of fold, with its 95% interval"
+    table = new_table(columns, left=("language", ""), title=title)
     for decisions in found:
         estimate, first = decisions.out_of_fold, decisions.first
-        each = [f"{one.out_of_fold.value:.3f}" for one in decisions.targets[:_MOST_COLUMNS]]
-        table.add_row(
-            decisions.language, language(decisions.language).name, str(estimate.posts), f"{estimate.value:.4f}",
-            f"{estimate.low:.3f} - {estimate.high:.3f}",
-            *(each if card.labels else (f"{first.positives:.1%}", f"{first.threshold:.3f}")),
-        )  # fmt: skip
+        cells = [decisions.language, language(decisions.language).name, str(estimate.posts)]
+        cells += [] if card.labels else [f"{first.positives:.1%}"]
+        cells += [f"{estimate.value:.4f}", f"{estimate.low:.3f} - {estimate.high:.3f}"]
+        table.add_row(*cells, *([] if card.labels else [f"{first.threshold:.3f}"]))
     mean = sum(decisions.out_of_fold.value for decisions in found) / len(found)
     table.add_section()
-    table.add_row("mean", f"of {len(found)}", "", f"{mean:.4f}", "", *("" for _ in shown))
+    nothing = [""] * len(of_one[:1])
+    table.add_row("mean", f"of {len(found)}", "", *nothing, f"{mean:.4f}", "", *nothing)
     print_table(table)
-    if len(own) > len(shown):
-        click.echo(f"and {len(own) - len(shown)} more labels, which the report shows")
+    if card.labels:
+        _print_labels(found, card)
+
+
+def _print_labels(found: list[Decisions], card: TaskCard) -> None:
+    """What each label scores and how many posts have it, means over the languages."""
+    what = "weight" if card.kind == "multiclass" else "threshold"
+    table = new_table(("label", "share", card.metric, what), left=("label",), title="Each label, mean of the languages")
+    for place, name in enumerate(card.targets):
+        mine = [decisions.targets[place] for decisions in found]
+        rule = [
+            decisions.class_weights[place] if decisions.class_weights else decisions.targets[place].threshold
+            for decisions in found
+        ]
+        shares, values = [one.positives for one in mine], [one.out_of_fold.value for one in mine]
+        means = [sum(column) / len(found) for column in (shares, values, rule)]
+        table.add_row(name, f"{means[0]:.1%}", f"{means[1]:.4f}", f"{means[2]:.3f}")
+    print_table(table)

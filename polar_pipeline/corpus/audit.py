@@ -34,9 +34,9 @@ class Audit(Record):
     posts_train: int
     posts_dev: int
     posts_test: int
-    positive_train: float
+    positive_train: float  # of a multiclass task, the share of the largest class
     positive_dev: float | None  # None without labels
-    types_train: dict[str, int]  # train posts with each auxiliary type that the language's files have
+    types_train: dict[str, int]  # train posts with each label or auxiliary type that the language's files have
     duplicate_groups: int  # in train: normalised texts that several posts have
     duplicate_rows: int  # in train: the posts of those groups
     conflicting_groups: int  # in train: those groups whose posts differ in label
@@ -72,15 +72,16 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
     repeated = sorted(splits.index[splits > 1])
     spoken = registered(language)
     known, dominant = spoken.scripts, [script for script in dominant_scripts(texts) if script]
-    types = {name: int(train[name].sum()) for name in card.auxiliary.types if train[name].notna().any()}
+    finer = [*card.label_columns, *card.auxiliary.types]
+    types = {name: int(train[name].sum()) for name in finer if train[name].notna().any()}
     return Audit.model_validate(
         {
             "language": language,
             "posts_train": len(train),
             "posts_dev": len(dev),
             "posts_test": len(test),
-            "positive_train": float(train["label"].mean()),
-            "positive_dev": float(dev["label"].mean()) if len(dev) else None,
+            "positive_train": _largest(train["label"], card),
+            "positive_dev": _largest(dev["label"], card) if len(dev) else None,
             "types_train": types,
             **_duplicates(posts),
             "repeated_ids": len(repeated),
@@ -93,6 +94,11 @@ def audit(posts: pd.DataFrame, language: str, card: TaskCard, seed: int) -> Audi
             "shift_auc": shift_auc(train["text"].tolist(), test["text"].tolist(), seed) if len(test) > 1 else None,
         }
     )
+
+
+def _largest(labels: "pd.Series[int]", card: TaskCard) -> float:
+    """The share of positives; of a multiclass task, that of the largest class."""
+    return float(labels.value_counts(normalize=True).max() if card.kind == "multiclass" else labels.mean())
 
 
 def doubt_in_words(others: dict[str, float], language: str) -> str:

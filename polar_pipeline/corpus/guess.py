@@ -24,6 +24,8 @@ _ROLES = {
 _POSITIVE = "1 1.0 true yes y positive pos hate hateful toxic offensive polarized polarised spam abusive ja si oui da"
 _NEGATIVE = "0 0.0 false no n negative neg neutral none normal clean ham nein non not"
 _FEW = 20  # different values up to which a column can hold classes
+_SEVERAL = 3  # columns of 0 and 1 that are labels and no flags
+_FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "True", "False", ""}
 _SAMPLE = 2000  # rows whose cells are looked at
 
 
@@ -48,6 +50,18 @@ def guess_columns(frame: pd.DataFrame, given: dict[str, str | None]) -> Guess:
             if role not in found and (column := ask(role, rows, set(found.values()))):
                 found[role] = column
     return Guess(*(found.get(role) for role in Guess._fields))
+
+
+def guess_several(frame: pd.DataFrame, columns: Guess) -> list[str]:
+    """Columns of 0 and 1 that together look like several labels of a post; empty where one column says it all.
+
+    There are at least three, and none of them is named as a label alone would be.
+    """
+    taken = {name for name in columns if name is not None and name != columns.label}
+    flags = [str(name) for name in frame.columns if name not in taken and set(frame[name].str.strip()) <= _FLAGS]
+    flags = [name for name in flags if (frame[name].str.strip() != "").any()]
+    alone = columns.label is not None and columns.label in named_columns("label", list(frame.columns))
+    return flags if len(flags) >= _SEVERAL and not alone else []
 
 
 def guess_words(values: "pd.Series[str]") -> dict[str, int] | None:

@@ -89,13 +89,15 @@ def judge(
         "seed": seed,
         "posts_fingerprint": posts_fingerprint,
         "adapters": {name: adapters[name] for name in sorted(adapters)},
-        "scores": scores_sha256(scores),
         "threshold_rule": settings.threshold,
         "positives": float(labels.mean()),
     }
-    if target != MAIN_HEAD and (len(set(labels.tolist())) < 2 or scores.empty):
+    nothing = target != MAIN_HEAD and (len(set(labels.tolist())) < 2 or scores.empty)
+    gathered = [] if nothing else gather(posts, scores, list(adapters), language)
+    known["scores"] = scores_sha256(scores)  # of finite ones, which `gather` makes sure of
+    if nothing:
         return _constant(labels, folds, metric, known)
-    members, excluded = screen(posts, gather(posts, scores, list(adapters), language), settings.transductive)
+    members, excluded = screen(posts, gathered, settings.transductive)
     response = shift_response(shift_auc, settings)
     if response == POOLED:
         pooled = pooled_members(members, profile.pooled_backbones)

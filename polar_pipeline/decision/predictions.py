@@ -111,7 +111,7 @@ def answers(predictions: pd.DataFrame, card: TaskCard) -> pd.DataFrame:
 
     The labels are in the column of the task card, or for a multilabel task in one for each label.
     """
-    tables = {target: rows.reset_index(drop=True) for target, rows in predictions.groupby("target", sort=False)}
+    tables = {name: predictions[predictions["target"] == name].reset_index(drop=True) for name in card.targets}
     first = tables[card.targets[0]]
     found = first[[name for name in ("split", "id", "fold") if name in first]].copy()
     if card.kind == "binary":

@@ -47,7 +47,7 @@ class Project:
         name = profile or environment.get("POLAR_PROFILE") or DEFAULT_PROFILE
         settings = load_profile(name)
         card = load_card(str(beside(settings.task, name)))
-        if wrong := list(_wrong_languages(settings, card)):
+        if wrong := list(_wrong_languages(settings, card)) + list(_wrong_kind(settings, card)):
             raise InputError(f"profile {profile_path(name)}: {'; '.join(wrong)}.")
         return cls(settings, card, Home.from_environment(environment), name)
 
@@ -190,6 +190,14 @@ def beside(value: str, profile: str) -> Path:
     """A path of a setting: one that is not absolute is beside the profile's file, else in the current folder."""
     near = profile_path(profile).parent / value
     return near if near.exists() else Path(value).expanduser()
+
+
+def _wrong_kind(profile: Profile, card: TaskCard) -> Iterator[str]:
+    """What cannot be done for the task's kind."""
+    if card.labels and any(profile.synthesis.of(code).source != "none" for code in card.codes):
+        yield f"synthetic posts are of a binary task, and {card.name} is {card.kind}: set synthesis.source to none"
+    if profile.decision.consistent and card.kind != "multilabel":
+        yield f"decision.consistent is of a task with several labels, and {card.name} is {card.kind}: leave it out"
 
 
 def _wrong_languages(profile: Profile, card: TaskCard) -> Iterator[str]:
