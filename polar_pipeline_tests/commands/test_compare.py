@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.commands.compare import compare_runs
-from polar_pipeline.decision.record import Decision
+from polar_pipeline.decision.record import Decisions
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project, claim_results
 from polar_pipeline.errors import ExitCode, InputError
@@ -22,10 +22,10 @@ YAML = "name: {name}\ndata: bundled\nlanguages: [deu, eng]\nbackbones: [{{name: 
 
 
 @cache
-def made(code: str) -> tuple[pd.DataFrame, Decision]:
-    """Posts and decision of a language."""
-    posts, _, decision = tables(code)
-    return posts, decision
+def made(code: str) -> tuple[pd.DataFrame, Decisions]:
+    """Posts and decisions of a language."""
+    posts, _, decisions = tables(code)
+    return posts, decisions
 
 
 @pytest.fixture
@@ -50,11 +50,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Proj
 
 def _write_language(project: Project, code: str, wrong: bool) -> None:
     lineage = Lineage(project)
-    posts, decision = made(code)
+    posts, decisions = made(code)
     if wrong:  # every nested prediction is the other one
-        bits = bytes(byte ^ 255 for byte in bytes.fromhex(decision.nested))
-        decision = decision.model_copy(update={"nested": bits.hex()})
-    values: dict[str, Any] = {"raw_posts": posts, "thresholds": decision}
+        bits = bytes(byte ^ 255 for byte in bytes.fromhex(decisions.first.nested))
+        other = decisions.first.model_copy(update={"nested": bits.hex()})
+        decisions = decisions.model_copy(update={"targets": (other,)})
+    values: dict[str, Any] = {"raw_posts": posts, "thresholds": decisions}
     for name in lineage.language_assets:
         lineage.outputs.write(
             name, code, values.get(name, f"{name} of {code}"),
@@ -192,7 +193,7 @@ def test_languages_of_one_side_only_are_named(
 def test_damaged_decisions_and_posts_are_refused(store: Callable[..., Project], asset: str) -> None:
     store("plain")
     outputs = Lineage(store("other")).outputs
-    path = outputs.path(asset, "deu", pd.DataFrame if asset == "raw_posts" else Decision)
+    path = outputs.path(asset, "deu", pd.DataFrame if asset == "raw_posts" else Decisions)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

@@ -22,7 +22,7 @@ from polar_pipeline.commands import predict as predict_command
 from polar_pipeline.commands.new_posts import SHOWN, Post, Reading, open_posts, read_new_posts
 from polar_pipeline.commands.predict import BATCH
 from polar_pipeline.corpus.release import bundled_folder
-from polar_pipeline.decision.record import Decision, Estimate, Member
+from polar_pipeline.decision.record import Decision, Decisions, Estimate, Member
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
 from polar_pipeline.metrics.scores import Floats
@@ -172,7 +172,7 @@ class TwoHeads:
 
 
 @pytest.fixture
-def two_heads(monkeypatch: pytest.MonkeyPatch) -> tuple[TwoHeads, Decision, Any]:
+def two_heads(monkeypatch: pytest.MonkeyPatch) -> tuple[TwoHeads, Decisions, Any]:
     """A decision by both heads of a backbone, a third member without weight that cannot answer, and a project."""
     ways = [("two", "label", 0.25), ("two", "types", 0.75), ("silent", "label", 0.0)]
     members = tuple(Member(backbone=b, head=head, seeds=(0, 1), temperature=1.0, weight=w) for b, head, w in ways)
@@ -181,31 +181,35 @@ def two_heads(monkeypatch: pytest.MonkeyPatch) -> tuple[TwoHeads, Decision, Any]
         language="deu", members=members, intercept=0.0, threshold=0.5, review_margin=0.1, out_of_fold=estimate,
         shift_response="rate_matching",
     )  # fmt: skip
+    decisions = Decisions.model_construct(
+        language="deu", metric="macro-F1", targets=(decision,), out_of_fold=estimate
+    )  # fmt: skip
     backbone = TwoHeads()
     monkeypatch.setattr(predict_command, "make_backbone", lambda *_: backbone)
     monkeypatch.setattr(predict_command, "_adapter", lambda *_: None)
-    stored = SimpleNamespace(require_current=lambda *_: None, read=lambda *_: decision)
+    stored = SimpleNamespace(require_current=lambda *_: None, read=lambda *_: decisions)
     monkeypatch.setattr(predict_command, "Lineage", lambda _: stored)
     entries = [SimpleNamespace(name=name) for name in ("two", "silent")]
     home = SimpleNamespace(adapters=Path())
     return (
         backbone,
-        decision,
+        decisions,
         SimpleNamespace(profile=SimpleNamespace(backbones=entries), card=load_card("polar"), home=home),
     )
 
 
-def test_heads_of_a_backbone_are_scored_in_one_pass(two_heads: tuple[TwoHeads, Decision, Any]) -> None:
-    backbone, decision, project = two_heads
-    found = predict_command._scorer(project, decision)(["a", "b"])
-    assert {name: values.tolist() for name, values in found.items()} == {
+def test_heads_of_a_backbone_are_scored_in_one_pass(two_heads: tuple[TwoHeads, Decisions, Any]) -> None:
+    backbone, decisions, project = two_heads
+    found = predict_command.new_scorer(project, decisions)(["a", "b"])
+    assert list(found) == ["label"]
+    assert {name: values.tolist() for name, values in found["label"].items()} == {
         "two": [1, 1], "two.types": [2, 2], "silent": [0, 0]
     }  # fmt: skip
     assert backbone.asked == [(0, 1)]
 
 
 def test_rate_matching_that_new_posts_do_not_get_is_said(
-    two_heads: tuple[TwoHeads, Decision, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two_heads: tuple[TwoHeads, Decisions, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = two_heads[2]
     (tmp_path / "posts.csv").write_text("id,text\n1,gut\n")

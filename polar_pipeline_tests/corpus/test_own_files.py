@@ -125,7 +125,7 @@ def test_labels_of_test_are_for_the_report_alone(tmp_path: Path) -> None:
     posts = read_posts(path, "deu", task)
     assert rows(posts)[1:] == [("test", "b", None)] * 2
     labels = read_test_labels(path, "deu", task)
-    assert labels is not None and labels.tolist() == [0, 1]
+    assert labels is not None and list(labels) == ["label"] and labels["label"].tolist() == [0, 1]
     assert labels.index.tolist() == posts.query("split == 'test'")["id"].tolist()
 
 

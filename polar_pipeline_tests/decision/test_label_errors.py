@@ -7,7 +7,13 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.decision.label_errors import CONTRADICTED, DISAGREEING, label_errors, write_label_errors
+from polar_pipeline.decision.label_errors import (
+    CONTRADICTED,
+    DISAGREEING,
+    doubtful_labels,
+    label_errors,
+    write_label_errors,
+)
 from polar_pipeline_tests.corpus.tables import CARD
 
 
@@ -75,12 +81,12 @@ def test_only_other_labels_are_suggested_and_the_order_of_rows_does_not_matter(
 
 def test_the_file_has_the_words_of_the_card(tmp_path: Path) -> None:
     label = CARD.label.model_copy(update={"words": {"nein": 0, "ja": 1}})
-    found = label_errors(
-        posts([0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.9, 0.8, 0.1], ["=1+1, x", "b", "c", "d", "e", "f"])
-    )
-    path = write_label_errors(tmp_path / "deu.csv", found, CARD.model_copy(update={"label": label}))
+    card = CARD.model_copy(update={"label": label})
+    table = posts([0, 0, 0, 1, 1, 1], [0.1, 0.2, 0.9, 0.9, 0.8, 0.1], ["=1+1, x", "b", "c", "d", "e", "f"])
+    found = doubtful_labels(table.drop(columns="probability"), table.assign(target="label"), card)
+    path = write_label_errors(tmp_path / "deu.csv", found)
     assert path.read_text().splitlines() == [
         "split,id,label,suggested,probability,reason,text",
         f"train,p2,nein,ja,0.900000,{CONTRADICTED},c",
-        f"train,p5,ja,nein,0.100000,{CONTRADICTED},f",
+        f"train,p5,ja,nein,0.900000,{CONTRADICTED},f",
     ]

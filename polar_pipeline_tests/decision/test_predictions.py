@@ -59,13 +59,12 @@ def test_new_posts_are_decided_as_those_of_test() -> None:
     scores = scores_of(POSTS).query("seed != 1")
     decision = decision_of(scores)
     logits = {name: scores.loc[scores["backbone"] == name, "logit"].to_numpy()[TEST] for name in "ab"}
-    new = predict_new(decision, logits)
+    new = predict_new(decision, logits, int(TEST.sum()))
     pd.testing.assert_frame_equal(
         new, predict(decision, POSTS, scores).loc[TEST, new.columns.tolist()].reset_index(drop=True)
     )
-    assert predict_new(decision, {name: values[:1] for name, values in logits.items()})["probability"].tolist() == (
-        new["probability"][:1].tolist()
-    )
+    one = {name: values[:1] for name, values in logits.items()}
+    assert predict_new(decision, one, 1)["probability"].tolist() == new["probability"][:1].tolist()
 
 
 def test_rate_matching_moves_test_alone_and_only_under_strong_shift() -> None:
@@ -91,7 +90,7 @@ def test_only_rate_matching_is_another_thing_for_new_posts() -> None:
         f"are judged one by one, by the out-of-fold threshold {shifted.threshold:.3f} instead."
     )
     logits = {name: moved.loc[(moved["backbone"] == name) & (moved["seed"] != 1), "logit"].to_numpy() for name in "ab"}
-    new = predict_new(shifted, logits)
+    new = predict_new(shifted, logits, len(POSTS))
     assert ((new["probability"] >= shifted.threshold) == (new["prediction"] == 1)).all()
 
 
@@ -127,7 +126,7 @@ def test_each_head_is_a_member_with_scores_of_its_own() -> None:
         .to_numpy()
         for member in decision.members
     }
-    np.testing.assert_allclose(predict_new(decision, logits)["probability"], found["probability"])
+    np.testing.assert_allclose(predict_new(decision, logits, len(POSTS))["probability"], found["probability"])
 
 
 def test_a_decision_is_that_of_its_members_whatever_else_the_table_holds() -> None:
@@ -186,8 +185,10 @@ def test_a_model_that_was_left_out_belongs_to_the_decided_scores() -> None:
 
 FRAME = pd.DataFrame(
     {
+        "target": "label",
         "id": ["t1", "b", "a", "d"],
         "split": ["train", "test", "test", "dev"],
+        "fold": [0, -1, -1, 1],
         "probability": [0.9, 1 / 3, 1.0, 0.5],
         "prediction": [1, 0, 1, 1],
         "margin": [0.01, 1 / 6, 0.5, 0.0],

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.backbones.artifacts import AdapterRef
-from polar_pipeline.decision.record import Decision, Estimate, Member
+from polar_pipeline.decision.decide import CONSTANT
+from polar_pipeline.decision.record import Decision, Decisions, Estimate, Member
 from polar_pipeline.defs.assets.backbones import scores_checks
 from polar_pipeline.defs.assets.decision import decision_checks, prediction_checks
 from polar_pipeline.defs.project import Project
@@ -31,16 +32,25 @@ def failed(checks: Any) -> dict[str, str]:
 
 
 def decision(
-    value: float = 0.7, positives: float = 0.25, threshold: float = 0.5, weight: float = 1.0, temperature: float = 1.0
-) -> Decision:
+    value: float = 0.7,
+    positives: float = 0.25,
+    threshold: float = 0.5,
+    weight: float = 1.0,
+    temperature: float = 1.0,
+    strategy: str = "simplex",
+) -> Decisions:
     """Not validated, as a decision with NaN could not be."""
-    return Decision.model_construct(
+    estimate = Estimate.model_construct(value=value, posts=40)
+    one = Decision.model_construct(
+        target="label",
+        strategy=strategy,
         intercept=0.0,
         threshold=threshold,
         positives=positives,
         members=(Member.model_construct(temperature=temperature, weight=weight),),
-        out_of_fold=Estimate.model_construct(value=value),
+        out_of_fold=estimate,
     )
+    return Decisions.model_construct(metric="macro-F1", targets=(one,), out_of_fold=estimate)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,7 @@ def decision(
     ],
 )
 def test_decisions(changes: dict[str, float], complaints: dict[str, str]) -> None:
-    assert failed(decision_checks(decision(**changes))) == complaints
+    assert failed(decision_checks(decision(**changes), CARD)) == complaints
 
 
 def test_the_floor_is_the_macro_f1_of_a_constant_answer() -> None:
@@ -67,8 +77,15 @@ def test_the_floor_is_the_macro_f1_of_a_constant_answer() -> None:
 
     labels = np.repeat([0, 1], [30, 10])
     constant = max(macro_f1(labels, np.full(40, answer)) for answer in (0, 1))
-    assert failed(decision_checks(decision(value=constant + 1e-9))) == {}
-    assert "above_floor (warning)" in failed(decision_checks(decision(value=constant)))
+    assert failed(decision_checks(decision(value=constant + 1e-9), CARD)) == {}
+    assert "above_floor (warning)" in failed(decision_checks(decision(value=constant), CARD))
+
+
+def test_a_label_with_nothing_to_learn_from_is_named() -> None:
+    """Its figure is that of a constant answer, which is not said twice."""
+    assert failed(decision_checks(decision(value=3 / 7, strategy=CONSTANT), CARD)) == {
+        "learned (warning)": "every post gets the same answer for label: too few labelled posts differ"
+    }
 
 
 POSTS = pd.DataFrame(
@@ -82,6 +99,7 @@ POSTS = pd.DataFrame(
     }
 )
 PREDICTIONS = POSTS[["id", "split", "fold"]].assign(probability=0.25, prediction=[0, 1, 0, 1, 0])
+PREDICTIONS = PREDICTIONS.assign(target="label", margin=0.25, review=False)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +121,7 @@ PREDICTIONS = POSTS[["id", "split", "fold"]].assign(probability=0.25, prediction
     ],
 )
 def test_predictions(predictions: pd.DataFrame, complaints: dict[str, str]) -> None:
-    found = failed(prediction_checks(predictions, POSTS, decision()))
+    found = failed(prediction_checks(predictions, POSTS, decision(), CARD))
     if "valid" in complaints or "complete" in complaints:
         found.pop("positive_share (warning)", None)
     assert found == complaints
@@ -111,10 +129,10 @@ def test_predictions(predictions: pd.DataFrame, complaints: dict[str, str]) -> N
 
 def test_the_share_of_positives_may_differ_by_a_quarter() -> None:
     test = PREDICTIONS.assign(prediction=[0, 0, 1, 1, 0])  # 2/3 of test
-    assert failed(prediction_checks(test, POSTS, decision(positives=2 / 3 - 0.25))) == {}
-    assert "positive_share (warning)" in failed(prediction_checks(test, POSTS, decision(positives=2 / 3 - 0.26)))
+    assert failed(prediction_checks(test, POSTS, decision(positives=2 / 3 - 0.25), CARD)) == {}
+    assert "positive_share (warning)" in failed(prediction_checks(test, POSTS, decision(positives=2 / 3 - 0.26), CARD))
     nothing = POSTS[POSTS["split"] == "train"]
-    assert failed(prediction_checks(PREDICTIONS[:2], nothing, decision())) == {}
+    assert failed(prediction_checks(PREDICTIONS[:2], nothing, decision(), CARD)) == {}
 
 
 def zipped(path: Path, **changes: str) -> Path:

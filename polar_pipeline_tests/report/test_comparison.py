@@ -13,7 +13,8 @@ def run(right: float, seed: int, posts: int = 2000) -> pd.DataFrame:
     """A run that decides this share of the posts rightly."""
     label = np.arange(posts) % 2
     flip = np.random.default_rng(seed).random(posts) > right
-    index = pd.MultiIndex.from_arrays([["train"] * posts, [f"x_{i}" for i in range(posts)]], names=["split", "id"])
+    ids = [f"x_{i}" for i in range(posts)]
+    index = pd.MultiIndex.from_arrays([["label"] * posts, ["train"] * posts, ids], names=["target", "split", "id"])
     return pd.DataFrame({"label": label, "prediction": np.where(flip, 1 - label, label)}, index=index)
 
 

@@ -44,7 +44,7 @@ def test_review_counts_the_errors_among_marked_posts() -> None:
     assert found.share == pytest.approx(table["review"].mean())
     assert found.share_of_errors == pytest.approx((wrong & table["review"]).sum() / wrong.sum())
     rest = table[~table["review"]]
-    assert found.macro_f1_of_rest == pytest.approx(f1_score(rest["label"], rest["nested"], average="macro"))
+    assert found.value_of_rest == pytest.approx(f1_score(rest["label"], rest["nested"], average="macro"))
     assert review(table.assign(nested=table["label"])).share_of_errors == 0
 
 

@@ -23,7 +23,7 @@ def test_dev_and_test_are_sklearns() -> None:
     known = f1_score(truth.iloc[10:].astype(int), test["prediction"].iloc[10:], average="macro")
     assert found.test is not None and (found.test.value, found.test.posts) == (pytest.approx(known), 50)
     assert found.test.low < found.test.value < found.test.high
-    assert found.predicted_positives == pytest.approx(test["prediction"].mean())
+    assert found.first.predicted_positives == pytest.approx(test["prediction"].mean())
     assert found.posts == {"train": 200, "dev": 20, "test": 60}
     audit = found.audit
     shown = audit.cross_split_dev, audit.cross_split_test, audit.conflicting_groups, audit.shift_auc
@@ -41,7 +41,7 @@ def test_without_test_posts_there_is_no_predicted_share() -> None:
     posts, predictions, decision = tables("deu")
     posts, predictions = (table[table["split"] != "test"] for table in (posts, predictions))
     found = measured(posts, predictions, decision)
-    assert found.predicted_positives is None and "test" not in found.posts
+    assert found.first.predicted_positives is None and "test" not in found.posts
 
 
 def test_the_resamples_are_of_the_nested_estimate() -> None:

@@ -12,7 +12,7 @@ from polar_pipeline.decision.decide import nested_table
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.evidence import ERROR_COLUMNS, LanguageResults, Results
 from polar_pipeline.report.export import export_report, report_tables
-from polar_pipeline_tests.report.made import PROFILE, Findings, evidence, tables
+from polar_pipeline_tests.report.made import CARD, PROFILE, Findings, evidence, tables
 
 HOSTILE = ['=cmd|"/c calc"!A1', "one,\r\ntwo\rthree\n", "NA", "", "‮нет\u2028", "\";'--", " spaces "]
 
@@ -20,12 +20,12 @@ HOSTILE = ['=cmd|"/c calc"!A1', "one,\r\ntwo\rthree\n", "NA", "", "‮нет\u20
 def results(*codes: str, texts: list[str] | None = None) -> Results:
     present = {}
     for code in codes:
-        posts, predictions, decision = tables(code)
+        posts, predictions, decisions = tables(code)
         posts["source"] = "real"
         if texts:
             posts["text"] = [texts[i % len(texts)] for i in range(len(posts))]
         curated = posts.assign(keep=True, stage="")
-        present[code] = LanguageResults(posts, predictions, decision, Findings(), curated)
+        present[code] = LanguageResults(posts, predictions, decisions, Findings(), CARD, curated)
     return Results(present, {"swa": "raw_posts not materialized yet"})
 
 
@@ -39,11 +39,11 @@ def test_the_errors_of_decided_posts_are_those_of_the_headline_estimate(tmp_path
     rows = read_errors(tmp_path)
     assert list(rows[0]) == ERROR_COLUMNS
     for code, found in both.present.items():
-        nested = nested_table(found.decision, found.posts)
+        nested = nested_table(found.decisions.first, found.posts)
         expected = nested.index[nested["label"].astype(int) != nested["prediction"]]
         mine = [row for row in rows if row["language"] == code and row["split"] == "train"]  # dev is in no fold here
         assert {(row["split"], row["id"]) for row in mine} == set(expected) and len(mine) == len(expected)
-        _, fp, fn, _ = found.decision.confusion
+        _, fp, fn, _ = found.decisions.first.confusion
         assert [sum(row["label"] == label for row in mine) for label in "01"] == [fp, fn]
         by_key = found.predictions.set_index(["split", "id"])
         for row in mine:
@@ -58,7 +58,7 @@ def test_posts_that_were_not_decided_on_are_judged_by_the_final_threshold(tmp_pa
     both = results("deu", "eng")
     labels = pd.Series([0, 1] * 30, index=[f"deu_{i}" for i in range(220, 280)], dtype="Int8")
     labels.iloc[:10] = pd.NA
-    export_report(tmp_path, both, {"deu": labels, "eng": None}, PROFILE, CARD)
+    export_report(tmp_path, both, {"deu": labels.to_frame("label"), "eng": None}, PROFILE, CARD)
     rows = read_errors(tmp_path)
     deu = both.present["deu"]
     dev_labels = deu.posts[deu.posts["split"] == "dev"].set_index("id")["label"]

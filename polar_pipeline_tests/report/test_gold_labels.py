@@ -10,7 +10,7 @@ from polar_pipeline.report.evidence import read_test_labels
 from polar_pipeline_tests.corpus.tables import CARD, write_release
 
 
-def labels(folder: Path, *cells: str, column: str = "polarization") -> "pd.Series[int] | None":
+def labels(folder: Path, *cells: str, column: str = "polarization") -> pd.DataFrame | None:
     rows = [("id", "text", column), *((f"eng_{row}", "a", cell) for row, cell in enumerate(cells))]
     return read_test_labels(write_release(folder, test=rows), "eng", CARD)
 
@@ -19,7 +19,8 @@ def test_labels_by_id(tmp_path: Path) -> None:
     read = labels(tmp_path, "1", "0.0", "")
     assert read is not None
     assert read.index.tolist() == ["eng_0", "eng_1", "eng_2"]
-    assert read.tolist() == [1, 0, pd.NA] and str(read.dtype) == "Int8"
+    assert list(read) == ["label"] and str(read["label"].dtype) == "Int8"
+    assert read["label"].tolist() == [1, 0, pd.NA]
 
 
 def test_no_label_at_all_is_none(tmp_path: Path) -> None:

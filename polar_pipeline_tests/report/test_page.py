@@ -4,18 +4,25 @@ import dataclasses
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
+from polar_pipeline.report.evidence import LanguageEvidence
 from polar_pipeline.report.page import render_report
 from polar_pipeline.report.summary import summary_row
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.report.made import PROFILE, Findings, evidence
 
 CARD = load_card("polar")
+
+
+def relabelled(item: LanguageEvidence, **changes: Any) -> LanguageEvidence:
+    """The same with changes to what is known of its label."""
+    return dataclasses.replace(item, labels=(item.first._replace(**changes),))
 
 
 class Page(HTMLParser):
@@ -137,7 +144,7 @@ def test_models_that_were_left_out_are_named_with_the_reason() -> None:
     items = []
     for code in ("deu", "swa"):
         item = evidence(code)
-        items.append(dataclasses.replace(item, decision=item.decision.model_copy(update={"excluded": (broken,)})))
+        items.append(relabelled(item, decision=item.first.decision.model_copy(update={"excluded": (broken,)})))
     html = render_report(items, {}, CARD, PROFILE)
     assert "<flat>" not in html and "b<i>g" not in html
     page = " ".join(Page(html).text.split())
@@ -146,10 +153,10 @@ def test_models_that_were_left_out_are_named_with_the_reason() -> None:
 
 def test_mistakes_are_shown_escaped_and_can_be_switched_off() -> None:
     item = evidence("deu")
-    assert item.mistakes
+    assert item.first.mistakes
     html = render_report([item], {}, CARD, PROFILE)
-    assert "<i>post</i>" not in html and item.mistakes[0].text in Page(html).text
-    none = dataclasses.replace(item, mistakes=())
+    assert "<i>post</i>" not in html and item.first.mistakes[0].text in Page(html).text
+    none = relabelled(item, mistakes=())
     assert "Most confident errors" not in Page(render_report([none], {}, CARD, PROFILE)).text
 
 
@@ -166,7 +173,7 @@ def test_a_score_far_below_the_expected_one_is_flagged() -> None:
 
 def test_whatever_looks_at_test_is_called_transductive() -> None:
     item = evidence("deu")
-    matched = dataclasses.replace(item, decision=item.decision.model_copy(update={"shift_response": "rate_matching"}))
+    matched = relabelled(item, decision=item.first.decision.model_copy(update={"shift_response": "rate_matching"}))
     page = " ".join(Page(render_report([matched], {}, CARD, PROFILE)).text.split())
     assert "Transductive: German is decided with a look at the unlabelled test posts" in page
     assert "rate matching (transductive)" in page

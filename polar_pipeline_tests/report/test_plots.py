@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
+from polar_pipeline.metrics.metric import MACRO_F1
 from polar_pipeline.report.comparison import load_reference
 from polar_pipeline.report.plots import confusion_png, decision_png, overview_plot, reliability_plot, threshold_plot
 from polar_pipeline_tests.report.made import evidence, tables
@@ -15,8 +16,8 @@ def test_figures_are_well_formed_and_the_same_every_time() -> None:
     item = evidence("deu")
     both = [item, evidence("swa")]
     for draw in (
-        lambda: threshold_plot(item),
-        lambda: reliability_plot(item),
+        lambda: threshold_plot(item.first, "macro-F1"),
+        lambda: reliability_plot(item.first),
         lambda: overview_plot(both, load_reference(), "macro-F1"),
         lambda: overview_plot(both, load_reference(), "macro-F1", narrow=True),
     ):
@@ -29,7 +30,7 @@ def test_figures_are_well_formed_and_the_same_every_time() -> None:
 
 def test_the_overview_names_languages_and_only_the_marks_that_there_are() -> None:
     with_reference = overview_plot([evidence("deu")], load_reference(), "macro-F1").page_svg()
-    without = overview_plot([evidence("deu")], {}).page_svg()
+    without = overview_plot([evidence("deu")], {}, "macro-F1").page_svg()
     assert ">German<" in with_reference and "second place" in with_reference
     assert "second place" not in without and "out of fold" in without
 
@@ -43,14 +44,14 @@ def test_every_colour_has_a_second_one_for_dark_pages() -> None:
 
 
 def test_the_picture_for_dagster_is_a_png_even_of_constant_scores() -> None:
-    decision = tables("deu")[2]
+    decision = tables("deu")[2].first
     for probabilities in (np.full(10, 0.4), np.linspace(0, 1, 10)):
-        image = base64.b64decode(decision_png(decision, np.array([0, 1] * 5), probabilities))
+        image = base64.b64decode(decision_png(decision, np.array([0, 1] * 5), probabilities, MACRO_F1))
         assert image.startswith(b"\x89PNG")
 
 
 def test_the_confusion_matrix_is_a_png_even_without_any_post_and_with_odd_names() -> None:
-    decision = tables("deu")[2]
+    decision = tables("deu")[2].first
     pictures = [
         confusion_png(decision.model_copy(update={"confusion": counts}), "no $x", "yes $y")
         for counts in ((0, 0, 0, 0), (5, 1, 2, 1234), (5, 2, 1, 1234))

@@ -14,7 +14,7 @@ from polar_pipeline.task.card import load_card
 CARD = load_card("polar")
 GOOD = pd.DataFrame(
     {"id": ["t", "b", "a"], "split": ["train", "test", "test"], "prediction": [1, 0, 1], "probability": 0.5}
-)
+).assign(target="label", margin=0.0, review=False)
 
 
 def test_exact_content_in_the_order_of_the_test_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from polar_pipeline_tests.report.made import evidence
 
 def candidate(name: str, value: float, difference: float, half: float) -> Candidate:
     return Candidate(
-        name=name, macro_f1=value, difference=difference,
+        name=name, value=value, difference=difference,
         difference_low=difference - half, difference_high=difference + half,
     )  # fmt: skip
 
@@ -19,7 +19,7 @@ def candidate(name: str, value: float, difference: float, half: float) -> Candid
 def test_a_mean_is_narrower_than_its_parts_by_the_root_of_their_number() -> None:
     languages = [(candidate("a", 0.7 + 0.1 * i, 0.01 * i, 0.02), candidate("b", 0.5, 0, 0)) for i in range(4)]
     first, second = ablations(languages)
-    assert (first.name, first.languages, first.macro_f1) == ("a", 4, pytest.approx(0.85))
+    assert (first.name, first.languages, first.value) == ("a", 4, pytest.approx(0.85))
     assert first.difference.value == pytest.approx(0.015)
     assert first.difference.high - first.difference.value == pytest.approx(0.02 / np.sqrt(4))
     assert tuple(second.difference) == (0, 0, 0)
