@@ -56,14 +56,17 @@ def init(data: Path, folder: Path, given: Given, name: str | None) -> None:
     click.echo(f"  polar run --all --profile {profile}")
 
 
-def understand(data: Path, given: Given) -> Understood:
-    """What the posts in `data` are. Raises InputError that says what to give where it cannot be told."""
+def understand(data: Path, given: Given, spoken: str | None = None) -> Understood:
+    """What the posts in `data` are; `spoken` is the column of their languages, if it is known.
+
+    Raises InputError that says what to give where it cannot be told.
+    """
     sources = find_sources(data, tuple(LANGUAGES))
     tables = [source.read(given.form.model_copy(update={"skip_bad": True})) for source in sources]
     notes = [f"{table.path}: {note}" for table in tables for note in table.notes]
     frame = pd.concat([table.frame for table in tables], ignore_index=True).fillna("")
     several = given.labels if len(given.labels) > 1 else ()
-    known = {"text": given.text, "label": next(iter(given.labels), None), "id": given.id}
+    known = {"text": given.text, "label": next(iter(given.labels), None), "id": given.id, "language": spoken}
     for role, column in [*known.items(), *(("label", name) for name in several)]:
         if column is not None and column not in frame:
             has = has_columns([str(name) for name in frame.columns])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polar_pipeline.corpus.guess import Guess
+from polar_pipeline.settings.profile import load_profile
 
 _FOLDS = 5
 
@@ -91,8 +92,8 @@ def _multilabel(found: Understood) -> list[str]:
 _LABELS = {"binary": _binary, "multiclass": _multiclass, "multilabel": _multilabel}
 
 
-def profile_yaml(found: Understood, card: Path, folder: Path) -> str:
-    """The profile as YAML."""
+def profile_yaml(found: Understood, card: Path, folder: Path, backbones: str = "") -> str:
+    """The profile as YAML; `backbones` names a profile whose backbones it has, in place of the linear one."""
     data = found.data.resolve()
     near = data.relative_to(folder.resolve()) if data.is_relative_to(folder.resolve()) else data
     fewest = found.rows if found.kind == "multilabel" else min(found.counts.values())
@@ -107,13 +108,24 @@ def profile_yaml(found: Understood, card: Path, folder: Path) -> str:
         "folds:",
         f"  count: {folds}",
         "",
-        "# n-grams need no download. A pretrained encoder beside them is better by 0.02 macro-F1 on 22 languages: see",
-        "# `polar profile show laptop`.",
-        "backbones:",
-        "  - name: linear",
-        "    kind: linear",
+        *(_backbones_of(backbones) if backbones else _LINEAR),
     ]
     return "\n".join(lines) + "\n"
+
+
+_LINEAR = [
+    "# n-grams need no download. A pretrained encoder beside them is better by 0.02 macro-F1 on 22 languages: see",
+    "# `polar profile show laptop`.",
+    "backbones:",
+    "  - name: linear",
+    "    kind: linear",
+]
+
+
+def _backbones_of(profile: str) -> list[str]:
+    """The section of another profile, as JSON, which YAML can read."""
+    chosen = load_profile(profile).model_dump(mode="json", include={"backbones"})["backbones"]
+    return [f"# Those of profile {profile}.", f"backbones: {json.dumps(chosen, ensure_ascii=False)}"]
 
 
 def _plain_name(word: str, instead: str) -> str:

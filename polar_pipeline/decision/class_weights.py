@@ -90,7 +90,9 @@ def _best_offset(
     values = metric.of_counts(right, given - right, size - right, whole - given - size + right)
     steps = np.concatenate([[behind[order[0]] - 1], behind[order], [behind[order[-1]] + 1]])
     cuts = np.flatnonzero(steps[1:] > steps[:-1])  # posts that are equally far behind join together
-    middles = (steps[cuts] + steps[cuts + 1]) / 2
+    # an offset between two that change nothing stays as it is
+    stays = (steps[cuts] < 0) & (steps[cuts + 1] > 0)
+    middles = np.where(stays, 0.0, (steps[cuts] + steps[cuts + 1]) / 2)
     reachable = values[cuts]
     best = np.flatnonzero(reachable >= reachable.max() - _BETTER)
     nearest = best[np.argmin(np.abs(middles[best]))]

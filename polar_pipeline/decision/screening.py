@@ -273,6 +273,6 @@ def _balanced(labels: Ints) -> int:
 def _undivided(logits: Floats, rows: ScreenedPosts) -> str:
     """Whether all posts of dev get one class. With folds, the other checks say more."""
     inside = logits[rows.inside]
-    if rows.final.any() or (inside >= 0).any() != (inside >= 0).all():
+    if (rows.folds >= 0).any() or (inside >= 0).any() != (inside >= 0).all():
         return ""
     return f"it puts all {len(inside)} posts of dev into one class"

@@ -57,3 +57,48 @@ def test_files_that_are_no_cards(tmp_path: Path, content: bytes | None, message:
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_card(str(path))
+
+
+SEVERAL = """
+name: moods
+title: Moods
+kind: KIND
+label: {column: mood}
+labels: [calm, {name: joy, words: [happy, 2]}, grief]
+"""
+
+
+def several(tmp_path: Path, kind: str) -> Path:
+    path = tmp_path / "moods.yaml"
+    path.write_text(SEVERAL.replace("KIND", kind))
+    return path
+
+
+def test_classes_and_labels(tmp_path: Path) -> None:
+    card = load_card(str(several(tmp_path, "multiclass")))
+    assert card.targets == ("calm", "joy", "grief") and card.classes["happy"] == card.classes["2"] == 1
+    assert card.class_word(1) == "happy" and card.class_word(0) == "calm" and card.label_columns == {}
+    card = load_card(str(several(tmp_path, "multilabel")))
+    assert card.label_columns == {"calm": "calm", "joy": "joy", "grief": "grief"} and card.classes == {}
+    types, manifestations = load_card("polar_types"), load_card("polar_manifestations")
+    assert (len(types.targets), len(types.codes)) == (5, 22)
+    assert (len(manifestations.targets), len(manifestations.codes)) == (6, 18)
+    assert set(manifestations.codes) == set(types.codes) - {"ita", "mya", "pol", "rus"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "message"),
+    [
+        ("binary", "", "", "a binary task needs label.negative and label.positive and label.definition"),
+        ("multiclass", "label: {column: mood}", "", "needs label.column"),
+        ("multilabel", ", grief]", ", joy]", "'joy' stands for two of the `labels`"),
+        ("multilabel", ", grief]", ", types]", "'types' cannot be the name"),
+        ("multiclass", ", grief]", ", happy]", "'happy' stands for two"),
+        ("multilabel", "[calm, {name: joy, words: [happy, 2]}, grief]", "[calm]", "at least two `labels`"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(tmp_path: Path, kind: str, old: str, new: str, message: str) -> None:
+    path = several(tmp_path, kind)
+    path.write_text(path.read_text().replace(old, new) if old else path.read_text())
+    with pytest.raises(InputError, match=message):
+        load_card(str(path))
