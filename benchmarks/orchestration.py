@@ -37,8 +37,8 @@ def plain(profile: str, codes: list[str]) -> float:
     from polar_pipeline.backbones.base import Progress, training_fingerprint
     from polar_pipeline.backbones.factory import make_backbone
     from polar_pipeline.corpus.audit import audit
-    from polar_pipeline.decision.decide import decide
-    from polar_pipeline.decision.predictions import predict
+    from polar_pipeline.decision.predictions import predict_targets
+    from polar_pipeline.decision.targets import decide_targets
     from polar_pipeline.defs.project import Project
     from polar_pipeline.report.evidence import LanguageResults, language_evidence, read_test_labels
     from polar_pipeline.report.page import render_report
@@ -55,11 +55,12 @@ def plain(profile: str, codes: list[str]) -> float:
             refs = {one.name: one.train(code, posts, Progress(), force=True) for one in backbones}
             scores = pd.concat(one.score(code, refs[one.name], posts) for one in backbones)
             adapters = {name: ref.sha256 for name, ref in refs.items()}
-            decision = decide(code, posts, scores, settings, adapters, training_fingerprint(posts, card))
-            predictions = predict(decision, posts, scores)
+            hashed = training_fingerprint(posts, card)
+            decisions = decide_targets(code, posts, scores, settings, card, adapters, hashed)
+            predictions = predict_targets(decisions, posts, scores, card)
             labels = read_test_labels(project.data, code, card)
             return language_evidence(
-                LanguageResults(posts, predictions, decision, findings), labels, settings.report, settings.seed
+                LanguageResults(posts, predictions, decisions, findings, card), labels, settings.report, settings.seed
             )
 
         one(codes[-1])  # imports and caches are warm; its adapter is written again below, to the same place

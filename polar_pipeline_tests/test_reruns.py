@@ -14,7 +14,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from polar_pipeline.decision.predictions import predict
+from polar_pipeline.decision.predictions import predict_targets
 from polar_pipeline.defs.build import build_defs
 from polar_pipeline.defs.instance import open_instance
 from polar_pipeline.defs.lineage import Lineage
@@ -88,11 +88,12 @@ def submitted(site: Site, profile: str = "own") -> dict[str, list[dict[str, str]
 
 def check_submission(site: Site, codes: list[str]) -> None:
     """It has these languages, and each label is what the stored decision says of the stored scores."""
-    lineage, rows = Lineage(site.project()), submitted(site)
+    project, rows = site.project(), submitted(site)
+    lineage = Lineage(project)
     assert list(rows) == codes
     for code in codes:
-        decision, posts = lineage.read("thresholds", code), lineage.read("raw_posts", code)
-        made = predict(decision, posts, lineage.read("linear_dev_probabilities", code))
+        decisions, posts = lineage.read("thresholds", code), lineage.read("raw_posts", code)
+        made = predict_targets(decisions, posts, lineage.read("linear_dev_probabilities", code), project.card)
         test = made[made["split"] == "test"]
         expected = [{"id": row.id, "polarization": str(row.prediction)} for row in test.itertuples()]
         assert rows[code] == expected
