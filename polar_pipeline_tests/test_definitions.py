@@ -138,7 +138,7 @@ def test_jobs_schedules_sensors_and_checks(project: Project) -> None:
         *(f"{name}_dev_probabilities:{check}" for name in ("linear", "tiny_gemma")
           for check in ("complete", "finite", "not_constant", "sound")),
         "corpus_audit:language", "corpus_audit:shift", "corpus_audit:balance", "corpus_audit:cross_split_duplicates",
-        "thresholds:finite", "thresholds:above_floor",
+        "thresholds:finite", "thresholds:above_floor", "thresholds:learned",
         "ensemble_predictions:complete", "ensemble_predictions:valid", "ensemble_predictions:positive_share",
         "submission:valid", "submission:all_languages",
     }  # fmt: skip
