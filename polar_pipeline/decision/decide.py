@@ -94,7 +94,8 @@ def judge(
     }
     nothing = target != MAIN_HEAD and (len(set(labels.tolist())) < 2 or scores.empty)
     gathered = [] if nothing else gather(posts, scores, list(adapters), language)
-    known["scores"] = scores_sha256(scores)  # of finite ones, which `gather` makes sure of
+    # `gather` makes sure that they are finite where they are used
+    known["scores"] = scores_sha256(scores.assign(logit=scores["logit"].replace([np.inf, -np.inf], np.nan)))
     if nothing:
         return _constant(labels, folds, metric, known)
     members, excluded = screen(posts, gathered, settings.transductive)
@@ -158,7 +159,7 @@ def _constant(labels: Ints, folds: Ints, metric: Metric, known: dict[str, Any]) 
         review_margin=0.0,
         shift_response=NONE,
         calibration_error=float(abs(probabilities.mean() - labels.mean())),
-        **nested_evidence(labels, np.full(len(labels), answer), metric, known["seed"]),
+        **nested_evidence(labels, np.full(len(labels), answer), metric, language_seed(known["seed"], known["language"])),
     )
     return Judged(decision, labels, folds, probabilities, [(probabilities, 0.5)] * len(np.unique(folds)))
 

@@ -24,7 +24,7 @@ from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline.storage.record import Record
 from polar_pipeline.task.card import TaskCard, load_card
-from polar_pipeline.task.languages import language_codes
+from polar_pipeline.task.languages import language_code, language_codes
 
 BUNDLED, RELEASE = "bundled", "release"  # what `data` may be beside a path
 
@@ -103,12 +103,16 @@ class Project:
         return assign_folds(posts, folds or self.profile.folds, self.profile.seed, tuple(self.card.label_columns))
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
-        """Codes in the profile's order, heaviest first. Raises InputError for one that the profile does not have."""
-        for code in languages:
+        """Codes in the profile's order, heaviest first, of codes or names such as `de` and `German`.
+
+        Raises InputError for one that the profile does not have.
+        """
+        meant = {name: name if name in self.codes else language_code(name) for name in languages}
+        for name, code in meant.items():
             if code not in self.codes:
                 known = ", ".join(sorted(self.codes))
-                raise InputError(f"language {code!r} is not in profile {self.profile.name!r}: use one of {known}.")
-        return [code for code in self.codes if code in languages]
+                raise InputError(f"language {name!r} is not in profile {self.profile.name!r}: use one of {known}.")
+        return [code for code in self.codes if code in meant.values()]
 
 
 class ProfileOrigin(Record):

@@ -137,3 +137,11 @@ def test_run_and_ui_refuse_before_anything_is_written(tmp_path: Path, command: l
     assert len(done.stderr.splitlines()) == 1 and f"of {first}, and {second} has the same name" in done.stderr
     files = {file.relative_to(tmp_path / "home").parts[0] for file in (tmp_path / "home").rglob("*") if file.is_file()}
     assert files == {"profiles", "locks"}
+
+
+def test_languages_may_be_named(tmp_path: Path) -> None:
+    project = Project.load("cpu", {"POLAR_HOME": str(tmp_path)})
+    assert project.check_languages(("German", "es", "eng")) == [c for c in project.codes if c in ("deu", "eng", "spa")]
+    for unknown in ("French", "no such tongue"):
+        with pytest.raises(InputError, match=f"language '{unknown}' is not in profile 'cpu'"):
+            project.check_languages((unknown,))

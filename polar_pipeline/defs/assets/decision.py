@@ -154,7 +154,7 @@ DECISION_CHECKS = {
 
 def decision_checks(decisions: Decisions, card: TaskCard) -> Iterator[Check]:
     """Numbers that are no numbers are an error; a figure no better than a constant answer's is a warning."""
-    numbers = [decisions.out_of_fold.value, *decisions.class_weights]
+    numbers = [*decisions.class_weights, *([decisions.out_of_fold.value] if card.labels else [])]
     for one in decisions.targets:
         numbers += [one.intercept, one.threshold, one.out_of_fold.value]
         numbers += [value for member in one.members for value in (member.temperature, member.weight)]
