@@ -94,16 +94,37 @@ def test_a_file_of_two_languages_is_noticed(tmp_path: Path) -> None:
     assert "posts in other languages: " in found.output and "in English" in found.output
 
 
-def test_several_classes_need_a_word(tmp_path: Path) -> None:
+def test_several_classes_are_a_task_of_their_own_or_one_of_them_is_to_be_found(tmp_path: Path) -> None:
     rows = [(text, word) for (text, _), word in zip(german(), ["gut", "schlecht", "egal", "gut"] * 20, strict=True)]
     path = write(tmp_path / "posts.csv", "text,stimmung", rows)
-    said = refusal(path, "--to", tmp_path)
-    assert (
-        "has 3 different labels ('egal', 'gut', 'schlecht'): name the one that is to be found with --positive" in said
-    )
+    assert "classes: 'egal' 20, 'gut' 40, 'schlecht' 20" in init(path, "--to", tmp_path).output
+    card = loaded(tmp_path / "posts.yaml").card
+    assert card.kind == "multiclass" and card.targets == ("egal", "gut", "schlecht")
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].value_counts().to_dict() == {1: 40, 0: 20, 2: 20}
+    assert init(path, "--to", tmp_path, "--positive", "schlecht", "--name", "one").exit_code == 0
+    assert loaded(tmp_path / "one.yaml").posts("deu")["label"].sum() == 20
+
+
+def test_columns_of_flags_are_several_labels(tmp_path: Path) -> None:
+    rows = [(text, number % 2, number % 3 == 0, number % 5 == 0) for number, (text, _) in enumerate(german())]
+    path = write(tmp_path / "posts.csv", "text,wut,angst,trauer", rows)
+    found = init(path, "--to", tmp_path)
+    assert "labels, of which a post may have several: 'wut' 40, 'angst' 27, 'trauer' 16" in found.output, found.output
+    project = loaded(tmp_path / "posts.yaml")
+    assert project.card.kind == "multilabel"
+    assert project.posts("deu")[["wut", "angst", "trauer"]].sum().tolist() == [40, 27, 16]
+    assert init(path, "--to", tmp_path, "--label", "wut", "--label", "angst", "--name", "two").exit_code == 0
+    assert loaded(tmp_path / "two.yaml").card.targets == ("wut", "angst")
+    # where one column is named as a label, the others are no labels
+    both = write(tmp_path / "both.csv", "text,label,angst,trauer", rows)
+    assert init(both, "--to", tmp_path).exit_code == 0 and loaded(tmp_path / "both.yaml").card.kind == "binary"
+
+
+def test_too_many_classes_are_no_classes(tmp_path: Path) -> None:
+    rows = [(f"{text} {number}", f"class {number % 60}") for number, (text, _) in enumerate(german() * 6)]
+    path = write(tmp_path / "posts.csv", "text,label", rows)
+    assert "has 60 different labels" in refusal(path, "--to", tmp_path, "--label", "label")
     assert not list(tmp_path.glob("*.yaml"))
-    assert init(path, "--to", tmp_path, "--positive", "schlecht").exit_code == 0
-    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].sum() == 20
 
 
 def test_a_file_without_a_header_is_named(tmp_path: Path) -> None:
