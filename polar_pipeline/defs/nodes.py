@@ -24,7 +24,7 @@ from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 2, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
+STAGE_VERSIONS = {"corpus": 3, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads

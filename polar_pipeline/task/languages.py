@@ -100,13 +100,17 @@ def language_code(value: str) -> str | None:
     try:
         tag = Tag.get(text)
     except LanguageTagError:
+        tag = Tag.get("und")
+    if not tag.is_valid() or tag.language in (None, "und"):  # a name; one of four letters looks like a code
         try:
             tag = find(text)
         except LookupError:
             return None
     if not tag.is_valid() or tag.language in (None, "und"):
         return None
-    return str(tag.to_alpha3())
+    # the registry may have one language of a group that the short code names: ar is arb, not ara
+    own = next((code for code, known in LANGUAGES.items() if known.iso639_1 == tag.language), None)
+    return own or str(tag.to_alpha3())
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polar_pipeline.corpus.audit import audit
+from polar_pipeline.corpus.audit import audit, doubt_in_words, other_languages
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import check_posts, read_posts
 from polar_pipeline.corpus.shift import shift_auc
@@ -49,6 +49,12 @@ def test_every_language_is_a_posts_table_with_whole_groups(language: str) -> Non
     of_fold = held.groupby("fold")["label"].agg(["size", "mean"])
     assert of_fold["size"].max() - of_fold["size"].min() <= 2
     assert of_fold["mean"].max() - of_fold["mean"].min() < 0.005
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_language_is_taken_for_another(language: str) -> None:
+    others = other_languages(posts(language)["text"].tolist(), LANGUAGES[language], seed=0)
+    assert doubt_in_words(others, language) == ""
 
 
 @pytest.mark.parametrize("language", ["deu", "hau", "hin"])

@@ -57,3 +57,10 @@ def test_a_language_outside_the_registry_is_described_by_the_standards(
 )  # fmt: skip
 def test_what_cells_of_a_language_column_mean(value: str, code: str | None) -> None:
     assert language_code(value) == code
+
+
+def test_short_codes_and_names_mean_the_languages_of_the_registry() -> None:
+    for code, known in LANGUAGES.items():
+        assert language_code(known.iso639_1) == language_code(known.name) == code
+    assert language_code("ara") == language_code("ar-EG") == language_code("العربية") == "arb"
+    assert (language_code("Urdu"), language_code("Thai"), language_code("xyzw")) == ("urd", "tha", None)
