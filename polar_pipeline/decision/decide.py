@@ -141,7 +141,7 @@ def nested_evidence(labels: Ints, predictions: Ints, metric: Metric, seed: int) 
 
 def _constant(labels: Ints, folds: Ints, metric: Metric, known: dict[str, Any]) -> Judged:
     """The only answer that the labels have; 0 where they have both and nothing has learned to tell them apart."""
-    answer = int(labels.min())
+    answer, seed = int(labels.min()), language_seed(known["seed"], known["language"])
     intercept = _CERTAIN if answer else -_CERTAIN
     probabilities = np.full(len(labels), float(sigmoid(np.array(intercept))))
     decision = Decision(
@@ -159,7 +159,7 @@ def _constant(labels: Ints, folds: Ints, metric: Metric, known: dict[str, Any]) 
         review_margin=0.0,
         shift_response=NONE,
         calibration_error=float(abs(probabilities.mean() - labels.mean())),
-        **nested_evidence(labels, np.full(len(labels), answer), metric, language_seed(known["seed"], known["language"])),
+        **nested_evidence(labels, np.full(len(labels), answer), metric, seed),
     )
     return Judged(decision, labels, folds, probabilities, [(probabilities, 0.5)] * len(np.unique(folds)))
 
