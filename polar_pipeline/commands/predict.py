@@ -57,7 +57,8 @@ def predict_file(
     lineage.require_current("thresholds", code)
     decisions: Decisions = lineage.read("thresholds", code)
     score = new_scorer(project, decisions)
-    if note := note_on_new_posts(decisions.first):
+    # it is the same for all targets that have it
+    if note := next(filter(None, map(note_on_new_posts, decisions.targets)), ""):
         click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")

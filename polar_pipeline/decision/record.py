@@ -116,6 +116,16 @@ class Decisions(Record):
         return "binary" if self.first.target == MAIN_HEAD else "multilabel"
 
     @property
+    def strategy(self) -> str:
+        """That of the only target, or those of several, each once."""
+        return ", ".join(dict.fromkeys(one.strategy for one in self.targets))
+
+    @property
+    def shift_response(self) -> str:
+        """What is done about a strong shift; a target that has nothing to learn from does nothing."""
+        return next((one.shift_response for one in self.targets if one.shift_response != "none"), "none")
+
+    @property
     def first(self) -> Decision:
         """What all targets have in common can be read off any of them."""
         return self.targets[0]

@@ -17,7 +17,7 @@ from polar_pipeline.corpus.labels import read_labels, target_labels
 from polar_pipeline.corpus.parts import read_parts
 from polar_pipeline.corpus.posts import made_ids
 from polar_pipeline.curation.curate import funnel
-from polar_pipeline.decision.decide import language_seed
+from polar_pipeline.decision.decide import NONE, language_seed
 from polar_pipeline.decision.label_errors import doubtful_labels
 from polar_pipeline.decision.record import Decision, Decisions, Estimate
 from polar_pipeline.decision.targets import metric_of, nested_targets
@@ -113,6 +113,11 @@ class LanguageEvidence:
     class_weights: tuple[float, ...] = ()
     doubtful: int = 0  # posts whose labels are doubtful
     doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them
+
+    @property
+    def shift_response(self) -> str:
+        """What the decisions do about a strong shift; a label that has nothing to learn from does nothing."""
+        return next((one.decision.shift_response for one in self.labels if one.decision.shift_response != NONE), NONE)
 
     @property
     def first(self) -> LabelEvidence:

@@ -63,7 +63,7 @@ _SHIFT: Columns = [
     ("cross_split_dev", "train posts whose normalised text is also in dev", "audit.cross_split_dev"),
     ("cross_split_test", "train posts whose normalised text is also in test", "audit.cross_split_test"),
     ("conflicts", "groups of equal train posts with different labels", "audit.conflicting_groups"),
-    ("response", "what the decision does about the shift", "first.decision.shift_response"),
+    ("response", "what the decision does about the shift", "shift_response"),
 ]
 _DECISIONS: Columns = [  # of a language and one of its labels
     ("language", "code of the language", lambda row: row[0].language),

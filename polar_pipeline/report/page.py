@@ -69,7 +69,7 @@ def render_report(evidence: list[LanguageEvidence], absent: dict[str, str], card
         rules=ablations([label.decision.rules for label in labels]),
         dev_tuned=mean_dev_tuned(ordered),
         excluded=excluded_models(ordered),
-        responses=[item for item in ordered if item.first.decision.shift_response != NONE],
+        responses=[item for item in ordered if item.shift_response != NONE],
         needs=label_needs(ordered),
         target_half_width=TARGET_HALF_WIDTH,
         judged=len(observed_and_expected(ordered)),

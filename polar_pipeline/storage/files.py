@@ -157,5 +157,5 @@ def _flush(file: Path) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A name in small letters, digits and underscores, for files and figures."""
-    return re.sub(r"[^a-z0-9]+", "_", name.casefold()).strip("_") or "label"
+    """A name in small letters of any script, digits and underscores, for files and figures."""
+    return re.sub(r"\W+", "_", name.casefold()).strip("_") or "label"

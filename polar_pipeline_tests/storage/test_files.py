@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.storage.files import is_full, write_atomic, write_atomic_with, write_folder_atomic
+from polar_pipeline.storage.files import is_full, plain_name, write_atomic, write_atomic_with, write_folder_atomic
 
 
 def test_content_replaces_and_parents_are_made(tmp_path: Path) -> None:
@@ -114,3 +114,8 @@ def test_an_io_error_of_sqlite_is_a_full_disk_where_nothing_is_left(
     error = sqlite3.OperationalError("disk I/O error")
     assert is_full(error, tmp_path) == full
     assert not is_full(error) and not is_full(error, tmp_path / "gone")
+
+
+def test_names_of_any_script_stay_apart() -> None:
+    names = ["macro-F1", "racial/ethnic", "غضب", "злость", "怒り", "..."]
+    assert [plain_name(name) for name in names] == ["macro_f1", "racial_ethnic", "غضب", "злость", "怒り", "label"]

@@ -60,16 +60,15 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         for name in (one.target for one in decisions.targets if one.strategy == CONSTANT):
             context.log.warning(f"{language}: {name} has nothing to learn from: every post gets the same answer")
         metadata = decision_metadata(decisions, card)
-        first = decisions.first
         run.log(
-            params={"strategy": first.strategy, "shift_response": first.shift_response, **settings},
+            params={"strategy": decisions.strategy, "shift_response": decisions.shift_response, **settings},
             metrics=metric_values(metadata),
         )
         run.log_data(f"posts-{language}", posts, raw_posts)
         name, estimate = summary_name(card), decisions.out_of_fold
         run.summary(
             {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high},
-            {"strategy": first.strategy},
+            {"strategy": decisions.strategy},
         )
         run.log_artifact("decision.json", decisions.model_dump_json(indent=2).encode())
         for one in decisions.targets:
