@@ -71,12 +71,7 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
             {"strategy": decisions.strategy},
         )
         run.log_artifact("decision.json", decisions.model_dump_json(indent=2).encode())
-        for one in decisions.targets:
-            mark = f"-{plain_name(one.target)}" if card.labels else ""
-            counts = dict(zip(("tn", "fp", "fn", "tp"), one.confusion, strict=True))
-            run.log_artifact(f"confusion_matrix{mark}.json", json.dumps(counts).encode())
-            negative = f"not {one.target}" if card.labels else card.label.negative
-            run.log_artifact(f"confusion_matrix{mark}.png", confusion_png(one, negative, card.shown(one.target)))
+        _log_confusion(run, decisions, card)
         context.add_output_metadata(metadata)
         return decisions
 
@@ -112,17 +107,9 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
             given = predictions["prediction"].to_numpy().reshape(len(card.targets), -1).T[dev]
             value = metric_of(card).value(truth[dev].to_numpy(dtype=int), given)
             run.summary({f"{summary_name(card)}_dev": value})
-        plots = {
-            one.target: decision_png(
-                one, truth[one.target][decided].to_numpy(dtype=int), rows.to_numpy(dtype=float), metric_of(card)
-            )
-            for one, (_, rows) in zip(
-                thresholds.targets, inside.groupby("target", sort=False)["probability"], strict=True
-            )
-        }
+        plots = _plots(thresholds, inside, truth[decided], card)
         for name, plot in plots.items():
-            mark = f"-{plain_name(name)}" if card.labels else ""
-            run.log_artifact(f"decision{mark}.png", base64.b64decode(plot))
+            run.log_artifact(f"decision{_mark(name, card)}.png", base64.b64decode(plot))
         context.add_output_metadata(
             {
                 **frame_metadata(predictions),
@@ -142,6 +129,30 @@ def decision_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefinit
         return predictions
 
     return [thresholds, ensemble_predictions]
+
+
+def _mark(target: str, card: TaskCard) -> str:
+    """What the names of a target's files end with; nothing where there is one target."""
+    return f"-{plain_name(target)}" if card.labels else ""
+
+
+def _log_confusion(run: TrackedRun, decisions: Decisions, card: TaskCard) -> None:
+    """The counts of each target's nested predictions, as numbers and as a figure."""
+    for one in decisions.targets:
+        mark = _mark(one.target, card)
+        counts = dict(zip(("tn", "fp", "fn", "tp"), one.confusion, strict=True))
+        run.log_artifact(f"confusion_matrix{mark}.json", json.dumps(counts).encode())
+        negative = f"not {one.target}" if card.labels else card.label.negative
+        run.log_artifact(f"confusion_matrix{mark}.png", confusion_png(one, negative, card.shown(one.target)))
+
+
+def _plots(decisions: Decisions, inside: pd.DataFrame, truth: pd.DataFrame, card: TaskCard) -> dict[str, str]:
+    """Threshold curve and reliability of each target, base64 PNGs; `inside` are predictions of the decided posts."""
+    found = {}
+    for one in decisions.targets:
+        probabilities = inside.loc[inside["target"] == one.target, "probability"].to_numpy(dtype=float)
+        found[one.target] = decision_png(one, truth[one.target].to_numpy(dtype=int), probabilities, metric_of(card))
+    return found
 
 
 DECISION_CHECKS = {
