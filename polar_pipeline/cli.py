@@ -116,6 +116,7 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
         "polar predict posts.csv --language deu",
         "polar predict posts.csv --language deu --output labels.csv",
         "polar predict posts.csv --language deu --skip-bad --bad bad.csv",
+        "cat posts.jsonl | polar predict - --language-column lang",
     )
 )
 @click.argument("posts", type=click.Path(path_type=Path, allow_dash=True))
@@ -123,7 +124,12 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
     "--language",
     metavar="CODE",
     shell_complete=complete_language,
-    help="The posts' language; may be left out where the profile has one only.",
+    help="The language of all posts; default: the only one of the profile, or that of each row.",
+)
+@click.option(
+    "--language-column",
+    metavar="COLUMN",
+    help="The column with the languages of posts in several; default: that of the task card, or `language`.",
 )
 @click.option("--text", metavar="COLUMN", help="The column with the posts; default: that of the task card.")
 @click.option("--id", "id_", metavar="COLUMN", help="The column that names them; default: id, else the row's number.")
@@ -136,6 +142,7 @@ def predict(
     project: "Project",
     posts: Path,
     language: str | None,
+    language_column: str | None,
     text: str | None,
     id_: str | None,
     form: "FileFormat",
@@ -157,11 +164,11 @@ def predict(
             raise click.UsageError(f"{option} names the file of the posts, which would be written over: name another.")
     if bad and output and bad.resolve() == output.resolve():
         raise click.UsageError("--bad and --output name the same file.")
-    if language is None and len(project.codes) > 1:
-        raise click.UsageError(f"name the posts' language with --language: {', '.join(sorted(project.codes))}.")
-    code = project.codes[0] if language is None else project.check_languages((language,))[0]
+    if language and language_column:
+        raise click.UsageError("--language says it of all posts and --language-column of each: give one of them.")
+    codes = project.codes if language is None else project.check_languages((language,))
     path = Path("/dev/stdin") if str(posts) == "-" else posts
-    return predict_file(project, code, path, output, skip_bad, bad, Reading(text, id_, form))
+    return predict_file(project, codes, path, output, skip_bad, bad, Reading(text, id_, language_column, form))
 
 
 @polar.command(

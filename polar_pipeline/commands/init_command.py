@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         "polar init emotions.csv --label joy --label anger --label fear",
     )
 )
-@click.argument("posts", type=click.Path(path_type=Path))
+@click.argument("posts", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--to", "folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Where they are put."
 )
@@ -48,7 +48,8 @@ def init(
 ) -> None:
     """Look at labelled posts, say what they are, and write a task card and a profile for them.
 
-    POSTS is a file (CSV, TSV, JSON lines, Parquet), or a folder of such files or of a Hugging Face dataset.
+    POSTS is a file (CSV, TSV, JSON lines, Parquet), a folder of such files or of a Hugging Face dataset, or - for
+    standard input.
     """
     from polar_pipeline.commands.init import Given
     from polar_pipeline.commands.init import init as look_and_write

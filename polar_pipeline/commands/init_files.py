@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from polar_pipeline.commands.init_labels import Labels
 from polar_pipeline.corpus.guess import Guess
 from polar_pipeline.settings.profile import load_profile
 
@@ -19,10 +20,8 @@ class Understood:
     columns: Guess
     rows: int
     codes: list[str]
-    words: dict[str, int]  # 0 or 1 for each word of a binary task; empty for other kinds
-    counts: dict[str, int]  # labelled posts of each word, class or label
+    labels: Labels
     notes: list[str]  # in words, what is odd or was guessed
-    kind: str = "binary"
 
 
 def card_yaml(found: Understood, name: str) -> str:
@@ -40,7 +39,7 @@ def card_yaml(found: Understood, name: str) -> str:
         f"  text: {_quoted(str(columns.text))}",
         *(f"  {role}: {_quoted(column)}" for role, column in optional.items() if column is not None),
         "",
-        *_LABELS[found.kind](found),
+        *_LABELS[found.labels.kind](found),
         "",
         "# Rows that cannot be read or have no text are left out and counted; false: the first one is an error.",
         "files:",
@@ -50,18 +49,18 @@ def card_yaml(found: Understood, name: str) -> str:
 
 
 def _binary(found: Understood) -> list[str]:
-    positive = [word for word, code in found.words.items() if code]
-    negative = [word for word, code in found.words.items() if not code]
+    positive = [word for word, code in found.labels.words.items() if code]
+    negative = [word for word, code in found.labels.words.items() if not code]
     return [
         "label:",
-        f"  column: {_quoted(str(found.columns.label))}",
+        f"  column: {_quoted(str(found.labels.column))}",
         f"  negative: {_quoted(_plain_name(' or '.join(negative), 'not ' + positive[0]))}",
         f"  positive: {_quoted(_plain_name(positive[0], 'positive'))}",
         "  # What a post must be to be positive: reports show it, and synthetic posts are written from it.",
         f"  definition: {_quoted(f'A post is positive when it is labelled {positive[0]}.')}",
         "  # What stands in the files, and whether it means 0 or 1.",
         "  words:",
-        *(f"    {_quoted(word)}: {code}" for word, code in found.words.items()),
+        *(f"    {_quoted(word)}: {code}" for word, code in found.labels.words.items()),
     ]
 
 
@@ -71,21 +70,31 @@ def _multiclass(found: Understood) -> list[str]:
         "kind: multiclass",
         "metric: macro-F1",
         "label:",
-        f"  column: {_quoted(str(found.columns.label))}",
+        f"  column: {_quoted(str(found.labels.column))}",
         "# The classes as reports show them; `words: [...]` beside a name says what else stands for it in files.",
         "labels:",
-        *(f"  - name: {_quoted(word)}" for word in found.counts),
+        *(f"  - name: {_quoted(word)}" for word in found.labels.counts),
     ]
 
 
 def _multilabel(found: Understood) -> list[str]:
+    labels, lines = found.labels, list[str]()
+    if labels.separator:
+        lines = [
+            "label:",
+            f"  column: {_quoted(str(labels.column))}",
+            "  # What separates the names in a cell; lists in brackets are read too.",
+            f"  separator: {_quoted(labels.separator)}",
+        ]
     return [
-        "# Each post has any number of several labels, a column of 0 and 1 each.",
+        "# Each post has any number of several labels"
+        f"{', whose names stand in one column' if lines else ', a column of 0 and 1 each'}.",
         "# macro-F1 is the mean over the labels of the F1 of their positives; accuracy is the other metric.",
         "kind: multilabel",
         "metric: macro-F1",
+        *lines,
         "labels:",
-        *(f"  - name: {_quoted(name)}" for name in found.counts),
+        *(f"  - name: {_quoted(name)}" for name in found.labels.counts),
     ]
 
 
@@ -96,7 +105,7 @@ def profile_yaml(found: Understood, card: Path, folder: Path, backbones: str = "
     """The profile as YAML; `backbones` names a profile whose backbones it has, in place of the linear one."""
     data = found.data.resolve()
     near = data.relative_to(folder.resolve()) if data.is_relative_to(folder.resolve()) else data
-    fewest = found.rows if found.kind == "multilabel" else min(found.counts.values())
+    fewest = found.rows if found.labels.kind == "multilabel" else min(found.labels.counts.values())
     folds = max(2, min(_FOLDS, fewest // 2))
     few = "More would leave too few posts of a class in each." if folds < _FOLDS else ""
     lines = [

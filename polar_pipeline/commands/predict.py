@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -40,7 +41,7 @@ Scorer = Callable[[list[str]], dict[str, dict[str, Floats]]]
 
 def predict_file(
     project: Project,
-    code: str,
+    codes: list[str],
     path: Path,
     output: Path | None,
     skip_bad: bool = False,
@@ -49,22 +50,20 @@ def predict_file(
 ) -> int:
     """Write id, label, probability, margin and review of the posts in a file, to `output` or else stdout.
 
-    The file's other columns follow. With `skip_bad`, bad rows are left out and listed on stderr, and all of them in the
-    CSV `bad` if given. Returns the exit code. Raises InputError for what keeps the posts from being scored, such as a
-    decision that is not current; then nothing is written.
+    The posts are in the languages `codes`; of several, a column says which. The file's other columns follow. With
+    `skip_bad`, bad rows are left out and listed on stderr, and all of them in the CSV `bad` if given. Returns the exit
+    code. Raises InputError for what keeps the posts from being scored, such as a decision that is not current; then
+    nothing is written.
     """
-    lineage = Lineage(project)
-    lineage.require_current("thresholds", code)
-    decisions: Decisions = lineage.read("thresholds", code)
-    score = new_scorer(project, decisions)
-    # it is the same for all targets that have it
-    if note := next(filter(None, map(note_on_new_posts, decisions.targets)), ""):
-        click.echo(note, err=True)
     if output is not None and output.is_dir():
         raise InputError(f"output {output} is a folder: name a file.")
-    file = open_posts(path, project.card, reading)
+    # of several languages, only those of the posts need to be there
+    judges = {code: _judge(project, code) for code in codes if len(codes) == 1}
+    file = open_posts(path, project.card, reading, tuple(codes))
     with file.table:
         total = check_posts(file, skip_bad, bad)
+        models = ModelCache()
+        judges |= {code: _judge(project, code, models) for code in sorted(total) if code not in judges}
         review = 0
 
         def content(advance: Advance) -> Iterator[bytes]:
@@ -73,8 +72,8 @@ def predict_file(
             header = True
             while batch := list(islice(posts, BATCH)):
                 if header:
-                    _doubt_language(batch, code, path)
-                table = _judged(decisions, score, batch, project.card, file.others)
+                    _doubt_languages(batch, path)
+                table = _judged(judges, batch, project.card, file.others)
                 review += int(table["review"].sum())
                 yield csv_bytes(table, header=header)
                 header = False
@@ -82,32 +81,61 @@ def predict_file(
 
         # a bar between the rows that scroll by would be unreadable
         say = to_stderr if output is None and sys.stdout.isatty() else None
-        with progress("posts", total, every=SECONDS_BETWEEN_LINES, say=say) as advance:
+        with progress("posts", total.total(), every=SECONDS_BETWEEN_LINES, say=say) as advance:
             whole = _write(output, content(advance))
     if not whole:
         return 1
-    estimate = decisions.out_of_fold
-    click.echo(
-        f"{total} posts, {review} for review; "
-        f"out of fold this decision scores {decisions.metric} {estimate.value:.3f} "
-        f"[{estimate.low:.3f}, {estimate.high:.3f}].",
-        err=True,
-    )
+    found = "; ".join(_worth(judges[code].decisions, alone=len(judges) == 1) for code in judges)
+    click.echo(f"{total.total()} posts, {review} for review; {found}.", err=True)
     return 0
 
 
-def _doubt_language(batch: list[Post], code: str, path: Path) -> None:
-    """Say on stderr if many of the first posts seem to be in another language than that of the models."""
-    if len(batch) < _FEWEST:
-        return
-    others = other_languages([post.text for post in batch], language(code), seed=0)
-    if doubt := doubt_in_words(others, code):
-        click.echo(f"{path}: {doubt}", err=True)
+class Judge(NamedTuple):
+    """What labels new posts of a language."""
+
+    decisions: Decisions
+    score: Scorer
 
 
-def _judged(decisions: Decisions, score: Scorer, batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:
-    """The rows of the output for these posts."""
-    judged = answers(predict_new_targets(decisions, score([post.text for post in batch]), len(batch)), card)
+def _judge(project: Project, code: str, models: ModelCache | None = None) -> Judge:
+    """Raises InputError for a decision that is not current, or one made with other models than the home has."""
+    lineage = Lineage(project)
+    lineage.require_current("thresholds", code)
+    decisions: Decisions = lineage.read("thresholds", code)
+    # it is the same for all targets that have it
+    if note := next(filter(None, map(note_on_new_posts, decisions.targets)), ""):
+        click.echo(note, err=True)
+    return Judge(decisions, new_scorer(project, decisions, models))
+
+
+def _worth(decisions: Decisions, alone: bool) -> str:
+    estimate = decisions.out_of_fold
+    what = "this decision" if alone else f"that of {decisions.language}"
+    return (
+        f"out of fold {what} scores {decisions.metric} {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    )
+
+
+def _doubt_languages(batch: list[Post], path: Path) -> None:
+    """Say on stderr if many of the first posts seem to be in another language than that of their models."""
+    for code in sorted({post.language for post in batch}):
+        texts = [post.text for post in batch if post.language == code]
+        if len(texts) < _FEWEST:
+            continue
+        others = other_languages(texts, language(code), seed=0)
+        if doubt := doubt_in_words(others, code):
+            click.echo(f"{path}: {doubt}", err=True)
+
+
+def _judged(judges: dict[str, Judge], batch: list[Post], card: TaskCard, others: list[str]) -> pd.DataFrame:
+    """The rows of the output for these posts, in their order."""
+    parts = []
+    for code in sorted({post.language for post in batch}):
+        places = [place for place, post in enumerate(batch) if post.language == code]
+        decisions, score = judges[code]
+        found = predict_new_targets(decisions, score([batch[place].text for place in places]), len(places))
+        parts.append(answers(found, card).set_axis(pd.Index(places)))
+    judged = pd.concat(parts).sort_index()
     judged.insert(0, "id", pd.Series([post.id for post in batch], dtype="str"))
     for place, name in enumerate(others):
         # a label that the file has already is not the one that was decided
@@ -139,13 +167,14 @@ def _write(output: Path | None, content: Iterable[bytes]) -> bool:
     return True
 
 
-def new_scorer(project: Project, decisions: Decisions) -> Scorer:
+def new_scorer(project: Project, decisions: Decisions, models: ModelCache | None = None) -> Scorer:
     """A function that gives the logits (texts,) of every member, by target and name; models stay loaded between calls.
 
-    A member without weight is not asked, so that an imported one need not be able to answer.
+    Those of several languages may share `models`. A member without weight is not asked, so that an imported one need
+    not be able to answer.
     """
     settings = {entry.name: entry for entry in project.profile.backbones}
-    models, card = ModelCache(), project.card
+    models, card = ModelCache() if models is None else models, project.card
     decided = [*decisions.targets, *([decisions.whole] if decisions.whole else [])]
     asked = [(one, member) for one in decided for member in one.members if member.weight != 0]
     names = dict.fromkeys(member.backbone for _, member in asked)

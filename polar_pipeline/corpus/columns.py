@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.tables.dialect import DELIMITERS, NAMES
 from polar_pipeline.tables.rows import Rows, TableFile
 from polar_pipeline.task.card import TaskCard
 
@@ -42,10 +43,9 @@ def roles_of(file: TableFile | Rows, card: TaskCard) -> Roles:
 
     def required(setting: str, name: str) -> str:
         column = found(name)
-        if column is None and len(file.header) == 1 and (seen := next((d for d in ",;\t|" if d in file.header[0]), "")):
-            shown = "tabs" if seen == "\t" else seen
+        if column is None and (other := wrong_delimiter(file.header)):
             raise InputError(
-                f"{file.path} has one column: it is separated by {shown} and `delimiter` of the task card says "
+                f"{file.path} has one column: it is separated by {other} and `delimiter` of the task card says "
                 f"otherwise: correct it."
             )
         if column is None:
@@ -75,6 +75,12 @@ def find_column(header: list[str], name: str) -> str | None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def wrong_delimiter(header: list[str]) -> str:
+    """What separates the fields of a header that was read as one column, in words; empty if nothing does."""
+    seen = next((one for one in DELIMITERS if one in header[0]), "") if len(header) == 1 else ""
+    return NAMES.get(seen, "")
 
 
 def has_columns(header: list[str]) -> str:

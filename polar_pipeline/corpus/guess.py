@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from polar_pipeline.corpus.labels import labels_in
 from polar_pipeline.corpus.sources import split_of
 from polar_pipeline.task.languages import language_code
 
@@ -16,7 +17,8 @@ _ROLES = {
     "text": "text texts post posts tweet tweets comment comments content body message messages sentence review "
     "document kommentar beitrag texto texte testo tekst full_text clean_text",
     "label": "label labels class target gold annotation category sentiment polarity stance toxic hate hate_speech "
-    "hatespeech offensive polarization polarisation is_hate is_toxic etiqueta klasse",
+    "hatespeech offensive polarization polarisation is_hate is_toxic etiqueta klasse emotion emotions topic topics "
+    "tags categories",
     "id": "id ids index tweet_id post_id comment_id text_id doc_id uid uuid guid",
     "language": "language lang languages locale language_code lang_code sprache idioma langue",
     "split": "split set partition subset fold_name dataset_split",
@@ -26,6 +28,9 @@ _NEGATIVE = "0 0.0 false no n negative neg neutral none normal clean ham nein no
 _FEW = 20  # different values up to which a column can hold classes
 _SEVERAL = 3  # columns of 0 and 1 that are labels and no flags
 _FLAGS = {"0", "1", "0.0", "1.0", "true", "false", "True", "False", ""}
+_SEPARATORS = (";", "|", ",", "/", "+")  # of names in a cell
+_LONGEST_NAME = 4  # words of a label
+MOST_LABELS = 50
 _SAMPLE = 2000  # rows whose cells are looked at
 
 
@@ -62,6 +67,30 @@ def guess_several(frame: pd.DataFrame, columns: Guess) -> list[str]:
     flags = [name for name in flags if (frame[name].str.strip() != "").any()]
     alone = columns.label is not None and columns.label in named_columns("label", list(frame.columns))
     return flags if len(flags) >= _SEVERAL and not alone else []
+
+
+def guess_separator(cells: "pd.Series[str]") -> str | None:
+    """What separates names where cells hold the names of several labels, such as `anger; fear`; None if they do not.
+
+    Most names stand in several cells, and there are not many: commas separate the clauses of a text as well.
+    """
+    filled = cells[cells.str.strip() != ""]
+    if len(filled) and (filled.str.match(r"\s*\[.*\]\s*$")).all():
+        separators = [","]
+    else:
+        separators = [one for one in _SEPARATORS if filled.str.contains(one, regex=False).any()]
+    for separator in separators:
+        found = filled.map(lambda cell, by=separator: labels_in(cell, by))
+        counts = Counter(name for names in found for name in set(names))
+        often = sum(count > 1 for count in counts.values())
+        short = all(len(name.split()) <= _LONGEST_NAME for name in counts)
+        combined = {tuple(names) for names in found if len(names) > 1}
+        alone = {names[0] for names in found if len(names) == 1}
+        # in "hate, strong" and "hate, weak" no name stands alone, nor in other company
+        free = len(combined) > 1 and (alone & set(counts) or len(combined) > len(counts))
+        if 2 <= len(counts) <= MOST_LABELS and short and 2 * often > len(counts) and free:
+            return separator
+    return None
 
 
 def guess_words(values: "pd.Series[str]") -> dict[str, int] | None:

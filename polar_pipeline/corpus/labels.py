@@ -5,10 +5,55 @@ multilabel task whether a post has any label; there, each label has a column of 
 """
 
 import pandas as pd
+import yaml
 
-from polar_pipeline.corpus.columns import Roles
-from polar_pipeline.corpus.schemas import plain_cells
+from polar_pipeline.corpus.columns import Roles, find_column
+from polar_pipeline.corpus.schemas import plain_cells, shown, some
+from polar_pipeline.errors import InputError
+from polar_pipeline.tables.rows import Rows
 from polar_pipeline.task.card import MAIN_HEAD, TaskCard
+
+
+def spread_labels(file: Rows, card: TaskCard) -> Rows:
+    """The file with a column of 0 and 1 for each label, where one column of it holds the names of all labels of a post.
+
+    An empty cell is a post without any of the labels, unless all cells of a file, or of one of its splits, are empty:
+    those are not labelled. Raises InputError that names the row of a word that is no label.
+    """
+    column = find_column(file.header, card.label.column) if card.label.separator else None
+    if column is None or card.label.separator is None:
+        return file
+    words, separator = card.named, card.label.separator
+    given = file.frame[column].map(lambda cell: labels_in(cell, separator))
+    for row, found in given.items():
+        if unknown := [word for word in found if word.casefold() not in words]:
+            raise InputError(
+                f"{file.place(int(str(row)))}: column `{column}` has {shown(unknown[0])}, which is none of the labels "
+                f"{some(card.targets)}: correct it, or add it to `labels` of the task card."
+            )
+    numbers = given.map(lambda found: {words[word.casefold()] for word in found})
+    split = find_column(file.header, card.columns.split) if card.columns.split else None
+    parts = file.frame[split] if split else pd.Series("", index=file.frame.index)
+    labelled = file.frame[column].str.strip().ne("").groupby(parts).transform("any")
+    spread = {
+        name: numbers.map(lambda found, place=place: str(int(place in found))).where(labelled, "")
+        for place, name in enumerate(card.label_columns.values())
+    }
+    return file._replace(frame=file.frame.assign(**spread).astype("str"))
+
+
+def labels_in(cell: str, separator: str) -> list[str]:
+    """The names in a cell such as `anger; fear`, `["anger", "fear"]`, `['anger']` or `[]`."""
+    text = cell.strip()
+    if text.startswith("[") and text.endswith("]"):
+        # JSON, Python's repr and plain words in brackets are all sequences of YAML; this loader makes texts alone
+        try:
+            listed = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+        except (yaml.YAMLError, RecursionError):
+            listed = None
+        if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
+            return [one.strip() for one in listed if one.strip()]
+    return [one.strip() for one in text.split(separator) if one.strip()]
 
 
 def read_labels(rows: pd.DataFrame, roles: Roles, card: TaskCard) -> pd.DataFrame:

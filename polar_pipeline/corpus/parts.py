@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from polar_pipeline.corpus.columns import Roles, roles_of
+from polar_pipeline.corpus.labels import spread_labels
 from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.schemas import enforce, file_schema, shown
 from polar_pipeline.corpus.sources import Source, sources_of, split_of
@@ -40,7 +41,7 @@ class Part(NamedTuple):
 def read_parts(data: Path, language: str, card: TaskCard, tell: Callable[[str], None]) -> Iterator[Part]:
     """What the files of `data` hold of a language, as they are; `tell` is told what was guessed. See `read_posts`."""
     for source in sources_of(data, language, card.codes):
-        file = source.read(card.files)
+        file = spread_labels(source.read(card.files), card)
         for note in file.notes:
             tell(f"{file.path}: {note}")
         roles = roles_of(file, card)

@@ -28,7 +28,7 @@ def file_schema(roles: Roles, language: str, card: TaskCard, labels: bool, requi
 
     begin = card.id_begins.format(language=language)
     words = "0 or 1" if not card.label.words else f"one of {', '.join([*card.label.words, '0', '1'])}"
-    decided = f"one of {_some(card.targets)}" if card.kind == "multiclass" else words
+    decided = f"one of {some(card.targets)}" if card.kind == "multiclass" else words
     known, is_code = _known(card.classes or card.label.codes, decided), _known(card.label.codes, words)
     given = pa.Check(
         lambda cells: cells.str.strip() != "", error=f"which should be {decided}: label the post or remove it"
@@ -44,7 +44,8 @@ def file_schema(roles: Roles, language: str, card: TaskCard, labels: bool, requi
     if roles.id is not None:
         columns[roles.id] = pa.Column(str, [own, once])
     if labels:
-        wanted = card.label_columns or {MAIN_HEAD: card.label.column}
+        one = not card.label_columns or (card.label.separator and not roles.labels)
+        wanted = {MAIN_HEAD: card.label.column} if one else card.label_columns
         there = roles.labels or ({MAIN_HEAD: roles.label} if roles.label else {})
         for name, column in wanted.items():
             if required or name in there:
@@ -61,7 +62,8 @@ def _known(codes: dict[str, int], words: str) -> "pa.Check":
     return pa.Check(lambda cells: plain_cells(cells).isin({"", *codes}), error=f"which should be {words}: correct it")
 
 
-def _some(names: tuple[str, ...]) -> str:
+def some(names: tuple[str, ...]) -> str:
+    """Names of classes or labels in a message."""
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 

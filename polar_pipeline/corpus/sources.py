@@ -14,9 +14,10 @@ from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.storage.fingerprint import file_sha256
+from polar_pipeline.tables.opening import kind_of
 from polar_pipeline.tables.records import dataset_splits
 from polar_pipeline.tables.rows import Rows, TableFile, all_rows
-from polar_pipeline.tables.table_file import TABLES, kind_of, open_table
+from polar_pipeline.tables.table_file import TABLES, open_table
 from polar_pipeline.task.languages import language_code
 
 _SPLITS = {

@@ -28,7 +28,7 @@ from polar_pipeline.metrics.metric import MACRO_F1, Metric
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.languages import LANGUAGES
+from polar_pipeline.task.languages import language
 
 CURVE_POINTS = 200  # more than a small plot can show
 ERROR_COLUMNS = ["language", "split", "id", "post", "label", "prediction", "probability", "fold", "margin"]
@@ -321,8 +321,8 @@ def _shortened(text: str) -> str:
 
 
 def english_name(code: str) -> str:
-    """The registry's English name of a language, or the code itself when the registry does not have it."""
-    return LANGUAGES[code].name if code in LANGUAGES else code
+    """The English name of a language."""
+    return language(code).name
 
 
 def thin(curve: Curve) -> Curve:

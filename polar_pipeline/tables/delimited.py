@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.files import FileFormat
@@ -29,9 +29,10 @@ class DelimitedFile:
     when the file does not exist, cannot be read, or has no usable header.
     """
 
-    def __init__(self, path: Path, form: FileFormat = AUTO) -> None:
+    def __init__(self, path: Path, form: FileFormat = AUTO, file: BinaryIO | None = None) -> None:
+        """`file` is the one at `path` if it is open already."""
         self.path = path
-        binary = opened(path)
+        binary = file or opened(path)
         try:
             self._encoding = Encoding(form.encoding) if form.encoding else detect_encoding(binary, str(path))
             codec = "utf-8-sig" if self._encoding.name == UTF8 else self._encoding.name

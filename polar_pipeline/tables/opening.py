@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from polar_pipeline.errors import InputError
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 # what files begin with that people take for tables
 _NO_TABLES = {
     b"PK\x03\x04": "is an Excel workbook or another zip archive: save the sheet as CSV (UTF-8), or unpack it",
@@ -18,6 +18,11 @@ _NO_TABLES = {
     b"%PDF": "is a PDF: give the table as CSV",
     b"SQLite format 3": "is a database: export the posts as CSV",
 }
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of a file in small letters, that before .gz where it is packed."""
+    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def opened(path: Path) -> BinaryIO:
@@ -32,7 +37,7 @@ def opened(path: Path) -> BinaryIO:
         file = _copied(file)
     start = file.read(16)
     file.seek(0)
-    if start.startswith(_GZIP):
+    if start.startswith(GZIP):
         try:
             with file, gzip.open(file) as packed:
                 return _copied(packed)  # type: ignore[arg-type]

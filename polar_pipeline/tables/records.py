@@ -1,20 +1,21 @@
 """Files whose rows name their columns: JSON, JSON lines, Parquet, and folders that Hugging Face's datasets saved.
 
 Values become texts: nothing is "", true and false stay so, whole numbers lose the .0 that an empty cell gave them, and
-what holds other values is JSON.
+what holds other values is JSON. An object inside an object gives a column for each of its fields, such as `user.name`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.tables.encoding import detect_encoding
-from polar_pipeline.tables.opening import opened
+from polar_pipeline.tables.opening import kind_of, opened
 from polar_pipeline.tables.rows import BadRow, Row
 
+_DEEPEST = 4  # objects inside objects that become columns
 _BATCH = 4096  # rows of a Parquet or Arrow file that are read together
 
 
@@ -34,15 +35,18 @@ class _Closed:
 class JsonFile(_Closed):
     """Objects one after the other: a line each (.jsonl), a list of them, or a list under the only key of an object."""
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
+    def __init__(self, path: Path, encoding: str | None = None, file: BinaryIO | None = None) -> None:
+        """`file` is the one at `path` if it is open already; it is closed here."""
         self.path, self.notes = path, list[str]()
-        with opened(path) as file:
+        with file or opened(path) as file:
             name = encoding or detect_encoding(file, str(path)).name
             try:
                 text = file.read().decode(name).removeprefix("\ufeff")
             except UnicodeError as error:
                 raise InputError(f"{path} is not {name} ({error}): save it as UTF-8.") from None
-        self._records = list(_objects(text, path))
+        self._records = [
+            (line, _flat(found) if isinstance(found, dict) else found) for line, found in _objects(text, path)
+        ]
         if not self._records:
             raise InputError(f"{path} is empty: it should hold an object per post.")
         objects = [record for _, record in self._records if isinstance(record, dict)]
@@ -62,8 +66,10 @@ class JsonFile(_Closed):
 class ArrowFile(_Closed):
     """A Parquet file, or the .arrow files of a dataset."""
 
-    def __init__(self, path: Path, files: list[Path] | None = None, names: dict[str, list[str]] | None = None) -> None:
-        """`files` are those of the dataset in folder `path`, `names` those of its numbered labels, by column."""
+    def __init__(
+        self, path: Path, files: Sequence[Path | BinaryIO] = (), names: dict[str, list[str]] | None = None
+    ) -> None:
+        """`files` are those of the dataset in folder `path`, or the open one; `names` those of its numbered labels."""
         self.path, self.notes, self._files, self._names = path, list[str](), files or [path], names or {}
         self.header = [str(name) for name in next(iter(self._tables())).column_names]
 
@@ -90,18 +96,19 @@ class ArrowFile(_Closed):
 
         for file in self._files:
             try:
-                if file.suffix == ".arrow":
+                if isinstance(file, Path) and file.suffix == ".arrow":
                     with pa.memory_map(str(file)) as source:
-                        yield pa.ipc.open_stream(source).read_all()
+                        yield _flat_table(pa.ipc.open_stream(source).read_all())
                 else:
                     parquet = pq.ParquetFile(file)
-                    yield parquet.schema_arrow.empty_table()
-                    yield from map(_as_table, parquet.iter_batches(_BATCH))
+                    yield _flat_table(parquet.schema_arrow.empty_table())
+                    for batch in parquet.iter_batches(_BATCH):
+                        yield _flat_table(pa.Table.from_batches([batch]))
             except FileNotFoundError:
-                raise InputError(f"{file} does not exist: correct the path.") from None
+                raise InputError(f"{self.path} does not exist: correct the path.") from None
             except (OSError, ValueError, pa.ArrowException) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise InputError(f"{file} cannot be read ({reason}): write it again.") from None
+                raise InputError(f"{self.path} cannot be read ({reason}): write it again.") from None
 
 
 def dataset_splits(folder: Path) -> dict[str, ArrowFile]:
@@ -143,7 +150,7 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     """The line and the object of each record, or in words what is wrong with it."""
     start = text.lstrip()[:1]
     whole: Any = None
-    if start == "[" or path.suffix == ".json":
+    if start == "[" or kind_of(path) not in (".jsonl", ".ndjson"):
         try:
             whole = json.loads(text)
         except ValueError as error:
@@ -166,10 +173,26 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, Any]]:
             yield line, found
 
 
-def _as_table(batch: Any) -> Any:
+def _flat(record: dict[str, Any], depth: int = _DEEPEST) -> dict[str, Any]:
+    """A record whose objects are columns of their own."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and value and depth:
+            found |= {f"{name}.{inner}": deeper for inner, deeper in _flat(value, depth - 1).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _flat_table(table: Any) -> Any:
+    """An Arrow table whose structs are columns of their own."""
     import pyarrow as pa
 
-    return pa.Table.from_batches([batch])
+    for _ in range(_DEEPEST):
+        if not any(pa.types.is_struct(kind) for kind in table.schema.types):
+            break
+        table = table.flatten()
+    return table
 
 
 def _read_json(path: Path) -> Any:

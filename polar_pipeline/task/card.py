@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.settings.yaml_files import Settings, read_settings
-from polar_pipeline.task.languages import LANGUAGES
+from polar_pipeline.task.languages import LANGUAGES, Language, add_language
 
 # The head of a model that was trained on the label itself; others bear the name of a group of auxiliary labels.
 MAIN_HEAD = "label"
@@ -32,10 +32,12 @@ class Columns(Settings):
 class Label(Settings):
     """The label of a binary task: its column in the files and the meaning of 0 and 1.
 
-    Of a multiclass task it is the column of the classes. Of a multilabel task, 1 is a post with any of the labels.
+    Of a multiclass task it is the column of the classes. Of a multilabel task, 1 is a post with any of the labels; with
+    `separator`, the column holds the names of all labels of a post, such as `anger; fear` or `["anger", "fear"]`.
     """
 
     column: str = ""
+    separator: str | None = Field(default=None, min_length=1, max_length=3)
     negative: str = ""
     positive: str = ""
     definition: str = ""
@@ -45,7 +47,7 @@ class Label(Settings):
     def codes(self) -> dict[str, int]:
         """0 or 1 for each word that means it, in small letters: numbers, true, yes, the card's own names and words."""
         known = {"0": 0, "0.0": 0, "false": 0, "no": 0, "1": 1, "1.0": 1, "true": 1, "yes": 1}
-        known |= {self.negative.casefold(): 0, self.positive.casefold(): 1}
+        known |= {name.casefold(): code for code, name in enumerate((self.negative, self.positive)) if name}
         return known | {word.strip().casefold(): code for word, code in self.words.items()}
 
     def word(self, code: int) -> str:
@@ -65,7 +67,7 @@ class NamedLabel(Settings):
     name: str = Field(min_length=1)
     definition: str = ""
     column: str | None = None  # of a multilabel task: where its 0 and 1 stand; None: the column of its name
-    words: tuple[str, ...] = ()  # of a multiclass task: what stands for the class in the files, beside its name
+    words: tuple[str, ...] = ()  # where a column holds names: what stands for this one in the files, beside its name
 
     @field_validator("name", mode="before")
     @classmethod
@@ -102,6 +104,21 @@ class Submission(Settings):
     file: str = Field(default="{language}.csv", pattern=r"\{language\}")
 
 
+class OwnLanguage(Settings):
+    """A language that the standards do not know, or say too little of."""
+
+    code: str = Field(pattern=r"^[a-z]{3}$")  # qaa to qtz are free for private use
+    name: str = Field(min_length=1)
+    scripts: tuple[str, ...] = ()  # Unicode's names, first the main one
+    family: str = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> "OwnLanguage":
+        family = self.family or f"its own ({self.code})"
+        add_language(Language(self.code, self.name, self.name, "", self.scripts, family, 0))
+        return self
+
+
 class TaskCard(Settings):
     """One task."""
 
@@ -111,6 +128,7 @@ class TaskCard(Settings):
     # What is decided by and reported. macro-F1: the mean of the F1 of the classes, as scikit-learn has it: of both
     # answers, of all classes, or of the positives of each label. F1: of positives, their mean over labels or classes.
     metric: Literal["macro-F1", "F1", "accuracy"] = "macro-F1"
+    own_languages: tuple[OwnLanguage, ...] = ()  # before `languages`, which may name them
     languages: tuple[str, ...] = ()  # ISO 639-3 codes; empty stands for the 22 of the official task
     columns: Columns = Columns()
     id_begins: str = ""  # what every id should begin with, such as `{language}_`
@@ -128,14 +146,24 @@ class TaskCard(Settings):
 
     @property
     def label_columns(self) -> dict[str, str]:
-        """The column in the files of each label of a multilabel task, by its name; empty for the other kinds."""
-        return {one.name: one.column or one.name for one in self.labels} if self.kind == "multilabel" else {}
+        """The column of 0 and 1 of each label of a multilabel task, by its name; empty for the other kinds.
+
+        Where one column holds the names of all labels, `corpus.labels.spread_labels` makes these of it.
+        """
+        if self.kind != "multilabel":
+            return {}
+        if self.label.separator:
+            return {one.name: f"{self.label.column}: {one.name}" for one in self.labels}
+        return {one.name: one.column or one.name for one in self.labels}
 
     @property
     def classes(self) -> dict[str, int]:
         """The number of the class that each word of the files means, in small letters; empty for the other kinds."""
-        if self.kind != "multiclass":
-            return {}
+        return self.named if self.kind == "multiclass" else {}
+
+    @property
+    def named(self) -> dict[str, int]:
+        """The number of the label or class that each word of the files means, in small letters."""
         found = {one.name.strip().casefold(): place for place, one in enumerate(self.labels)}
         return found | {word.strip().casefold(): at for at, one in enumerate(self.labels) for word in one.words}
 
@@ -168,6 +196,8 @@ class TaskCard(Settings):
             raise ValueError(f"a {self.kind} task needs at least two `labels`")
         if self.kind == "multiclass" and not self.label.column:
             raise ValueError("a multiclass task needs label.column, where the classes stand")
+        if self.label.separator and (self.kind != "multilabel" or not self.label.column):
+            raise ValueError("label.separator is of a multilabel task whose label.column holds the names of all labels")
         words = [word for one in self.labels for word in {one.name.strip().casefold(), *map(str.casefold, one.words)}]
         taken = [MAIN_HEAD, *self.auxiliary.groups, *self.auxiliary.columns, "any"]
         for word in words:

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+import regex
+
 from polar_pipeline.errors import InputError
 
 
@@ -72,11 +74,29 @@ _SCRIPTS = {
 }  # fmt: skip
 
 LANGUAGES: dict[str, Language] = {language.code: language for language in _REGISTRY}
+_ADDED: dict[str, Language] = {}  # by task cards
+
+
+def add_language(added: Language) -> None:
+    """Make a language of a task card known by its code and name, in place of what the standards say of that code.
+
+    Raises ValueError for a code of the registry, a script that Unicode does not have, or a code that a card has given
+    another meaning.
+    """
+    if added.code in LANGUAGES:
+        raise ValueError(f"{added.code} is {LANGUAGES[added.code].name} here: give the language another code")
+    for script in added.scripts:
+        try:
+            regex.compile(rf"\p{{Script={script}}}")
+        except regex.error:
+            raise ValueError(f"{script!r} is no script of Unicode: write a name such as Latin or Arabic") from None
+    if _ADDED.setdefault(added.code, added) != added:
+        raise ValueError(f"{added.code} has another meaning in another task card of this process")
 
 
 def language(code: str) -> Language:
     """The language with this ISO 639-3 code. Raises InputError with the remedy if there is none."""
-    found = LANGUAGES.get(code) or _standard(code)
+    found = LANGUAGES.get(code) or _ADDED.get(code) or _standard(code)
     if found is None:
         near = language_code(code)
         remedy = f"write {near!r}" if near else "use one of ISO 639-3, such as deu for German"
@@ -84,17 +104,22 @@ def language(code: str) -> Language:
     return found
 
 
-@functools.cache
 def language_code(value: str) -> str | None:
     """The ISO 639-3 code that a text means: a code such as `de`, `deu` or `de-AT`, or a name in English or its own.
 
     None if it means none.
     """
+    text = value.strip()
+    own = next((code for code, one in _ADDED.items() if text.casefold() in (code, one.name.casefold())), None)
+    return own or _standard_code(text)
+
+
+@functools.cache
+def _standard_code(text: str) -> str | None:
     from langcodes import Language as Tag
     from langcodes import find
     from langcodes.tag_parser import LanguageTagError
 
-    text = value.strip()
     if text in LANGUAGES:
         return text
     try:
@@ -118,7 +143,7 @@ def _standard(code: str) -> Language | None:
     """A language outside the registry as the standards describe it, without a family."""
     from langcodes import Language as Tag
 
-    if language_code(code) != code:
+    if _standard_code(code) != code:
         return None
     tag = Tag.get(code)
     two = tag.language if tag.language and len(tag.language) == 2 else ""

@@ -1,8 +1,10 @@
 """`polar init`: a file that people have becomes a card and a profile that the rest of the package reads."""
 
+import json
 import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -195,3 +197,74 @@ def test_hostile_names_stay_data(tmp_path: Path) -> None:
     found = init(path, "--to", tmp_path, "--text", "text: [x]", "--label", "label # y", "--positive", '"#x')
     assert found.exit_code == 0, found.output
     assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].tolist() == POSTS["deu"].head(80)["label"].tolist()
+
+
+LISTS = {
+    "semicolons": ("; ".join, ";"),
+    "commas": (", ".join, ","),
+    "bars": ("|".join, "|"),
+    "JSON": (json.dumps, ","),
+    "Python": (repr, ","),
+}  # fmt: skip
+
+
+def several_labels(count: int = 80) -> list[tuple[str, list[str]]]:
+    return [
+        (text, [name for name, every in (("Wut", 2), ("große Angst", 3), ("Trauer", 5)) if number % every == 0])
+        for number, (text, _) in enumerate(german(count=count))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", LISTS)
+def test_several_labels_in_a_cell(way: str, tmp_path: Path) -> None:
+    written, separator = LISTS[way]
+    rows = [(text, written(names)) for text, names in several_labels()]
+    found = init(write(tmp_path / "posts.csv", "text,emotions", rows), "--to", tmp_path)
+    assert "'große Angst' 27, 'Trauer' 16, 'Wut' 40" in found.output, found.output
+    assert "22 posts have none of the labels" in found.output
+    project = loaded(tmp_path / "posts.yaml")
+    assert (project.card.kind, project.card.label.separator) == ("multilabel", separator)
+    posts = project.posts("deu")
+    assert posts[["Wut", "große Angst", "Trauer"]].sum().tolist() == [40, 27, 16]
+    assert posts["label"].sum() == 58 and len(posts) == 80
+
+
+def test_words_with_commas_are_no_lists(tmp_path: Path) -> None:
+    words = ("gut, aber kurz", "schlecht, und lang")
+    rows = [(text, words[int(str(label))]) for text, label in german()]
+    assert init(write(tmp_path / "posts.csv", "text,label", rows), "--to", tmp_path).exit_code == 0
+    assert loaded(tmp_path / "posts.yaml").card.kind == "binary"
+
+
+def test_nested_json(tmp_path: Path) -> None:
+    lines = [json.dumps({"data": {"text": text, "user": {"id": 3}}, "label": label}) for text, label in german()]
+    (tmp_path / "posts.jsonl").write_text("\n".join(lines))
+    assert "text `data.text`, label `label`" in init(tmp_path / "posts.jsonl", "--to", tmp_path).output
+    assert len(loaded(tmp_path / "posts.yaml").posts("deu")) == 80
+
+
+def test_a_wrong_separator_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "posts.csv", "text;label", german(), ";")
+    assert "posts.csv is separated by semicolons and --sep says otherwise" in refusal(
+        path, "--to", tmp_path, "--sep", ","
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+def test_posts_from_standard_input_are_kept(suffix: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame(german(), columns=["text", "label"])
+    content = {
+        ".csv": frame.to_csv(index=False, sep=";").encode(),
+        ".jsonl": frame.to_json(orient="records", lines=True).encode(),
+        ".json": frame.to_json(orient="records").encode(),
+        ".parquet": frame.to_parquet(),
+    }[suffix]
+    command = ["init", "-", "--name", "piped", "--to", str(tmp_path)]
+    done = CliRunner().invoke(polar, command, input=content, standalone_mode=False)
+    assert done.exit_code == 0, done
+    assert (tmp_path / f"piped{suffix}").read_bytes() == content
+    assert len(loaded(tmp_path / "piped.yaml").posts("deu")) == 80
+    again = CliRunner().invoke(polar, command, input=content, standalone_mode=False)
+    assert isinstance(again.exception, InputError) and "exists already" in str(again.exception)
+    empty = CliRunner().invoke(polar, ["init", "-", "--to", str(tmp_path / "none")], input=b"", standalone_mode=False)
+    assert isinstance(empty.exception, InputError) and not list((tmp_path / "none").glob("*"))

@@ -25,7 +25,9 @@ from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.decision.record import Decision, Decisions, Estimate, Member
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.project import Project
+from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.tables.rows import BadRow
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.conftest import polar
@@ -213,10 +215,54 @@ def test_rate_matching_that_new_posts_do_not_get_is_said(
 ) -> None:
     project = two_heads[2]
     (tmp_path / "posts.csv").write_text("id,text\n1,gut\n")
-    assert predict_command.predict_file(project, "deu", tmp_path / "posts.csv", None) == 0
+    assert predict_command.predict_file(project, ["deu"], tmp_path / "posts.csv", None) == 0
     said = capsys.readouterr()
     assert said.err.startswith("deu was decided with rate matching") and "threshold 0.500 instead" in said.err
     assert said.out.splitlines()[1].startswith("1,1,0.851953,")  # sigmoid(0.25 * 1 + 0.75 * 2)
+
+
+def test_each_post_is_judged_by_the_models_of_its_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the file, by as many models as it has languages; the rest need not be there."""
+    made = list[str]()
+
+    def judge(_: object, code: str, __: object = None) -> predict_command.Judge:
+        made.append(code)
+        estimate = Estimate(value=0.8, low=0.7, high=0.9, posts=5)
+        member = Member(backbone="m", head="label", seeds=(), temperature=1.0, weight=1.0)
+        decision = Decision.model_construct(
+            language=code, target="label", members=(member,),
+            intercept=0.0, threshold=0.5, review_margin=0.0, out_of_fold=estimate, shift_response="none",
+        )  # fmt: skip
+        decisions = Decisions.model_construct(
+            language=code, metric="macro-F1", targets=(decision,), out_of_fold=estimate
+        )
+        sign = 1.0 if code == "deu" else -1.0
+        return predict_command.Judge(decisions, lambda texts: {"label": {"m": np.full(len(texts), sign)}})
+
+    monkeypatch.setattr(predict_command, "_judge", judge)
+    project: Any = SimpleNamespace(card=CARD)
+    posts, output = tmp_path / "posts.csv", tmp_path / "labels.csv"
+    posts.write_text("id,lang,text\n1,German,eins\n2,en,two\n3,de-AT,drei\n")
+    codes, reading = ["deu", "eng", "swa"], Reading(language="lang")
+    assert predict_command.predict_file(project, codes, posts, output, reading=reading) == 0
+    rows = list(csv.DictReader(output.open(newline="")))
+    assert [(row["id"], row[CARD.label.column], row["lang"]) for row in rows] == [
+        ("1", "1", "German"), ("2", "0", "en"), ("3", "1", "de-AT")
+    ]  # fmt: skip
+    assert made == ["deu", "eng"]
+    posts.write_text("id,lang,text\n1,de,eins\n2,fr,deux\n")
+    with pytest.raises(
+        InputError, match=r"row 2 \(line 3\): `lang` is 'fr', which is none of the languages deu, eng, swa"
+    ):
+        predict_command.predict_file(project, codes, posts, output, reading=reading)
+    with pytest.raises(InputError, match="has no column `language`: name the posts' language with --language"):
+        predict_command.predict_file(project, codes, posts, output)
+
+
+def test_a_wrong_separator_is_named(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_text("id;text\n1;eins, zwei\n")
+    with pytest.raises(InputError, match="is separated by semicolons and --sep says otherwise"):
+        open_posts(tmp_path / "posts.csv", CARD, Reading(form=FileFormat(delimiter=",")), ("deu",))
 
 
 BAD = (
@@ -236,7 +282,7 @@ LEFT_OUT = [
 
 def test_rows_are_posts_or_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "posts.csv").write_bytes(BAD)
-    file = open_posts(tmp_path / "posts.csv", CARD, Reading())
+    file = open_posts(tmp_path / "posts.csv", CARD, Reading(), ("deu",))
     with file.table:
         first, second = list(read_new_posts(file)), list(read_new_posts(file))
     assert first == second
@@ -355,3 +401,17 @@ def test_other_columns_are_passed_through(linear: tuple[Path, str], tmp_path: Pa
     assert rows[0] == ["id", "polarization", "probability", "margin", "review", "polarization_given", "autor"]
     assert [(row[0], *row[5:]) for row in rows[1:]] == [("1", "9", "x, y"), ("2", "8", "")]
     assert "separated by tabs" in done.stderr and "known by the numbers of their rows" in done.stderr
+
+
+@slow
+def test_json_lines_are_read_from_standard_input(linear: tuple[Path, str]) -> None:
+    home, profile = linear
+    lines = (
+        '{"id": 1, "text": "die einen und die anderen"}\n{"id": 2, "text": "noch ein Satz", "user": {"name": "x"}}\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "polar_pipeline", "predict", "-", "--profile", profile, "--language", "deu"],
+        env={**os.environ, "POLAR_HOME": str(home)}, input=lines, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["id"], row["user.name"]) for row in rows] == [("1", ""), ("2", "x")]

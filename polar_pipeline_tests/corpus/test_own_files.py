@@ -157,7 +157,7 @@ REFUSED = {
                 "row 2 (line 3): column `text` is '\\u200b\\u2060', which should be a text"),
     "no such column": ("tweet,label\na,1\n", {}, "has no column `text`: add it to the header, or name the right one as "
                        "columns.text of the task card; it has `tweet`, `label`."),
-    "a wrong delimiter": ("text;label\na;1\n", {"files": {"delimiter": ","}}, "it is separated by ; and "
+    "a wrong delimiter": ("text;label\na;1\n", {"files": {"delimiter": ","}}, "it is separated by semicolons and "
                           "`delimiter` of the task card says otherwise: correct it"),
     "no language": ("text,label\na,1\n", {"languages": ["deu", "eng"]}, "does not say which language its posts are in: "
                     "name the column that does as columns.language"),

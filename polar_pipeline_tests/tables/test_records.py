@@ -130,3 +130,33 @@ def test_what_cannot_be_read_is_one_sentence(name: str, content: str | bytes, se
 )  # fmt: skip
 def test_values_become_texts(value: object, text: str) -> None:
     assert as_text(value) == text
+
+
+NESTED = [{"data": {"text": "a", "user": {"name": "x", "tags": ["p"]}}, "n": {}}, {"data": {"text": "b"}, "n": None}]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_objects_inside_objects_are_columns(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"posts{suffix}"
+    if suffix == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, NESTED)))
+    else:
+        pd.DataFrame([{"data": one["data"]} for one in NESTED]).to_parquet(path)
+    frame = read_table(path).frame
+    assert frame["data.text"].tolist() == ["a", "b"]
+    assert frame["data.user.name"].tolist() == ["x", ""] and frame["data.user.tags"].tolist() == ['["p"]', ""]
+
+
+@pytest.mark.parametrize("name", ["posts.csv", "posts.txt", "posts"])
+@pytest.mark.parametrize("kind", ["lines", "list", "parquet", "key"])
+def test_a_file_is_what_it_holds_and_not_what_it_is_called(kind: str, name: str, tmp_path: Path) -> None:
+    content: str | bytes = {
+        "lines": "\n".join(map(json.dumps, ROWS)), "list": json.dumps(ROWS),
+        "key": json.dumps({"data": ROWS}, indent=2), "parquet": pd.DataFrame(ROWS).to_parquet(),
+    }[kind]  # fmt: skip
+    assert read_table(write(tmp_path / name, content)).frame.to_numpy().tolist() == EXPECTED
+
+
+def test_text_in_braces_is_no_json(tmp_path: Path) -> None:
+    frame = read_table(write(tmp_path / "posts.csv", "{text},label\n[a],1\n")).frame
+    assert frame.to_dict("records") == [{"{text}": "[a]", "label": "1"}]

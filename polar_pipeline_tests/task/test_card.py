@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.task.card import load_card
+from polar_pipeline.task.card import TaskCard, load_card
 
 OWN = """
 name: hate
@@ -102,3 +102,9 @@ def test_labels_that_do_not_fit_are_named(tmp_path: Path, kind: str, old: str, n
     path.write_text(path.read_text().replace(old, new) if old else path.read_text())
     with pytest.raises(InputError, match=message):
         load_card(str(path))
+
+
+def test_an_empty_cell_means_neither_answer() -> None:
+    """Also where the card has no names for 0 and 1, as that of several labels need not."""
+    assert "" not in TaskCard(name="t", title="T", kind="multilabel", labels=["a", "b"]).label.codes
+    assert "" not in load_card("polar").label.codes

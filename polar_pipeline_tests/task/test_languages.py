@@ -2,8 +2,10 @@
 
 import pytest
 import regex
+from pydantic import ValidationError
 
 from polar_pipeline.errors import InputError
+from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES, language, language_code, language_codes
 
 
@@ -64,3 +66,22 @@ def test_short_codes_and_names_mean_the_languages_of_the_registry() -> None:
         assert language_code(known.iso639_1) == language_code(known.name) == code
     assert language_code("ara") == language_code("ar-EG") == language_code("العربية") == "arb"
     assert (language_code("Urdu"), language_code("Thai"), language_code("xyzw")) == ("urd", "tha", None)
+
+
+def test_a_task_card_can_add_a_language() -> None:
+    own = {"code": "qsx", "name": "Upper Saxon", "scripts": ["Latin"], "family": "Indo-European (Germanic)"}
+    card = {"name": "t", "title": "T", "own_languages": [own], "languages": ["qsx", "nld"]}
+    label = {"column": "label", "negative": "other", "positive": "hate", "definition": "Hate."}
+    for _ in range(2):  # a process may read its card again
+        assert TaskCard.model_validate({**card, "label": label}).codes == ("qsx", "nld")
+    assert (language("qsx").name, language("qsx").scripts) == ("Upper Saxon", ("Latin",))
+    assert language("qsx").family_key == "indo-european-germanic"
+    assert language_code("upper saxon") == language_code("qsx") == "qsx"
+    for wrong, said in (
+        ({"code": "deu"}, "deu is German here"),
+        ({"code": "qsy", "scripts": ["Latinish"]}, "'Latinish' is no script of Unicode"),
+        ({"name": "Other"}, "another meaning"),
+        ({"code": "q1"}, "pattern"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            TaskCard.model_validate({**card, "label": label, "own_languages": [{**own, **wrong}]})
