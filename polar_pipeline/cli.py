@@ -22,6 +22,7 @@ from polar_pipeline.commands.init_command import init
 from polar_pipeline.commands.options import (
     DATA,
     HOME,
+    JSON,
     LANGUAGES,
     chosen_languages,
     complete_language,
@@ -98,7 +99,10 @@ def polar() -> None:
     help="Languages at a time; default: one per core, and one where models are trained on a GPU.",
 )
 @click.option("--force", is_flag=True, help="Compute again what is current too.")
-def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: int | None, force: bool) -> int:
+@JSON
+def run(
+    project: "Project", languages: tuple[str, ...], everything: bool, jobs: int | None, force: bool, as_json: bool
+) -> int:
     """Make whatever is not current of these languages, then the report and the submission.
 
     The same command goes on after an interruption, takes in changed posts and settings, and repairs damaged files.
@@ -108,7 +112,14 @@ def run(project: "Project", languages: tuple[str, ...], everything: bool, jobs: 
     if bool(languages) == everything:
         raise click.UsageError("name languages with --language CODE, or take all of them with --all.")
     codes = project.codes if everything else project.check_languages(languages)
-    return run_pipeline(project, codes, jobs, force)
+    if not as_json:
+        return run_pipeline(project, codes, jobs, force)
+    from polar_pipeline.commands.as_json import only_json, print_json, results
+
+    with only_json():
+        code = run_pipeline(project, codes, jobs, force)
+    print_json({"exit_code": int(code), **results(project, codes)})
+    return code
 
 
 @polar.command(
@@ -182,7 +193,8 @@ def predict(
 @click.argument("b", shell_complete=complete_results)
 @LANGUAGES
 @HOME
-def compare(a: str, b: str, languages: tuple[str, ...]) -> int:
+@JSON
+def compare(a: str, b: str, languages: tuple[str, ...], as_json: bool) -> int:
     """Compare the decisions of two profiles, or of two homes, post by post.
 
     A and B are each a profile with results in this home (its name, or the path of its YAML file), a home folder that
@@ -193,7 +205,7 @@ def compare(a: str, b: str, languages: tuple[str, ...]) -> int:
     """
     from polar_pipeline.commands.compare import compare_runs
 
-    return compare_runs(a, b, languages)
+    return compare_runs(a, b, languages, as_json)
 
 
 @polar.command(epilog=examples("polar ui", "polar ui --profile my.yaml --dagster-port 3001 --mlflow-port 5001"))
@@ -297,11 +309,12 @@ def export(project: "Project", folder: Path | None) -> None:
 @polar.command(epilog=examples("polar status", "polar status --home /data/polar --check"))
 @HOME
 @click.option("--check", is_flag=True, help="End with exit code 1 if anything is not current.")
-def status(check: bool) -> int:
+@JSON
+def status(check: bool, as_json: bool) -> int:
     """Show the home: its size, who works in it, runs, orphans, and what is not current and why. Changes nothing."""
     from polar_pipeline.commands.status import print_status
 
-    return print_status(Home.from_environment(), check)
+    return print_status(Home.from_environment(), check, as_json)
 
 
 @polar.command(epilog=examples("polar doctor", "polar doctor --repair"))

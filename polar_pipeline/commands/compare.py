@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from polar_pipeline.commands.as_json import comparison, print_json
 from polar_pipeline.commands.options import is_yaml
 from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.decision.record import Decisions
@@ -54,7 +55,7 @@ class Side:
         return f"polar run --all --profile {origin.source if origin and own else self.profile} --home {self.home.root}"
 
 
-def compare_runs(first: str, second: str, languages: tuple[str, ...]) -> ExitCode:
+def compare_runs(first: str, second: str, languages: tuple[str, ...], as_json: bool = False) -> ExitCode:
     """Print settings that differ and the comparison of the languages that both sides have, or of those named.
 
     Raises InputError if a side cannot be found, is damaged, or was decided with several settings.
@@ -73,6 +74,9 @@ def compare_runs(first: str, second: str, languages: tuple[str, ...]) -> ExitCod
     for side, one in zip(sides, settings, strict=True):
         refuse_mixed(side, one)
     found = [_compared(sides, code) for code in shared]
+    if as_json:
+        print_json(comparison([side.title for side in sides], found))
+        return ExitCode.DONE
     click.echo(f"A {sides[0].title}\nB {sides[1].title}")
     _print_settings(*settings)
     _print_files(*made)

@@ -75,6 +75,7 @@ PROFILE = click.option(
     shell_complete=complete_profile,
     help=PROFILE_HELP,
 )
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and all else on standard error.")
 LANGUAGES = click.option(
     "--language",
     "languages",

@@ -6,7 +6,7 @@ marks only once that is made.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -96,7 +96,7 @@ class Lineage:
                 found[name] = reasons
         return found
 
-    def shared_reasons(self, stale: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    def shared_reasons(self, stale: Mapping[str, Iterable[str]]) -> dict[tuple[str, ...], list[str]]:
         """Why the `stale` assets of languages are not current, and for each set of reasons the languages."""
         found: dict[tuple[str, ...], list[str]] = {}
         for code, assets in stale.items():
