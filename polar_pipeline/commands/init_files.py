@@ -7,7 +7,9 @@ from pathlib import Path
 
 from polar_pipeline.commands.init_labels import Labels
 from polar_pipeline.corpus.guess import Guess
+from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.settings.profile import load_profile
+from polar_pipeline.tables.table_file import AUTO
 
 _FOLDS = 5
 
@@ -22,6 +24,7 @@ class Understood:
     codes: list[str]
     labels: Labels
     notes: list[str]  # in words, what is odd or was guessed
+    form: FileFormat = AUTO  # as it was given
 
 
 def card_yaml(found: Understood, name: str) -> str:
@@ -44,6 +47,8 @@ def card_yaml(found: Understood, name: str) -> str:
         "# Rows that cannot be read or have no text are left out and counted; false: the first one is an error.",
         "files:",
         "  skip_bad: true",
+        *([f"  delimiter: {_quoted(found.form.delimiter)}"] if found.form.delimiter else []),
+        *([f"  encoding: {_quoted(found.form.encoding)}"] if found.form.encoding else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -61,7 +66,14 @@ def _binary(found: Understood) -> list[str]:
         "  # What stands in the files, and whether it means 0 or 1.",
         "  words:",
         *(f"    {_quoted(word)}: {code}" for word, code in found.labels.words.items()),
+        *_missing(found),
     ]
+
+
+def _missing(found: Understood) -> list[str]:
+    """What stands for no label, as a key of `label`."""
+    words = found.labels.missing
+    return ["  # What stands for no label.", f"  missing: [{', '.join(map(_quoted, words))}]"] if words else []
 
 
 def _multiclass(found: Understood) -> list[str]:
@@ -71,6 +83,7 @@ def _multiclass(found: Understood) -> list[str]:
         "metric: macro-F1",
         "label:",
         f"  column: {_quoted(str(found.labels.column))}",
+        *_missing(found),
         "# The classes as reports show them; `words: [...]` beside a name says what else stands for it in files.",
         "labels:",
         *(f"  - name: {_quoted(word)}" for word in found.labels.counts),
@@ -86,9 +99,12 @@ def _multilabel(found: Understood) -> list[str]:
             "  # What separates the names in a cell; lists in brackets are read too.",
             f"  separator: {_quoted(labels.separator)}",
         ]
+    elif labels.words:
+        meant = ", ".join(f"{_quoted(word)}: {code}" for word, code in labels.words.items())
+        lines = ["label:", "  # What stands in the files beside 0 and 1.", f"  words: {{{meant}}}"]
     return [
         "# Each post has any number of several labels"
-        f"{', whose names stand in one column' if lines else ', a column of 0 and 1 each'}.",
+        f"{', whose names stand in one column' if labels.separator else ', a column of 0 and 1 each'}.",
         "# macro-F1 is the mean over the labels of the F1 of their positives; accuracy is the other metric.",
         "kind: multilabel",
         "metric: macro-F1",

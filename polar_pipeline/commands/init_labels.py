@@ -1,5 +1,6 @@
 """What labels the posts of unknown files have: two words, several classes, or several labels of a post."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,18 +9,24 @@ from typing import Literal
 import pandas as pd
 
 from polar_pipeline.corpus.guess import (
+    FLAGS,
     MOST_LABELS,
     Guess,
     guess_separator,
     guess_several,
     guess_words,
     named_columns,
+    other_labels,
+    says,
     says_positive,
 )
 from polar_pipeline.corpus.labels import labels_in
 from polar_pipeline.errors import InputError
 
 _LONGEST_NAME = 5  # words of a column
+_MARK = 4  # characters of a mark such as x or yes
+_MISSING = ("nan", "na", "n/a", "<na>", "null", "nat", "?", "-")  # what programs write where there is no label
+_FRACTION = re.compile(r"-?\d*[.,]0*[1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Labels:
     counts: dict[str, int]  # labelled posts of each word, class or label
     words: dict[str, int] = field(default_factory=dict)  # 0 or 1 for each word of a binary task
     separator: str | None = None  # of the names in the column
+    missing: list[str] = field(default_factory=list)  # what stands for no label
     notes: list[str] = field(default_factory=list)
 
 
@@ -43,22 +51,38 @@ def understand_labels(
     Raises InputError that says what to give where it cannot be told.
     """
     several = given if len(given) > 1 else () if given else tuple(guess_several(frame, columns))
+    if several and not given and len({name.rstrip("0123456789_") for name in several}) == 1:
+        raise InputError(
+            f"columns {a_few(list(several))} of {data} seem to hold what several annotators said of one label: make a "
+            f"column of the majority's, or name one with --label."
+        )
     if several:
-        return _columns_of_flags(frame, several)
+        return _columns_of_flags(data, frame, several)
     if positive is None and (listed := _listed(frame, columns, given)):
         return listed
     column, cells = str(columns.label), _one_column(data, frame, columns)
+    others = [] if given else other_labels(frame, columns)
+    notes = [f"that `{column}` holds the labels was guessed: {a_few(others)} could too; --label says it"] * bool(others)
+    missing = sorted({value for value in cells if value.casefold() in _MISSING and value != positive})
+    if missing:
+        count = int(cells.isin(missing).sum())
+        notes.append(f"{count} rows have {a_few(missing)} as their label, which is taken for none")
+        cells = cells.mask(cells.isin(missing), "")
     values = sorted(set(cells) - {""})
     different = sorted({value.casefold() for value in values})
     if positive is None and 2 < len(different) <= MOST_LABELS:
+        if any(_FRACTION.fullmatch(value) for value in values):
+            notes.append("the labels are numbers with fractions: each is a class of its own, whatever its size")
         counts = {name: int((cells.str.casefold() == name).sum()) for name in different}
         spelt = {name: next(value for value in values if value.casefold() == name) for name in different}
-        return Labels("multiclass", column, cells, {spelt[name]: count for name, count in counts.items()})
+        classes = {spelt[name]: count for name, count in counts.items()}
+        return Labels("multiclass", column, cells, classes, missing=missing, notes=notes)
     words = _words(data, column, cells, positive)
-    guessed = positive is None and not says_positive(words)
     found = next(word for word, code in words.items() if code)
-    notes = [f"that {found!r} is the positive label was guessed; --positive names another"] if guessed else []
-    return Labels("binary", column, cells, {word: int((cells == word).sum()) for word in words}, words, None, notes)
+    if positive is None and not says_positive(words):
+        notes.append(f"that {found!r} is the positive label was guessed; --positive names another")
+    counts = {word: int((cells == word).sum()) for word in words}
+    return Labels("binary", column, cells, counts, words, missing=missing, notes=notes)
 
 
 def a_few(values: list[str]) -> str:
@@ -66,10 +90,22 @@ def a_few(values: list[str]) -> str:
     return ", ".join(repr(value[:30]) for value in values[:8]) + (", ..." if len(values) > 8 else "")
 
 
-def _columns_of_flags(frame: pd.DataFrame, several: tuple[str, ...]) -> Labels:
-    counts = {name: int(frame[name].map(_is_one).sum()) for name in several}
+def _columns_of_flags(data: Path, frame: pd.DataFrame, several: tuple[str, ...]) -> Labels:
+    """Raises InputError for a column that has other words than for yes and no."""
+    words = dict[str, int]()
+    for name in several:
+        values = {cell.strip().casefold() for cell in frame[name]} - {""}
+        meant = {value: says(value) for value in values}
+        if unknown := sorted(value for value, code in meant.items() if code is None):
+            raise InputError(
+                f"column `{name}` of {data} has {a_few(unknown)}, and each of several labels is a column of 0 and 1, "
+                f"or of yes and no: name other columns, or one alone with --label."
+            )
+        words |= {value: code for value, code in meant.items() if code is not None}
+    counts = {name: int(frame[name].map(lambda cell: says(cell) == 1).sum()) for name in several}
     notes = [f"{name} has no positive post: every post will be answered with 0" for name in several if not counts[name]]
-    return Labels("multilabel", None, frame[list(several)].agg("".join, axis=1), counts, notes=notes)
+    own = {word: code for word, code in words.items() if word not in FLAGS and word not in ("yes", "no")}
+    return Labels("multilabel", None, frame[list(several)].agg("".join, axis=1), counts, own, notes=notes)
 
 
 def _listed(frame: pd.DataFrame, columns: Guess, given: tuple[str, ...]) -> Labels | None:
@@ -87,18 +123,26 @@ def _listed(frame: pd.DataFrame, columns: Guess, given: tuple[str, ...]) -> Labe
             none = int((found.map(len) == 0).sum())
             notes = [f"{none} posts have none of the labels, which is an answer too"] if none else []
             cells = found.map(lambda names: "; ".join(sorted(names)) or "none")
-            return Labels("multilabel", column, cells, counts, {}, separator, notes)
+            return Labels("multilabel", column, cells, counts, {}, separator, notes=notes)
     return None
 
 
 def _one_column(data: Path, frame: pd.DataFrame, columns: Guess) -> "pd.Series[str]":
     """The labels of the column that has them. Raises InputError if there is none."""
     if columns.label is None:
-        alone = [name for name in named_columns("label", list(frame.columns)) if frame[name].nunique() == 1]
-        told = (
-            f"column `{alone[0]}` of {data} has one value only" if alone else f"no column of {data} looks like a label"
-        )
-        raise InputError(f"{told}: a label has a few different ones; name its column with --label.")
+        named = next((name for name in named_columns("label", list(frame.columns)) if name not in columns), None)
+        told = f"no column of {data} looks like a label: a label has a few different ones"
+        marks = [str(name) for name in frame.columns if _is_marked(frame[name])]
+        nested = [str(name) for name in frame.columns if frame[name].str.startswith("[{").any()]
+        if nested:
+            told = f"column `{nested[0]}` of {data} holds objects: export the labels as a column of their own"
+        elif len(marks) > 1:
+            told = f"columns {a_few(marks)} of {data} hold a mark or nothing: write 1 and 0 in them"
+        elif named is not None:
+            many = frame[named].nunique()
+            told = f"column `{named}` of {data} has " + ("one value only" if many == 1 else f"{many} different values")
+            told += f", and a label has from 2 to {MOST_LABELS}"
+        raise InputError(f"{told}; name its column with --label.")
     labels = frame[columns.label].str.strip()
     if columns.label.strip() in set(labels) or len(str(columns.text).split()) > _LONGEST_NAME:
         raise InputError(
@@ -108,8 +152,10 @@ def _one_column(data: Path, frame: pd.DataFrame, columns: Guess) -> "pd.Series[s
     return labels
 
 
-def _is_one(cell: str) -> bool:
-    return cell.strip().casefold() in ("1", "1.0", "true", "yes")
+def _is_marked(cells: "pd.Series[str]") -> bool:
+    """Whether some cells hold the same short mark and the others nothing."""
+    found = set(cells.str.strip())
+    return "" in found and len(found) == 2 and max(map(len, found)) <= _MARK
 
 
 def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | None) -> dict[str, int]:

@@ -28,11 +28,11 @@ def assign_folds(posts: pd.DataFrame, settings: FoldSettings, seed: int, several
     groups, labels = duplicate_groups(rows), rows["label"].to_numpy(dtype=np.int64)
     if several:
         labels = np.column_stack([labels == 0, rows[list(several)].to_numpy(dtype=np.int64)]).astype(np.int64)
-        _refuse_few(rows, len(np.unique(groups)), "", settings)
+        _refuse_few(len(np.unique(groups)), "", settings)
     else:
         for label in range(max(int(labels.max(initial=1)), 1) + 1):
             distinct = len(np.unique(groups[labels == label]))
-            _refuse_few(rows, distinct, f" labelled {label}", settings)
+            _refuse_few(distinct, f" labelled {label}", settings)
     folds = pd.Series(-1, index=posts.index, dtype="Int8")
     folds[rows.index] = deal(groups, labels, settings.count, seed)
     return posts.assign(fold=folds)
@@ -76,11 +76,10 @@ def deal(groups: Ints, labels: Ints, count: int, seed: int) -> Ints:
     return fold_of[groups]
 
 
-def _refuse_few(rows: pd.DataFrame, distinct: int, which: str, settings: FoldSettings) -> None:
+def _refuse_few(distinct: int, which: str, settings: FoldSettings) -> None:
     if distinct < settings.count:
-        language = str(rows["id"].iloc[0]).partition("_")[0] if len(rows) else "this language"
         remedy = f"set folds.count to at most {distinct}" if distinct > 1 else "give more posts of that class"
         raise InputError(
-            f"{language} has {distinct} distinct posts{which} in {settings.fit_on}, "
+            f"there are {distinct} distinct posts{which} in {settings.fit_on}, "
             f"fewer than the {settings.count} folds: {remedy}."
         )

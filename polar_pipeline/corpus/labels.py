@@ -17,9 +17,11 @@ from polar_pipeline.task.card import MAIN_HEAD, TaskCard
 def spread_labels(file: Rows, card: TaskCard) -> Rows:
     """The file with a column of 0 and 1 for each label, where one column of it holds the names of all labels of a post.
 
-    An empty cell is a post without any of the labels, unless all cells of a file, or of one of its splits, are empty:
-    those are not labelled. Raises InputError that names the row of a word that is no label.
+    Cells that stand for no label are emptied. An empty cell is a post without any of the labels, unless all cells of a
+    file, or of one of its splits, are empty: those are not labelled. Raises InputError that names the row of a word
+    that is no label.
     """
+    file = _without_missing(file, card)
     column = find_column(file.header, card.label.column) if card.label.separator else None
     if column is None or card.label.separator is None:
         return file
@@ -40,6 +42,17 @@ def spread_labels(file: Rows, card: TaskCard) -> Rows:
         for place, name in enumerate(card.label_columns.values())
     }
     return file._replace(frame=file.frame.assign(**spread).astype("str"))
+
+
+def _without_missing(file: Rows, card: TaskCard) -> Rows:
+    """The file with empty cells where its label columns hold what stands for no label."""
+    missing = {word.strip().casefold() for word in card.label.missing}
+    wanted = [card.label.column, *([] if card.label.separator else card.label_columns.values())]
+    columns = [column for name in wanted if name and (column := find_column(file.header, name))]
+    if not missing or not columns:
+        return file
+    emptied = {name: file.frame[name].mask(plain_cells(file.frame[name]).isin(missing), "") for name in columns}
+    return file._replace(frame=file.frame.assign(**emptied))
 
 
 def labels_in(cell: str, separator: str) -> list[str]:

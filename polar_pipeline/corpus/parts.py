@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from polar_pipeline.corpus.columns import Roles, roles_of
+from polar_pipeline.corpus.columns import Roles, find_column, roles_of
 from polar_pipeline.corpus.labels import spread_labels
 from polar_pipeline.corpus.release import SPLITS
 from polar_pipeline.corpus.schemas import enforce, file_schema, shown
@@ -42,10 +42,13 @@ def read_parts(data: Path, language: str, card: TaskCard, tell: Callable[[str], 
     """What the files of `data` hold of a language, as they are; `tell` is told what was guessed. See `read_posts`."""
     for source in sources_of(data, language, card.codes):
         file = spread_labels(source.read(card.files), card)
+        if is_beside(file, card.columns.text):
+            tell(f"{file.path}: left out, because it has no column `{card.columns.text}`")
+            continue
         for note in file.notes:
             tell(f"{file.path}: {note}")
         roles = roles_of(file, card)
-        mine = _rows_of_language(file, source, roles, language, card)
+        mine = _rows_of_language(file, source, roles, language, card, tell)
         for split, rows in _splits(file, source, roles, mine):
             if split == "dev" and not _labelled(rows, roles).any():
                 tell(f"{file.path}: no post of dev has a label, so they are predicted like those of test")
@@ -53,10 +56,17 @@ def read_parts(data: Path, language: str, card: TaskCard, tell: Callable[[str], 
             yield Part(file, _with_texts(file, rows, roles, card, tell), roles, split)
 
 
-def _rows_of_language(rows: Rows, source: Source, roles: Roles, language: str, card: TaskCard) -> pd.DataFrame:
+def is_beside(file: Rows, text: str) -> bool:
+    """Whether a file lies beside those of the posts for another reason, such as a licence: a text without columns."""
+    return file.path.suffix.lower() == ".txt" and len(file.header) == 1 and find_column(file.header, text) is None
+
+
+def _rows_of_language(
+    rows: Rows, source: Source, roles: Roles, language: str, card: TaskCard, tell: Callable[[str], None]
+) -> pd.DataFrame:
     """Those rows of a file that are in a language, by its column, else by the file's name or the card.
 
-    Raises InputError if nothing says it.
+    Raises InputError if nothing says it, or for a row without a language unless the card leaves out bad rows.
     """
     column = roles.language
     if column is not None:
@@ -64,6 +74,9 @@ def _rows_of_language(rows: Rows, source: Source, roles: Roles, language: str, c
         if (unknown := codes.isna()).any():
             row = int(str(unknown.idxmax()))
             value = shown(rows.frame[column][row])
+            if card.files.skip_bad:
+                tell(f"{rows.path}: {int(unknown.sum())} rows are left out, whose `{column}` is no language ({value})")
+                return rows.frame[codes == language]
             raise InputError(
                 f"{rows.place(row)}: column `{column}` is {value}, which is no language: "
                 f"write a code such as {language}{and_more(int(unknown.sum()) - 1)}."

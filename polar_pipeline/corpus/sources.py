@@ -18,13 +18,15 @@ from polar_pipeline.tables.opening import kind_of
 from polar_pipeline.tables.records import dataset_splits
 from polar_pipeline.tables.rows import Rows, TableFile, all_rows
 from polar_pipeline.tables.table_file import TABLES, open_table
-from polar_pipeline.task.languages import language_code
+from polar_pipeline.task.languages import LANGUAGES, language_code
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validation", "eval"), "dev"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_POSTS_AS_FILES = 20  # files of text alone in a folder, from which each is taken for a post
+_BESIDE = ("readme", "licence", "license", "changelog", "citation", "notes")  # files that lie beside data
 _CODE = re.compile(r"[a-z]{2,3}")
 
 
@@ -53,8 +55,8 @@ def find_sources(data: Path, languages: Collection[str]) -> list[Source]:
 
     Raises InputError if there is none.
     """
-    if data.is_file():
-        return [_file(data, data.parent, languages)]
+    if data.is_file():  # that a file alone is called test.csv does not make its posts those of test
+        return [_file(data, data.parent, languages)._replace(split=None)]
     if datasets := dataset_splits(data):
         found = []
         for name, table in datasets.items():
@@ -66,6 +68,11 @@ def find_sources(data: Path, languages: Collection[str]) -> list[Source]:
         raise InputError(f"{data} does not exist: give a file of posts, or a folder of such files.")
     files = [file for file in sorted(data.rglob("*")) if _is_table(file, data)]
     named = [source for file in files if (source := _file(file, data, languages)).split or source.language]
+    if len(files) > _POSTS_AS_FILES and {kind_of(file) for file in files} == {".txt"}:
+        raise InputError(
+            f"{data} holds {len(files)} .txt files, which seem to be a post each: write one CSV of them, with the "
+            f"columns text and label."
+        )
     if not files:
         raise InputError(f"{data} holds no file of posts ({', '.join(TABLES)}): give another folder, or a file.")
     # where names say what files are, others lie beside them for another reason
@@ -103,13 +110,21 @@ def sources_sha256(data: Path, language: str, languages: Collection[str]) -> dic
     return {file.relative_to(root).as_posix(): file_sha256(file) for file in files if file.is_file()}
 
 
+def _language_named(word: str) -> str | None:
+    """The code that a word of a file's name means: a code, or the English or own name of an official language."""
+    if _CODE.fullmatch(word):
+        return language_code(word)
+    names = (name.casefold() for known in LANGUAGES.values() for name in (known.name, known.native_name))
+    return language_code(word) if word.casefold() in names else None
+
+
 def _as_it_is(table: TableFile, form: FileFormat) -> TableFile:  # noqa: ARG001 - it says itself how it is written
     return table
 
 
 def _is_table(file: Path, root: Path) -> bool:
     hidden = any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
-    return file.is_file() and kind_of(file) in TABLES and not hidden and file.stem.lower() not in ("readme", "licence")
+    return file.is_file() and kind_of(file) in TABLES and not hidden and file.stem.lower() not in _BESIDE
 
 
 def _file(path: Path, root: Path, languages: Collection[str]) -> Source:
@@ -118,8 +133,8 @@ def _file(path: Path, root: Path, languages: Collection[str]) -> Source:
     Only `languages` count: `my` is a code, and more often a word.
     """
     parts = [*path.relative_to(root).parent.parts, path.name.partition(".")[0]]
-    words = [word for part in parts for word in re.split(r"[^A-Za-z]+", part) if word]
+    words = [word for part in parts for word in re.split(r"[\W\d_]+", part) if word]
     split = next((found for word in reversed(words) if (found := split_of(word))), None)
-    codes = [word for word in words if _CODE.fullmatch(word) and not split_of(word)]
-    language = next((found for word in reversed(codes) if (found := language_code(word)) in languages), None)
+    codes = [word for word in words if not split_of(word)]
+    language = next((found for word in reversed(codes) if (found := _language_named(word)) in languages), None)
     return Source(path, split, language, (path,), partial(open_table, path))

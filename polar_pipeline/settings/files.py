@@ -8,7 +8,7 @@ from pydantic import field_validator
 
 from polar_pipeline.settings.yaml_files import Settings
 
-QUOTES = ("doubled", "backslash", "none")
+QUOTES = ("doubled", "backslash", "none", "spaced", "single")
 _SPELT = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " "}
 
 
@@ -21,8 +21,10 @@ class FileFormat(Settings):
     """A name that Python knows, such as utf-8, cp1252 or utf-16. null: it is detected."""
     skipped_lines: int | None = None
     """Lines before the header. null: they are detected."""
-    quotes: Literal["doubled", "backslash", "none"] | None = None
-    """How a quote inside a quoted field is written; none: quotes are part of the texts. null: it is detected."""
+    quotes: Literal["doubled", "backslash", "none", "spaced", "single"] | None = None
+    """How a quote inside a quoted field is written; none: quotes are part of the texts; spaced: doubled, and blanks
+    before a field do not belong to it; single: fields stand in single quotes. null: it is detected.
+    """
 
     skip_bad: bool = False
     """Whether rows that cannot be read or have no text are left out and counted. false: the first one is an error."""

@@ -5,6 +5,7 @@ Memory does not grow with the file. What does not belong here: what the columns 
 
 import csv
 import io
+import re
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -19,6 +20,7 @@ from polar_pipeline.tables.opening import opened
 from polar_pipeline.tables.rows import BadRow, Row
 
 AUTO = FileFormat()
+_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 
 
 class DelimitedFile:
@@ -62,11 +64,19 @@ class DelimitedFile:
 
         Where quotes do not match, one line is the bad row, and reading goes on with the next line.
         """
-        for number, (line, record) in enumerate(self._records(), start=0):
-            if number == 0:
+        for number, (line, record) in enumerate(self._records(), start=-self.dialect.types):
+            if number == -self.dialect.types:
                 header = record
-            elif record != header:
+            elif number > 0 and record != header:
                 yield self._checked(number, line, record)
+
+    @property
+    def _codec(self) -> str:
+        return "UTF-8" if self._encoding.name == UTF8 else self._encoding.name
+
+    @property
+    def _remedy(self) -> str:
+        return "save the file as UTF-8" if self._encoding.name == UTF8 else "name another `encoding`"
 
     def _detected(self, form: FileFormat) -> Dialect:
         try:
@@ -85,12 +95,17 @@ class DelimitedFile:
         _, header = next(self._records(), (1, []))
         if isinstance(header, csv.Error):
             raise InputError(f"{self.path}: the header is not properly quoted ({header}): close every quote.")
-        if not header:
+        if not any(name.strip() for name in header):
             raise InputError(f"{self.path} is empty: it should have a header line and one row per post.")
         if bad := _undecodable("".join(header)):
-            raise InputError(f"{self.path}: the header is not UTF-8 (byte {bad}): save the file as UTF-8.")
+            raise InputError(f"{self.path}: the header is not {self._codec} (byte {bad}): {self._remedy}.")
         names = [""] * self.dialect.unnamed_index + [name.strip() for name in header]
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
+            if _NUMBER.fullmatch(twice[0]):
+                raise InputError(
+                    f"{self.path} seems to have no header, because `{twice[0]}` is no name: add a first line such as "
+                    f"id,text,label."
+                )
             raise InputError(f"{self.path}: column `{twice[0]}` is in the header twice: remove or rename one of them.")
         # spreadsheets leave empty columns behind the last one, and their rows may leave those out
         self._named = max((place + 1 for place, name in enumerate(names) if name), default=len(names))
@@ -110,7 +125,7 @@ class DelimitedFile:
         if _undecodable("".join(record)):
             cells = zip(self.header, record, strict=True)
             column, byte = next((name, bad) for name, field in cells if (bad := _undecodable(field)))
-            return BadRow(number, line, column, f"is not UTF-8 (byte {byte})", "save the file as UTF-8")
+            return BadRow(number, line, column, f"is not {self._codec} (byte {byte})", self._remedy)
         return Row(number, line, record)
 
 

@@ -26,7 +26,16 @@ _QUOTINGS: tuple[dict[str, Any], ...] = (
     {},  # a quote inside a quoted field is doubled
     {"escapechar": "\\", "doublequote": False},  # or has a backslash, as databases write it
     {"quoting": csv.QUOTE_NONE},  # or quotes are part of the text, as in many tab-separated files
+    {"skipinitialspace": True},  # or a blank stands before them
+    {"quotechar": "'"},  # or they are single
 )
+# what stands under the names in some files: (unit), or the types and roles of Orange's tables
+_UNIT = re.compile(r"[(\[<].*[)\]>]")
+_TYPE = re.compile(
+    r"d|c|s|t|string|discrete|continuous|time|text|numeric|nominal|object|bool|(int|float)(64)?", re.IGNORECASE
+)
+_ROLE = re.compile(r"(class|meta|ignore|weight|i|m|c|w)?(\s*\S+=\S+)*", re.IGNORECASE)
+csv.field_size_limit(1 << 26)  # a post may be longer than the 128 KiB that are the default
 
 
 class Dialect(NamedTuple):
@@ -36,6 +45,7 @@ class Dialect(NamedTuple):
     quoting: int = 0  # which of the ways to quote
     skipped: int = 0  # records before the header
     unnamed_index: bool = False  # the header has no name for the row numbers that the rows begin with
+    types: int = 0  # records below the header that say what the columns hold
 
     def reader(self, lines: Iterable[str]) -> Any:
         """The records of these lines. Raises csv.Error on quotes that do not match."""
@@ -51,7 +61,10 @@ class Dialect(NamedTuple):
             f"separated by {NAMES.get(self.delimiter, repr(self.delimiter))}": not plain,
             "quotes written with a backslash": self.quoting == 1,
             "quotes taken as part of the texts": self.quoting == 2,
+            "quotes after a blank": self.quoting == 3,
+            "single quotes": self.quoting == 4,
             f"header after {lines}": bool(self.skipped),
+            f"{self.types} of types or units below the header": bool(self.types),
             "first column without a name": self.unnamed_index,
         }
         return ", ".join(text for text, true in facts.items() if true)
@@ -80,7 +93,8 @@ def detect_dialect(
             dialect = Dialect(character, way)
             records = _records(dialect, lines, whole)
             first, index = _header_place(records, skipped)
-            found = dialect._replace(skipped=first, unnamed_index=index)
+            types = _types_below(records[first : first + 3])
+            found = dialect._replace(skipped=first, unnamed_index=index, types=types)
             value = _fit(records, found)
             # the plainest of equals; a header that this does not split says that it is not the delimiter
             if value > best_value and (value[1] > 1 or delimiter is not None):
@@ -90,7 +104,8 @@ def detect_dialect(
 
 def _likely_quotings(delimiter: str, sample: str) -> list[int]:
     """Which ways to quote a file may use. That quotes are no quotes is usual in tab-separated files alone."""
-    return [0] + [1] * ('\\"' in sample) + [2] * (delimiter == "\t")
+    possible = {1: '\\"' in sample, 2: delimiter == "\t", 3: f'{delimiter} "' in sample, 4: f"{delimiter}'" in sample}
+    return [0] + [way for way, likely in possible.items() if likely]
 
 
 def _records(dialect: Dialect, lines: list[str], whole: bool) -> list[list[str]]:
@@ -128,7 +143,12 @@ def _header_place(records: list[list[str]], skipped: int | None) -> tuple[int, b
     sure = 2 * widths[usual] > sum(widths.values())
     if skipped is None and sure:
         among = range(first, min(first + _HEADER_AMONG, len(records) - 1))
-        first = next((place for place in among if not _is_title(records[place], records[place + 1], usual)), first)
+        titles = next((place for place in among if not _unlike_names(records[place], usual)), first)
+        named = records[titles]
+        if titles > first and len(named) == usual and all(map(str.strip, named)) and _short_names(named, 3):
+            first = titles
+        else:
+            first = next((place for place in among if not _is_title(records[place], records[place + 1], usual)), first)
     rows = [record for record in records[first + 1 :] if len(record) == usual]
     numbered = _are_numbers([record[0] for record in rows]) and any(record[-1].strip() for record in rows)
     return first, len(widths) == 1 and numbered and len(records[first]) == usual - 1
@@ -147,6 +167,31 @@ def _is_title(record: list[str], following: list[str], usual: int) -> bool:
     return grouped and len(following) == usual and _like_names(following)
 
 
+def _unlike_names(record: list[str], usual: int) -> bool:
+    """Whether a record is no header: pieces of a sentence where the rows have more fields, or next to nothing."""
+    filled = [field for field in record if field.strip()]
+    if usual < 2 or len(filled) <= 1:
+        return usual > 1
+    other_width = len(record) != usual or not record[-1].strip()
+    return other_width and (record[0].lstrip().startswith("#") or not _short_names(filled, 2))
+
+
+def _short_names(record: list[str], words: int) -> bool:
+    """Whether these are names of columns rather than pieces of a sentence."""
+    return _like_names(record) and all(len(field.split()) <= words for field in record)
+
+
+def _types_below(records: list[list[str]]) -> int:
+    """How many records after the first, the header, say what the columns hold: none, one, or two in Orange's tables."""
+    types = [field.strip() for field in records[1] if field.strip()] if len(records) > 1 else []
+    if len(types) > 1 and all(map(_UNIT.fullmatch, types)):
+        return 1
+    if not types or len(types) != len(records[0]) or not all(map(_TYPE.fullmatch, types)):
+        return 0
+    roles = records[2] if len(records) > 2 else []
+    return 1 + all(_ROLE.fullmatch(field.strip()) for field in roles)
+
+
 def _like_names(record: list[str]) -> bool:
     names = [field.strip() for field in record]
     named = [name for name in names if name and len(name) <= _LONGEST_NAME and not re.fullmatch(r"[\d.,+-]+", name)]
@@ -161,7 +206,7 @@ def _fit(records: list[list[str]], dialect: Dialect) -> tuple[float, int]:
     """The share of rows with as many fields as the header, and how many those are."""
     header = records[dialect.skipped] if len(records) > dialect.skipped else []
     width = len(header) + dialect.unnamed_index
-    rows = records[dialect.skipped + 1 :]
+    rows = records[dialect.skipped + dialect.types + 1 :]
     good = sum(len(trimmed(record, width)) == width for record in rows)
     return (good + 1) / (len(rows) + 1) if width else 0.0, width
 

@@ -17,6 +17,18 @@ _NO_TABLES = {
     b"\x80\x05": "is a pickle, which may hold code and is never read: save the posts as Parquet, JSONL or CSV",
     b"%PDF": "is a PDF: give the table as CSV",
     b"SQLite format 3": "is a database: export the posts as CSV",
+    b"BZh": "is packed with bzip2: unpack it",
+    b"\xfd7zXZ": "is packed with xz: unpack it",
+    b"\x28\xb5\x2f\xfd": "is packed with zstandard: unpack it",
+    b"\x89PNG": "is a picture: give a table of posts",
+    b"\xff\xd8\xff": "is a picture: give a table of posts",
+    b"<!DOCTYPE": "is a page of HTML or XML: give the posts as CSV or JSON lines",
+    b"<!doctype": "is a page of HTML or XML: give the posts as CSV or JSON lines",
+    b"<html": "is a page of HTML or XML: give the posts as CSV or JSON lines",
+    b"<?xml": "is a page of HTML or XML: give the posts as CSV or JSON lines",
+    b"__label__": "is in the format of fastText: write it as CSV with the columns label and text",
+    b"@relation": "is in the format of Weka: write it as CSV",
+    b"@RELATION": "is in the format of Weka: write it as CSV",
 }
 
 
@@ -44,7 +56,7 @@ def opened(path: Path) -> BinaryIO:
         except (OSError, EOFError) as error:
             raise InputError(f"{path} cannot be unpacked ({error}): fetch it again.") from None
     for mark, fault in _NO_TABLES.items():
-        if start.startswith(mark):
+        if start.removeprefix(b"\xef\xbb\xbf").startswith(mark):
             file.close()
             raise InputError(f"{path} {fault}.")
     return file

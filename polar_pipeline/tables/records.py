@@ -153,24 +153,59 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, Any]]:
     if start == "[" or kind_of(path) not in (".jsonl", ".ndjson"):
         try:
             whole = json.loads(text)
-        except ValueError as error:
-            if start == "[":
+        except (ValueError, RecursionError) as error:
+            if start == "[" and not text.lstrip().partition("\n")[0].rstrip().endswith("]"):
                 raise InputError(f"{path} is not JSON ({error}): correct it.") from None
     if isinstance(whole, dict):
-        lists = [value for value in whole.values() if isinstance(value, list)]
-        whole = lists[0] if len(lists) == 1 and len(whole) == 1 else [whole]
+        whole = _table_in(whole)
     if isinstance(whole, list):
         yield from ((0, one if isinstance(one, dict) else "is not an object") for one in whole)
+        return
+    if found := _one_after_the_other(text):
+        yield from ((0, one) for one in found)
         return
     for line, content in enumerate(text.split("\n"), start=1):
         if content.strip():
             try:
-                found = json.loads(content)
+                one = json.loads(content)
             except (ValueError, RecursionError) as error:
-                found = f"is not JSON ({error})"
+                one = f"is not JSON ({error})"
             else:
-                found = found if isinstance(found, dict) else "is not an object"
-            yield line, found
+                one = one if isinstance(one, dict) else "is not an object"
+            yield line, one
+
+
+def _table_in(whole: dict[str, Any]) -> list[Any]:
+    """The records of an object that is a table: its only list of objects, or columns as pandas writes them."""
+    lists = [
+        value for value in whole.values() if isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    ]
+    if len(lists) == 1 and lists[0]:
+        return lists[0]
+    if set(whole) == {"columns", "index", "data"}:  # orient="split"
+        return [dict(zip(whole["columns"], row, strict=False)) for row in whole["data"]]
+    columns = list(whole.values())
+    if len(columns) > 1 and all(isinstance(one, dict) and one.keys() == columns[0].keys() for one in columns):
+        return [{name: values[row] for name, values in whole.items()} for row in columns[0]]
+    return [whole]
+
+
+def _one_after_the_other(text: str) -> list[Any]:
+    """Objects over several lines each, one after the other; empty for a text that is anything else."""
+    text = text.strip()
+    first = text.partition("\n")[0].rstrip()
+    if not text.startswith("{") or first.endswith("}"):
+        return []
+    decoder, place, found = json.JSONDecoder(), 0, list[Any]()
+    while place < len(text):
+        try:
+            one, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return []
+        found.append(one if isinstance(one, dict) else "is not an object")
+        while place < len(text) and text[place] in " \t\r\n,":
+            place += 1
+    return found
 
 
 def _flat(record: dict[str, Any], depth: int = _DEEPEST) -> dict[str, Any]:

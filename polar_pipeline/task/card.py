@@ -42,6 +42,7 @@ class Label(Settings):
     positive: str = ""
     definition: str = ""
     words: Mapping[str, Literal[0, 1]] = Field(default_factory=dict)  # of the files, beside those that `codes` has
+    missing: tuple[str, ...] = ()  # what stands for no label, beside an empty cell, such as nan
 
     @property
     def codes(self) -> dict[str, int]:

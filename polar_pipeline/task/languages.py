@@ -74,6 +74,7 @@ _SCRIPTS = {
 }  # fmt: skip
 
 LANGUAGES: dict[str, Language] = {language.code: language for language in _REGISTRY}
+_LOCALE = re.compile(r"[a-z]{2,3}[_-]\w+\.[\w-]+", re.IGNORECASE)  # such as de_DE.UTF-8
 _ADDED: dict[str, Language] = {}  # by task cards
 
 
@@ -110,6 +111,7 @@ def language_code(value: str) -> str | None:
     None if it means none.
     """
     text = value.strip()
+    text = text.partition(".")[0] if _LOCALE.fullmatch(text) else text
     own = next((code for code, one in _ADDED.items() if text.casefold() in (code, one.name.casefold())), None)
     return own or _standard_code(text)
 

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -268,3 +269,190 @@ def test_posts_from_standard_input_are_kept(suffix: str, tmp_path: Path) -> None
     assert isinstance(again.exception, InputError) and "exists already" in str(again.exception)
     empty = CliRunner().invoke(polar, ["init", "-", "--to", str(tmp_path / "none")], input=b"", standalone_mode=False)
     assert isinstance(empty.exception, InputError) and not list((tmp_path / "none").glob("*"))
+
+
+def english(count: int = 60) -> list[tuple[object, ...]]:
+    return list(POSTS["eng"][["text", "label"]].head(count).itertuples(index=False, name=None))
+
+
+def lines(*rows: object) -> str:
+    """A CSV whose fields may be quoted by hand."""
+    return "\n".join(map(str, rows)) + "\n"
+
+
+ROWS = [f'{number},"{str(text).replace(chr(34), chr(39))}",{label}' for number, (text, label) in enumerate(german())]
+LAYOUTS = {
+    "a title with commas": lines("Posts of the town, exported by me", "no,text,label", *ROWS),
+    "two titles": lines("# exported by me, 2024", "# all rights reserved", "", "no,text,label", *ROWS),
+    "a padded title": lines("Posts, exported 1 March,", ",,", "no,text,label", *ROWS),
+    "units": lines("no,text,label", "(number),(free text),(0/1)", *ROWS),
+    "types": lines("no,text,label", "continuous,string,discrete", ",meta include=True,class", *ROWS),
+    "blanks before quotes": lines("no, text, label", *(row.replace(',"', ', "') for row in ROWS)),
+    "single quotes": lines("no,text,label", *(row.replace("'", "").replace('"', "'") for row in ROWS)),
+    "capitals": lines("No,TEXT,Label", *ROWS),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_stands_around_the_rows(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_text(LAYOUTS[layout], encoding="utf-8")
+    found = init(tmp_path / "posts.csv", "--to", tmp_path, "--text", "text", "--label", "label")
+    assert found.exit_code == 0, found.exception
+    posts = loaded(tmp_path / "posts.yaml").posts("deu")
+    assert posts["label"].tolist() == POSTS["deu"].head(80)["label"].tolist()
+    assert init(tmp_path / "posts.csv", "--to", tmp_path / "guessed").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [(("Mon", "Tue"), ["deu"]), (("Ben", "Ana"), ["deu"]), (("A", "A"), ["deu"]), (("de", "en"), ["deu", "eng"])],
+)
+def test_short_words_are_languages_only_if_the_posts_are_in_them(
+    values: tuple[str, str], codes: list[str], tmp_path: Path
+) -> None:
+    rows = [(values[0], *row) for row in german(count=60)]
+    rows += [(values[1], *row) for row in (english() if len(codes) > 1 else german()[60:80])]
+    found = init(write(tmp_path / "posts.csv", "c,text,label", rows), "--to", tmp_path)
+    assert found.exit_code == 0 and sorted(loaded(tmp_path / "posts.yaml").codes) == codes
+    assert ("column `c` holds the languages was guessed" in found.output) == (len(codes) > 1)
+
+
+def test_rows_without_a_language_are_left_out(tmp_path: Path) -> None:
+    rows = [("de" if number % 10 else ("und", "", "xx")[number % 3], *row) for number, row in enumerate(german())]
+    found = init(write(tmp_path / "posts.csv", "lang,text,label", rows), "--to", tmp_path)
+    assert "8 rows have no language in `lang` and are left out" in found.output
+    assert len(loaded(tmp_path / "posts.yaml").posts("deu")) == 72
+
+
+def test_posts_of_two_languages_are_not_taken_for_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "posts.csv", "text,label", [*german(), *english()])
+    assert "the posts are in several languages (" in refusal(path, "--to", tmp_path)
+    assert init(path, "--to", tmp_path, "--language", "de").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["my_posts.csv", "is_it.csv", "train_de.csv", "german-data.csv", "dev.csv", "test.csv"]
+)
+def test_the_name_of_a_file_is_no_reason_to_misread_it(name: str, tmp_path: Path) -> None:
+    assert init(write(tmp_path / name, "text,label", german()), "--to", tmp_path, "--name", "own").exit_code == 0
+    posts = loaded(tmp_path / "own.yaml").posts("deu")
+    assert set(posts["split"]) == {"train"} and len(posts) == 80
+
+
+def test_scripts_without_blanks(tmp_path: Path) -> None:
+    rows = [(f"市長は昨日、自転車道の計画を発表しました。第{number}号", number % 2) for number in range(60)]
+    found = init(write(tmp_path / "posts.csv", "x,y", rows), "--to", tmp_path)
+    assert "text `x`, label `y`" in found.output and "Japanese (jpn)" in found.output
+
+
+def test_how_the_file_was_read_is_in_the_card(tmp_path: Path) -> None:
+    path = write(tmp_path / "posts.csv", "text^label", german(), "^", "cp850")
+    assert init(path, "--to", tmp_path, "--sep", "^", "--encoding", "cp850").exit_code == 0
+    posts = loaded(tmp_path / "posts.yaml").posts("deu")
+    # umlauts are read as they were written
+    assert posts["text"].tolist() == [text.encode("cp850", errors="ignore").decode("cp850") for text, _ in german()]
+
+
+def test_marks_of_missing_labels_are_no_labels(tmp_path: Path) -> None:
+    marks = ["nan", "NA", "?", "n/a"]
+    rows = [
+        (text, marks[number // 10 % 4] if number % 10 == 0 else label) for number, (text, label) in enumerate(german())
+    ]
+    found = init(write(tmp_path / "posts.csv", "text,label", rows), "--to", tmp_path)
+    assert "8 rows have '?', 'NA', 'n/a', 'nan' as their label, which is taken for none" in found.output
+    posts = loaded(tmp_path / "posts.yaml").posts("deu")
+    assert posts["split"].value_counts().to_dict() == {"train": 72, "test": 8}
+
+
+def test_a_folder_with_other_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data / "train.csv", "Text,Label", german()[:50])
+    write(data / "dev.csv", "text,label", german()[50:])
+    (data / "LICENSE.txt").write_text("All rights, reserved.\nTwo lines.\n")
+    (data / "about.txt").write_text("These posts were collected.\nTwo lines.\n")
+    assert init(data, "--to", tmp_path).exit_code == 0
+    assert loaded(tmp_path / "data.yaml").posts("deu")["split"].value_counts().to_dict() == {"train": 50, "dev": 30}
+    write(data / "other.csv", "comment,hate", german())
+    (data / "train.csv").unlink()
+    (data / "dev.csv").unlink()
+    write(data / "more.csv", "tweet,hate", german())
+    assert "more.csv has no column `comment`, which" in refusal(
+        data, "--to", tmp_path, "--name", "x", "--text", "comment"
+    )
+
+
+def test_labels_that_are_words_in_several_columns(tmp_path: Path) -> None:
+    rows = [
+        (text, ("nein", "ja")[number % 2], ("nein", "ja")[number % 3 == 0]) for number, (text, _) in enumerate(german())
+    ]
+    path = write(tmp_path / "posts.csv", "text,wut,angst", rows)
+    assert init(path, "--to", tmp_path, "--label", "wut", "--label", "angst").exit_code == 0
+    assert loaded(tmp_path / "posts.yaml").posts("deu")[["wut", "angst"]].sum().tolist() == [40, 27]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "options", "sentence"),
+    [
+        ("text,a,b", ("gut", "schlecht"), ("--label", "a", "--label", "b"), "column `a` of .* has 'gut', 'schlecht'"),
+        ("text,a,b", ("x", ""), (), "columns 'a', 'b' of .* hold a mark or nothing"),
+        ("text,label_1,label_2,label_3", ("1", "0"), (), "seem to hold what several annotators said"),
+        ("text,label,b", ("1", "0"), ("--id", "b"), "column `b` of .* repeats 78 ids"),
+        ("text,label,b", ("1", "0"), ("--id", "text", "--text", "TEXT"), "column `text` of .* was given twice"),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be_used(
+    header: str, cells: tuple[str, str], options: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    width = header.count(",")
+    rows = [
+        (text, *(cells[(number + place) % 2] for place in range(width))) for number, (text, _) in enumerate(german())
+    ]
+    with pytest.raises(InputError, match=sentence):
+        raise InputError(refusal(write(tmp_path / "posts.csv", header, rows), "--to", tmp_path, *options))
+
+
+def test_a_guessed_label_is_called_one(tmp_path: Path) -> None:
+    rows = [(*row, ("web", "app")[number % 2]) for number, row in enumerate(german())]
+    found = init(write(tmp_path / "posts.csv", "text,verdict,source", rows), "--to", tmp_path)
+    assert "that `source` holds the labels was guessed: 'verdict' could too; --label says it" in found.output
+    named = init(write(tmp_path / "b.csv", "text,label,source", rows), "--to", tmp_path)
+    assert "label `label`" in named.output and "labels was guessed" not in named.output
+
+
+@pytest.mark.parametrize(("name", "profile"), [("2024-03 posts.csv", "posts-2024-03-posts"), ("投稿.csv", "posts")])
+def test_any_name_of_a_file_gives_a_profile(name: str, profile: str, tmp_path: Path) -> None:
+    assert init(write(tmp_path / name, "text,label", german()), "--to", tmp_path).exit_code == 0
+    assert loaded(tmp_path / f"{profile}.yaml").codes == ["deu"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"__label__hate a text\n__label__ok b\n", "in the format of fastText"),
+        (b"<!DOCTYPE html><p>x", "is a page of HTML or XML"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture"),
+        (b"BZh91AY", "is packed with bzip2"),
+        (b"0,a text,0\n1,b text,1\n", "seems to have no header, because `0` is no name"),
+        (b"\n  \n\n", "is empty"),
+    ],
+)
+def test_files_that_are_no_tables(content: bytes, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_bytes(content)
+    assert sentence in refusal(tmp_path / "posts.csv", "--to", tmp_path)
+
+
+def test_a_folder_of_a_file_per_post(tmp_path: Path) -> None:
+    for number in range(30):
+        folder = tmp_path / "data" / ("pos", "neg")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.txt").write_text("a post")
+    assert "holds 30 .txt files, which seem to be a post each" in refusal(tmp_path / "data", "--to", tmp_path)
+
+
+@pytest.mark.parametrize("orient", ["records", "columns", "split", "table"])
+def test_json_as_pandas_writes_it(orient: Literal["records", "columns", "split", "table"], tmp_path: Path) -> None:
+    frame = pd.DataFrame(german(), columns=["text", "label"])
+    frame.to_json(tmp_path / "posts.json", orient=orient, force_ascii=False)
+    assert init(tmp_path / "posts.json", "--to", tmp_path, "--label", "label").exit_code == 0
+    assert loaded(tmp_path / "posts.yaml").posts("deu")["label"].sum() == frame["label"].astype(int).sum()

@@ -104,13 +104,13 @@ def test_a_class_with_too_few_posts_names_the_remedy() -> None:
     with pytest.raises(InputError) as caught:
         assign_folds(posts_of(negatives + positives), BOTH, 0)
     assert str(caught.value) == (
-        "deu has 2 distinct posts labelled 1 in train+dev, fewer than the 3 folds: set folds.count to at most 2."
+        "there are 2 distinct posts labelled 1 in train+dev, fewer than the 3 folds: set folds.count to at most 2."
     )
 
 
 def test_a_class_that_is_not_there() -> None:
     posts = posts_of([(f"deu_{row}", f"text {row}", 1, "train") for row in range(5)])
     with pytest.raises(
-        InputError, match=r"deu has 0 distinct posts labelled 0 in train, .* give more posts of that class"
+        InputError, match=r"there are 0 distinct posts labelled 0 in train, .* give more posts of that class"
     ):
         assign_folds(posts, TRAIN, 0)

@@ -68,7 +68,7 @@ def test_a_column_of_names_becomes_labels(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(content)
     with pytest.raises(InputError, match=sentence):
-        read_posts(tmp_path / "train.csv", "deu", card())
+        read_posts(tmp_path, "deu", card())
 
 
 def test_a_separator_is_of_several_labels_in_one_column() -> None:
