@@ -17,7 +17,14 @@ from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import verdict
 from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.synthesis.exceptions import USELESS
-from polar_pipeline.synthesis.formats import Request, dollars, embedding_dollars, worst_dollars, worst_tokens
+from polar_pipeline.synthesis.formats import (
+    Request,
+    dollars,
+    embedding_dollars,
+    read_again,
+    worst_dollars,
+    worst_tokens,
+)
 from polar_pipeline.synthesis.generate import Made, make_posts, planned_requests
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
@@ -191,9 +198,12 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     return 1 if empty else 0
 
 
-def retry(project: Project, codes: list[str]) -> int:
-    """Let the next run ask for useless answers again. Returns the exit code."""
+def retry(project: Project, codes: list[str], read_again: bool = False) -> int:
+    """Let the next run ask for useless answers again, or read again what could not be read. Returns the exit code."""
     for code in codes:
+        if read_again:
+            click.echo(f"{code}: {_read_again(project, code)} answers that were paid for can be read now.")
+            continue
         with Ledger(project.home.ledgers, code) as ledger:
             outcomes = ledger.outcomes()
             useless = [key for key, outcome in outcomes.items() if outcome in USELESS]
@@ -204,6 +214,15 @@ def retry(project: Project, codes: list[str]) -> int:
             else f"{code}: nothing was answered yet."
         )
     return 0
+
+
+def _read_again(project: Project, code: str) -> int:
+    """How many answers to the plan's requests the present reader gets texts out of; nothing is sent."""
+    settings = project.profile.synthesis.of(code)
+    requests = planned_requests(project.posts(code), code, project.card, settings, project.profile.seed)
+    by_key = {request.key: request for request in requests}
+    with Ledger(project.home.ledgers, code) as ledger:
+        return ledger.read_again(by_key, lambda reply: read_again(by_key[reply.key], reply))
 
 
 def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:

@@ -19,7 +19,8 @@ from polar_pipeline.pretrained.cache import EmbeddingCache
 from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
 from polar_pipeline.settings.models import Encoding, ModelSource
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.client import Client, Endpoint, address, open_sdk
+from polar_pipeline.synthesis.client import Client, Endpoint
+from polar_pipeline.synthesis.connection import address, open_sdk
 from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
 from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
@@ -86,7 +87,8 @@ class EndpointEmbedder:
 
     def __init__(self, model: str, endpoint: Endpoint) -> None:
         self.name = self.identity = f"{API}{model}"
-        self._model, self._endpoint, self._settings = model, endpoint, endpoint.settings
+        self._model, self._endpoint = model, endpoint
+        self._settings = endpoint.settings.at(endpoint.settings.embeddings)
         self.calls: CallSummary = NO_CALLS
 
     def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:  # noqa: ARG002

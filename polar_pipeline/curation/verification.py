@@ -13,7 +13,8 @@ from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.quality_filter import Objection
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.curation import CurationSettings
-from polar_pipeline.synthesis.client import Endpoint, address
+from polar_pipeline.synthesis.client import Endpoint
+from polar_pipeline.synthesis.connection import address
 from polar_pipeline.synthesis.formats import Message, Request, Strategy
 from polar_pipeline.synthesis.generate import generate
 from polar_pipeline.synthesis.ledger import NO_CALLS, CallSummary
@@ -45,7 +46,8 @@ class Verifier:
     """Objects to posts by translation and judge, as the settings say, and adds up what that cost."""
 
     def __init__(self, card: TaskCard, settings: CurationSettings, embedder: Embedder, endpoint: Endpoint) -> None:
-        self._card, self._settings, self._embedder, self._endpoint = card, settings, embedder, endpoint
+        self._card, self._settings, self._embedder = card, settings, embedder
+        self._endpoint = judging(endpoint)
         self.calls: CallSummary = NO_CALLS
         self.stopped = ""  # what ended it before all posts were verified; "" when nothing did
         self.agreement: float | None = None  # share of the judged posts whose label the judge gave too
@@ -105,10 +107,16 @@ class Verifier:
         return answers
 
 
+def judging(endpoint: Endpoint) -> Endpoint:
+    """The endpoint that verifies: the settings' `judge`, else the one that generates."""
+    return endpoint._replace(settings=endpoint.settings.at(endpoint.settings.judge))
+
+
 def verification_requests(
     posts: pd.DataFrame, card: TaskCard, settings: CurationSettings, endpoint: Endpoint
 ) -> list[Request]:
     """What the verification of such posts would ask at most, for an estimate of its cost."""
+    endpoint = judging(endpoint)
     tasks = [(posts, _judging(card))] if settings.judge else []
     if settings.round_trip is not None:
         rows = posts[posts["source"].isin(TRANSLATED)]

@@ -71,7 +71,8 @@ def nodes(project: Project) -> Iterator[Node]:
             linear = next((one for one in profile.backbones if isinstance(one, LinearSettings)), LinearSettings())
             settings["gate"] = linear.model_dump(mode="json") | {"decision": profile.decision.model_dump(mode="json")}
         if profile.curation.asks_endpoint:
-            settings["endpoint"] = profile.synthesis.model_dump(mode="json", include={"model", "base_url"})
+            judge = profile.synthesis.at(profile.synthesis.judge)
+            settings["endpoint"] = judge.model_dump(mode="json", include={"model", "base_url"})
         return fixed("curation", card=words, **settings)(language)
 
     def embedder(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one for all languages

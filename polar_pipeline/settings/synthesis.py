@@ -19,6 +19,16 @@ def _sums_to_one(value: tuple[float, float, float]) -> tuple[float, float, float
 Shares = Annotated[tuple[float, float, float], AfterValidator(_sums_to_one)]
 
 
+def _names_secrets(value: dict[str, str]) -> dict[str, str]:
+    for name, text in value.items():
+        if "$" not in text and any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie")):
+            raise ValueError(f"header {name} seems to hold a key, which no profile should: write $NAME of a variable")
+    return value
+
+
+Headers = Annotated[dict[str, str], AfterValidator(_names_secrets)]
+
+
 class LanguagePlan(Settings):
     """What one language's plan has instead of the profile's; what is left out is the profile's."""
 
@@ -28,6 +38,25 @@ class LanguagePlan(Settings):
     """Shares of the three strategies."""
     positive_share: float | None = Field(default=None, gt=0, lt=1)
     """Share of positives to come near to."""
+
+
+class OtherEndpoint(Settings):
+    """An endpoint with a task of its own; what is left out is as for synthesis."""
+
+    model: str | None = Field(default=None, min_length=1)
+    """The model's name there."""
+    base_url: str | None = None
+    """Its address."""
+    key_variable: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that holds its key."""
+    headers: Headers | None = None
+    """Further HTTP headers, as for synthesis."""
+    query: dict[str, str] | None = None
+    """What follows the address behind ?, as for synthesis."""
+    price_prompt: float | None = Field(default=None, ge=0)
+    """Dollars per million prompt tokens there."""
+    price_completion: float | None = Field(default=None, ge=0)
+    """Dollars per million completion tokens there."""
 
 
 class SynthesisSettings(Settings):
@@ -65,9 +94,23 @@ class SynthesisSettings(Settings):
     max_tokens: int = Field(default=4000, ge=16)
     """Most tokens of one answer."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint calls that limit. Most take max_tokens; newer models of OpenAI take max_completion_tokens
-    only.
+    """What the endpoint is first thought to call that limit. Where it takes the other name only, that is found out."""
+    answers: Literal["auto", "json_schema", "json_object", "text"] = "auto"
+    """The form in which answers are asked for. auto: the strictest that the endpoint takes, found by its refusals and
+    remembered. text: by the words of the prompt alone.
     """
+    headers: Headers = Field(default={})
+    """Further HTTP headers, such as {OpenAI-Organization: $ORGANIZATION}; $NAME stands for an environment variable, so
+    that no key stands in a profile.
+    """
+    query: dict[str, str] = Field(default={})
+    """What follows the address behind ?, such as {api-version: "2024-10-21"} of Azure."""
+    key_variable: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """The environment variable that holds the key."""
+    judge: OtherEndpoint | None = None
+    """Another model, at this or another endpoint, that verifies posts: see curation.judge and curation.round_trip."""
+    embeddings: OtherEndpoint | None = None
+    """Another endpoint for a curation.embedder that begins with api:, which names its model."""
     batch: bool = False
     """Whether requests go out as batch jobs, which an endpoint that has them answers within a day, for less."""
     concurrency: int = Field(default=32, ge=1, le=1024)
@@ -97,6 +140,10 @@ class SynthesisSettings(Settings):
         """The settings of one language."""
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
         return self.model_copy(update={**own, "per_language": {}})
+
+    def at(self, other: OtherEndpoint | None) -> "SynthesisSettings":
+        """The settings for requests to another endpoint."""
+        return self if other is None else self.model_copy(update=other.model_dump(exclude_none=True))
 
     def content_settings(self) -> dict[str, Any]:
         """What changes the posts of a language (see `of`), as JSON: no caps, prices, batches, speed or retries."""

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.client import Say, address, open_sdk
+from polar_pipeline.synthesis.client import Say
+from polar_pipeline.synthesis.connection import address, api_key, open_sdk
+from polar_pipeline.synthesis.dialect import body_in, first_dialect, remembered
 from polar_pipeline.synthesis.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
@@ -44,13 +46,15 @@ class BatchRun:
         self._ledger, self._settings, self._say = ledger, settings, say
         self._address, self._limiter = address(settings.base_url), RateLimiter(1, ledger)
         self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
+        known = remembered(ledger.folder, self._address, settings.model)
+        self._dialect = first_dialect(settings, self._address, known)
         self._sent = Counter[str]()  # key of the request -> batches that it was in
         self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
         self.stopped = ""  # what ended the run before all was answered, in words
 
     async def run(self) -> None:
         """Collect the batches of earlier processes, then send new ones, until all is answered or a cap is reached."""
-        async with open_sdk(self._settings) as self._sdk:
+        async with open_sdk(self._settings, self._dialect.path) as self._sdk:
             for name, calls in self._ledger.open_batches().items():
                 if calls.keys() <= self._requests.keys():  # a batch of another plan waits for that plan
                     await self._collect(name, calls)
@@ -70,7 +74,7 @@ class BatchRun:
     async def _send(self, name: str, calls: dict[str, int]) -> None:
         self._sent.update(calls.keys())
         target = {"method": "POST", "url": "/v1/chat/completions"}
-        lines = [{"custom_id": key, **target, "body": request_body(self._requests[key])} for key in calls]
+        lines = [{"custom_id": key, **target, "body": body_in(self._dialect, self._requests[key])} for key in calls]
         content = "\n".join(json.dumps(line) for line in lines).encode()
         try:
             file = await self._ask(lambda: self._sdk.files.create(file=(f"{name}.jsonl", content), purpose="batch"))
@@ -114,9 +118,10 @@ class BatchRun:
             return
         self._release(left, f"batch {batch.status}", free=True)
         if batch.status == "failed":
-            said = "; ".join(error.message or "" for error in (batch.errors.data if batch.errors else None) or [])
+            words = "; ".join(error.message or "" for error in (batch.errors.data if batch.errors else None) or [])
+            said = without_key(words, api_key(self._settings).value)
             raise InputError(
-                f"the endpoint at {self._address} could not take the batch ({without_key(said)!r}): "
+                f"the endpoint at {self._address} could not take the batch ({said!r}): "
                 "correct what it names, or set synthesis.batch to false."
             )
 
@@ -171,7 +176,7 @@ class BatchRun:
                 result = CallResult(failure=TIMED_OUT, charged=True)
             except openai.APIError as error:
                 try:
-                    result = classify_error(error, self._limiter)
+                    result = classify_error(error, self._limiter, api_key(self._settings))
                 except InputError as refused:  # the key
                     raise _RefusedError(str(refused)) from None
             if not await retries.wait_to_retry(result):

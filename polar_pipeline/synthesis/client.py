@@ -1,18 +1,33 @@
 """The client of an OpenAI-style endpoint: its address and key, one call however it ends, and many at once."""
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.exceptions import FailureMonitor, billed_too_much, classify_error, no_credit_left
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, request_body, worst_dollars
+from polar_pipeline.synthesis.connection import address, api_key, open_sdk
+from polar_pipeline.synthesis.dialect import (
+    TELLING,
+    Dialect,
+    adapted,
+    body_in,
+    default_path,
+    first_dialect,
+    remember,
+    remembered,
+)
+from polar_pipeline.synthesis.exceptions import (
+    FailureMonitor,
+    billed_too_much,
+    classify_error,
+    error_inside,
+    no_credit_left,
+)
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.task.languages import Language
@@ -23,8 +38,6 @@ if TYPE_CHECKING:
     import openai
     from openai._legacy_response import LegacyAPIResponse
 
-_OPENAI = "https://api.openai.com/v1"
-_CONNECT_TIMEOUT = 10.0  # seconds
 _POLL = 0.05  # seconds between two looks at a cap that was reached
 _SAY_EVERY = 5.0  # seconds between two lines of progress
 
@@ -40,60 +53,38 @@ class Endpoint(NamedTuple):
     say: Say
 
 
-def address(base_url: str | None) -> str:
-    """The URL for requests: the profile's, else OPENAI_BASE_URL, else OpenAI's. Raises InputError if it is none."""
-    chosen = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
-    try:
-        parts = urlsplit(chosen)
-        legal = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        legal = False
-    if not legal or not chosen.isprintable() or " " in chosen:
-        raise InputError(
-            f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
-            "like http://localhost:8000/v1."
-        )
-    return chosen.rstrip("/")
-
-
-def api_key() -> str:
-    """The key in OPENAI_API_KEY. Raises InputError if there is none, or if no HTTP header can carry it."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()  # a key read from a file may end in a newline
-    if not key:
-        raise InputError(
-            "OPENAI_API_KEY is not set: export the endpoint's key (any word for a local server without one)."
-        )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InputError("OPENAI_API_KEY holds characters that no key has: copy it anew, without spaces or quotes.")
-    return key
-
-
-def check_endpoint(base_url: str | None) -> None:
-    """Check address and key without sending anything. Raises InputError if one is of no use."""
-    address(base_url)
-    api_key()
-
-
 class Client:
     """Sends single calls, which are reserved in the ledger, through an SDK that the caller opens and closes."""
 
     def __init__(
         self, sdk: "openai.AsyncOpenAI", settings: SynthesisSettings, limiter: RateLimiter, ledger: Ledger
     ) -> None:
-        self._sdk, self._settings, self._limiter, self._ledger = sdk, settings, limiter, ledger
+        self._settings, self._limiter, self._ledger = settings, limiter, ledger
+        self._sdks, self._root, self._key = {"": sdk}, str(sdk.base_url).rstrip("/"), api_key(settings)
+        self._path = default_path(address(settings.base_url))  # of embeddings
 
-    async def complete(self, call: int, request: Request) -> CallResult:
-        """Send a request once. A call that fails is released. Raises InputError for a refused key."""
-        completions = self._sdk.chat.completions.with_raw_response
-        result = await self._send(call, completions.create(**request_body(request)))
+    async def complete(self, call: int, request: Request, dialect: Dialect) -> CallResult:
+        """Send a request once. A call that fails is released. Raises InputError for what every call would meet."""
+        completions = self._at(dialect.path).chat.completions.with_raw_response
+        result = await self._send(call, completions.create(**body_in(dialect, request)))
         if result.body is None:
             return result
         return result._replace(reply=parse_reply(request, result.body, self._settings))
 
     async def embed(self, call: int, model: str, texts: list[str]) -> CallResult:
         """Ask once for the vectors of texts; the answer is in `body`. Otherwise as `complete`."""
-        embeddings = self._sdk.embeddings.with_raw_response
-        return await self._send(call, embeddings.create(model=model, input=texts, encoding_format="float"))
+        embeddings = self._at(self._path).embeddings.with_raw_response
+        result = await self._send(call, embeddings.create(model=model, input=texts, encoding_format="float"))
+        if self._path and result.failure in ("status 404", "status 405") and not result.no_model:
+            self._path = ""
+            return result._replace(retryable=True)
+        return result
+
+    def _at(self, path: str) -> "openai.AsyncOpenAI":
+        """The SDK for calls below a path behind the address."""
+        if path not in self._sdks:
+            self._sdks[path] = self._sdks[""].with_options(base_url=self._root + path)
+        return self._sdks[path]
 
     async def _send(self, call: int, request: "Awaitable[LegacyAPIResponse[Any]]") -> CallResult:
         import openai
@@ -102,31 +93,23 @@ class Client:
             async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
                 response = await request
             self._limiter.update(response.headers, refused=False)
-            return CallResult(body=response.http_response.content.decode("utf-8", "replace"))
+            body = response.http_response.content.decode("utf-8", "replace")
+            if (inside := error_inside(body, self._key)) is None:
+                return CallResult(body=body)
+            result = inside
         except TimeoutError:
             result = CallResult(failure=TIMED_OUT, charged=True)
         except openai.APIError as error:
             try:
-                result = classify_error(error, self._limiter)
-            except InputError:  # the key
-                self._ledger.release(call, "status 401", free=True)
+                result = classify_error(error, self._limiter, self._key)
+            except InputError:  # what all calls would meet
+                self._ledger.release(call, "refused", free=True)
                 raise
+        except InputError:
+            self._ledger.release(call, "refused", free=True)
+            raise
         self._ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
         return result
-
-
-def open_sdk(settings: SynthesisSettings) -> "openai.AsyncOpenAI":
-    """The SDK with the settings' address and the environment's key. It retries nothing, because RetryPolicy does."""
-    import openai
-
-    # shorter than the time-out of the answer, so that a silent address and a slow answer can be told apart
-    connect = min(_CONNECT_TIMEOUT, settings.timeout / 2)
-    return openai.AsyncOpenAI(
-        api_key=api_key(),
-        base_url=address(settings.base_url),
-        max_retries=0,
-        timeout=openai.Timeout(None, connect=connect, pool=connect),
-    )
 
 
 class OnlineRun:
@@ -140,6 +123,7 @@ class OnlineRun:
         self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
     ) -> None:
         """`succeeded`: whether any request of the plan was answered before."""
+        folder = ledger.folder
         self._pending, self._ledger, self._settings, self._say = deque(pending), ledger, settings, say
         self._address = address(settings.base_url)
         self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
@@ -147,6 +131,9 @@ class OnlineRun:
         self._total, self._done, self._in_flight, self._refused_free = len(pending), 0, 0, False
         self._started = self._said = self._last_answer = time.monotonic()
         self._reserving = asyncio.Lock()
+        self._folder = folder
+        known = remembered(folder, self._address, settings.model)
+        self._dialect, self._proven = first_dialect(settings, self._address, known), known is not None
         self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
         self.stopped = ""  # what ended the run before all was answered, in words
 
@@ -172,11 +159,27 @@ class OnlineRun:
         retries = RetryPolicy(self._settings)
         result = await self._call(request)
         while result and not self._ledger.finished(request.key) and not self.stopped:
+            if self._adapt(request, result):
+                result = await self._call(request)
+                continue
             if not await retries.wait_to_retry(result, self._last_answer):
                 break
             result = await self._call(request)
         if result and (result.reply or not self.stopped):
             self._record(request, result)
+
+    def _adapt(self, request: Request, result: CallResult) -> bool:
+        """Whether a refusal was about how the request was written, and it is worth to write it otherwise."""
+        if result.reply or result.sent is None:
+            return False
+        if result.sent != self._dialect:  # another request has found a better one meanwhile
+            return result.failure in TELLING
+        change = adapted(self._dialect, result.failure, result.message, request)
+        if change is None or self._settings.answers not in ("auto", change.dialect.answers):
+            return False
+        self._dialect, self._proven = change.dialect, False
+        self._say(f"the endpoint at {self._address} is asked in another way: {change.why}")
+        return True
 
     def _record(self, request: Request, result: CallResult) -> None:
         if not result.reply:
@@ -204,6 +207,9 @@ class OnlineRun:
             if result.reply is None:
                 return result
             self._limiter.answered()
+            if not self._proven and result.sent == self._dialect and result.reply.outcome == "ok":
+                self._proven = True
+                remember(self._folder, self._address, self._settings.model, self._dialect)
             self._last_answer = time.monotonic()
             if not self._ledger.settle(call, result.reply) and self._settings.max_dollars is not None:
                 self._stop(billed_too_much(self._address))
@@ -211,8 +217,9 @@ class OnlineRun:
 
     async def _send(self, request: Request, call: int) -> CallResult:
         self._in_flight += 1
+        dialect = self._dialect
         try:
-            return await self._client.complete(call, request)
+            return (await self._client.complete(call, request, dialect))._replace(sent=dialect)
         except InputError:
             self._refused_free = True
             raise

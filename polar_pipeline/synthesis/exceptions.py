@@ -1,17 +1,41 @@
 """How calls of an endpoint fail: which failures may be retried, which cost money, and what the user should do."""
 
-import os
+import json
+import re
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.synthesis.answers import json_or_none
+from polar_pipeline.synthesis.connection import Key
 from polar_pipeline.synthesis.formats import BROKEN, NO_CONNECTION, TIMED_OUT, CallResult
 from polar_pipeline.synthesis.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     import openai
 
+_PAGE = re.compile(r"\ufeff?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_SHORTEST_SECRET = 8  # characters of a key that is looked for everywhere
+_NO_KEY = {"invalid_api_key", "invalid_authentication", "authentication_error", "unauthenticated", "401"}
+_CLOSED = {"account_deactivated", "account_suspended", "access_terminated", "organization_restricted"}
+_CLOSED |= {"unsupported_country_region_territory", "account_policy_violation"}
+_NO_CREDIT = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "insufficient_credits"}
+_NO_CREDIT |= {"insufficient_balance", "payment_required", "402"}
+_NO_CREDIT_WORDS = ("insufficient balance", "insufficient credit", "billing is not active", "your current quota")
+_NO_MODEL = {"model_not_found", "deploymentnotfound", "model_not_available"}
+_MISSING_MODEL = re.compile(
+    r"model\b.{0,80}(does not exist|not found|is not available|no such|unknown)|no such model|unknown model"
+)
+# codes of errors in answers with status 200 that stand for a status of HTTP
+_STATUS_OF_CODES = {
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "too_many_requests", "429"), 429),
+    **dict.fromkeys(("invalid_request_error", "context_length_exceeded", "content_filter", "bad_request"), 400),
+    **dict.fromkeys(_NO_KEY, 401),
+    **dict.fromkeys(_NO_CREDIT, 402),
+    **dict.fromkeys(_NO_MODEL, 404),
+}
 USELESS = ("refused", "malformed", "truncated")  # outcomes of replies that are paid for and bring no posts
 
 # exceptions of httpx by name, because the SDK has changed the package that they come from
@@ -25,36 +49,94 @@ _VERBS = {
 }
 
 
-def classify_error(error: "openai.APIError", limiter: RateLimiter) -> CallResult:
-    """What an error of the SDK means. Raises InputError for a refused key, with which every call would fail."""
+def classify_error(error: "openai.APIError", limiter: RateLimiter, key: Key) -> CallResult:
+    """What an error of the SDK means. Raises InputError for what every further call would meet too; see `classify`."""
     import openai
 
-    if isinstance(error, openai.AuthenticationError):
-        # without the endpoint's own words, which may repeat the key
-        raise InputError(
-            f"the endpoint refused the key (status {error.status_code}): set OPENAI_API_KEY to a valid one."
-        )
     if not isinstance(error, openai.APIStatusError):
         if type(error.__cause__).__name__ in _NEVER_SENT:
-            return CallResult(failure=NO_CONNECTION, message=without_key(str(error.__cause__)))
+            return CallResult(failure=NO_CONNECTION, message=without_key(str(error.__cause__), key.value))
         timed_out = isinstance(error, openai.APITimeoutError)
         return CallResult(failure=TIMED_OUT if timed_out else BROKEN, charged=True)
-    status = error.status_code
-    no_credit = status == 402 or error.code == "insufficient_quota"
-    words = error.body.get("message") if isinstance(error.body, dict) else error.body
+    response = error.response
+    wait = limiter.update(response.headers, refused=True)
+    return classify(error.status_code, error.body or response.text, wait, key)
+
+
+def error_inside(body: str, key: Key) -> CallResult | None:
+    """The error that an answer with status 200 holds in place of a message, or None. It costs nothing.
+
+    Raises InputError as `classify`, and for a web page, which no API answers with.
+    """
+    if _PAGE.match(body):
+        raise InputError(
+            f"the endpoint answered with a web page{_title(body)}: its address is not that of an API, correct "
+            "synthesis.base_url (or OPENAI_BASE_URL)."
+        )
+    whole = json_or_none(body)
+    if not isinstance(whole, dict):
+        return None
+    choices = whole.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    error = whole.get("error") if not first.get("message") else None
+    error = error or (first.get("error") if not _says_something(first) else None)
+    if not error:
+        return None
+    code = error.get("code") or error.get("status") if isinstance(error, dict) else None
+    number = int(str(code)) if str(code).isdigit() else 0
+    status = number if 400 <= number < 600 else _STATUS_OF_CODES.get(str(code), 500)
+    return classify(status, error, 0.0, key)._replace(inside=True)
+
+
+def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
+    """What an error with this status (of HTTP, or told in the answer) and body means.
+
+    Raises InputError for a refused key, a closed account and a missing model, with which every call would fail.
+    """
+    error = error.get("error", error) if isinstance(error, dict) else error
+    fields = error if isinstance(error, dict) else {}
+    codes = {str(fields.get(name)).casefold() for name in ("code", "type", "status")}
+    words = fields.get("message") or fields.get("detail") or (error if isinstance(error, str) else json.dumps(error))
+    words = f"a web page{_title(words)}" if isinstance(words, str) and _PAGE.match(words) else str(words)
+    said, plain = without_key(words, key.value), words.casefold()
+    quoted = f", {said!r}" if said else ""
+    if codes & _NO_KEY or status == 401:
+        # without the endpoint's own words, which may repeat the key
+        raise InputError(f"the endpoint refused the key (status {status}): set {key.variable} to a valid one.")
+    if codes & _CLOSED:
+        raise InputError(f"the endpoint has closed the account of the key (status {status}{quoted}): ask its operator.")
+    no_credit = status == 402 or bool(codes & _NO_CREDIT) or any(word in plain for word in _NO_CREDIT_WORDS)
+    no_model = bool(codes & _NO_MODEL) or bool(_MISSING_MODEL.search(plain))
     return CallResult(
-        failure=f"status {status}",
-        message=without_key(words if isinstance(words, str) else ""),
-        retryable=(status in (408, 409, 429) or status >= 500) and not no_credit,
-        wait=limiter.update(error.response.headers, refused=True),
+        failure=f"status {404 if no_model else status}",
+        message=said,
+        retryable=(status in (408, 409, 425, 429) or status >= 500) and not no_credit and not no_model,
+        wait=wait,
         no_credit=no_credit,
+        no_model=no_model,
     )
 
 
-def without_key(text: str) -> str:
-    """An endpoint's words in one line of at most 200 characters, without the key that it may repeat."""
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    return " ".join((text.replace(key, "[key]") if key else text).split())[:200]
+def without_key(text: str, key: str) -> str:
+    """An endpoint's words in one line of at most 200 characters, without the key that it may repeat.
+
+    A short key, such as `none` of a local server, is no secret and may be part of words: it goes where a key stands.
+    """
+    if len(key) >= _SHORTEST_SECRET:
+        text = text.replace(key, "[key]")
+    elif key:
+        text = re.sub(rf"(?i:(bearer|key)[ :='\"]+){re.escape(key)}\b", r"\1 [key]", text)
+    return " ".join(text.split())[:200]
+
+
+def _title(page: str) -> str:
+    found = _TITLE.search(page)
+    return f" ({' '.join(found.group(1).split())[:60]!r})" if found else ""
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    message = choice.get("message")
+    return isinstance(message, dict) and bool(message.get("content"))
 
 
 class FailureMonitor:
@@ -106,8 +188,10 @@ def advice(outcome: str, message: str, address: str, settings: SynthesisSettings
             "(or OPENAI_BASE_URL)."
         )
     if outcome == "status 403":
-        model = settings.model
-        return f"the endpoint refused the key ({outcome}{said}): set OPENAI_API_KEY to one that may use {model!r}."
+        return (
+            f"the endpoint refused the key ({outcome}{said}): set {settings.key_variable} to one that may use "
+            f"{settings.model!r}."
+        )
     if outcome == "status 404":
         return (
             f"{endpoint} has no model {settings.model!r}, or no chat completions ({outcome}{said}): "

@@ -9,6 +9,7 @@ import pandas as pd
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
+from polar_pipeline.synthesis.answers import OK, read_texts, what_was_said
 from polar_pipeline.task.card import TaskCard
 
 Strategy = Literal["direct", "rewrite", "contrast", "translate", "judge"]
@@ -17,7 +18,7 @@ COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "reque
 
 _MESSAGE_OVERHEAD = 16  # tokens of a message's frame (role, separators): a handful in every published chat format
 _MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
-_PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+_MOST_UNREAD = 20_000  # characters of an answer that are kept
 
 
 class Message(Record):
@@ -57,30 +58,20 @@ class Reply(Record):
     """A paid answer: the texts in the order of the request's labels, or none and the reason in `outcome`."""
 
     key: str
-    texts: tuple[str, ...]
+    texts: tuple[str | None, ...]  # None: no text in the answer is surely the one with this label
     outcome: str  # ok, refused, truncated, malformed
     finish: str  # the endpoint's finish_reason
     prompt_tokens: int
     completion_tokens: int
     dollars: float
     counted: bool  # tokens as the endpoint counted them; otherwise the worst case
+    unread: str = ""  # the beginning of an answer that was paid for and could not be read
 
 
-def request_body(request: Request) -> dict[str, Any]:
-    """The JSON body of a chat completion."""
-    return {
-        "model": request.model,
-        "messages": [message.model_dump() for message in request.messages],
-        request.max_tokens_name: request.max_tokens,
-        "response_format": response_format(request),
-        **({} if request.temperature is None else {"temperature": request.temperature}),
-    }
-
-
-def response_format(request: Request) -> dict[str, Any]:
-    """The JSON schema of the answer: as many texts as labels."""
-    size = len(request.labels)
-    posts = {"type": "array", "items": {"type": "string"}, "minItems": size, "maxItems": size}
+def response_format(size: int, sized: bool = True) -> dict[str, Any]:
+    """The JSON schema of an answer: as many texts as labels, said in the schema where that is taken (`sized`)."""
+    posts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+    posts |= {"minItems": size, "maxItems": size} if sized else {}
     schema = {"type": "object", "properties": {"posts": posts}, "required": ["posts"], "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "posts", "strict": True, "schema": schema}}
 
@@ -91,7 +82,7 @@ def worst_tokens(request: Request) -> tuple[int, int]:
     The schema counts too, because endpoints put it into the prompt or charge for it as if they did.
     """
     prompt = sum(len(message.content.encode("utf-8")) + _MESSAGE_OVERHEAD for message in request.messages)
-    return prompt + len(json.dumps(response_format(request))) + _MESSAGE_OVERHEAD, request.max_tokens
+    return prompt + len(json.dumps(response_format(len(request.labels)))) + _MESSAGE_OVERHEAD, request.max_tokens
 
 
 def dollars(prompt_tokens: int, completion_tokens: int, settings: SynthesisSettings) -> float:
@@ -112,19 +103,30 @@ def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:
 
 def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Reply:
     """The reply in a response with status 200. Never raises: what cannot be read is `malformed`."""
-    content, message, finish = _parse_choice(body)
-    prompt, completion, counted = _parse_usage(content, request)
-    texts, outcome = _parse_texts(message, finish, len(request.labels))
+    said = what_was_said(body)
+    prompt, completion, counted = _parse_usage(said.whole, request)
+    # posts that are made directly stand for themselves; rewritten ones and pairs belong to others
+    found = read_texts(said, request.labels, shiftable=request.strategy == "direct")
     return Reply(
         key=request.key,
-        texts=texts,
-        outcome=outcome,
-        finish=finish,
+        texts=found.texts,
+        outcome=found.outcome,
+        finish=said.finish,
         prompt_tokens=prompt,
         completion_tokens=completion,
         dollars=dollars(prompt, completion, settings),
         counted=counted,
+        unread="" if found.outcome == OK else body[:_MOST_UNREAD].encode("utf-8", "replace").decode(),
     )
+
+
+def read_again(request: Request, reply: Reply) -> Reply:
+    """A reply whose answer could not be read, as it is read today; its price stays."""
+    if reply.outcome == OK or not reply.unread:
+        return reply
+    found = read_texts(what_was_said(reply.unread), request.labels, shiftable=request.strategy == "direct")
+    unread = "" if found.outcome == OK else reply.unread
+    return reply.model_copy(update={"texts": found.texts, "outcome": found.outcome, "unread": unread})
 
 
 def is_token_count(tokens: Any) -> TypeGuard[int]:
@@ -152,6 +154,7 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
         for request, reply in zip(requests, replies, strict=True)
         if reply is not None
         for position, (label, text) in enumerate(zip(request.labels, reply.texts, strict=False))
+        if text is not None
     ]
     return posts_table(rows, card)
 
@@ -179,46 +182,6 @@ def _parent_id(request: Request, position: int) -> str:
     return f"{request.language}_pair_{request.number:05}_{position // 2}" if request.strategy == "contrast" else ""
 
 
-def _parse_choice(body: str) -> tuple[Any, Any, str]:
-    """The whole answer, its first message and its finish_reason. Without a message there may still be the usage."""
-    try:
-        content = json.loads(body)
-    except _PARSE_ERRORS:
-        return {}, {}, "unreadable"
-    try:
-        choice = content["choices"][0]
-        finish = choice.get("finish_reason")
-        return content, choice["message"], finish if isinstance(finish, str) and _is_utf8(finish) else "none"
-    except _PARSE_ERRORS:
-        return content, {}, "unreadable"
-
-
-def _parse_texts(message: Any, finish: str, wanted: int) -> tuple[tuple[str, ...], str]:
-    if not isinstance(message, dict):
-        return (), "malformed"
-    if message.get("refusal") or finish == "content_filter":
-        return (), "refused"
-    if finish == "length":
-        return (), "truncated"
-    try:
-        posts = json.loads(message["content"])["posts"]
-    except _PARSE_ERRORS:
-        return (), "malformed"
-    valid = isinstance(posts, list) and len(posts) == wanted
-    if not valid or not all(isinstance(post, str) and _is_utf8(post) for post in posts):
-        return (), "malformed"
-    return tuple(posts), "ok"
-
-
-def _is_utf8(text: str) -> bool:
-    """JSON may escape half a character (a lone surrogate), which no file can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _parse_usage(content: Any, request: Request) -> tuple[int, int, bool]:
     """Tokens as the endpoint counted them; where it did not, the upper bounds."""
     usage = content.get("usage") if isinstance(content, dict) else None
@@ -243,9 +206,12 @@ class CallResult(NamedTuple):
     wait: float = 0.0  # seconds that the endpoint asked for
     charged: bool = False  # the endpoint may have worked on it, and so may charge for it
     no_credit: bool = False  # the account behind the key has no money left
+    no_model: bool = False  # the endpoint does not have the model
+    inside: bool = False  # the failure was told in an answer with status 200, which costs nothing then
     body: str | None = None  # of an answer with status 200
+    sent: Any = None  # the `Dialect` that the request was written in
 
     @property
     def free(self) -> bool:
         """Whether it was refused before any work: such a call counts neither as money nor as a request."""
-        return self.failure == NO_CONNECTION or self.failure.startswith("status 4")
+        return self.failure == NO_CONNECTION or self.failure.startswith("status 4") or self.inside

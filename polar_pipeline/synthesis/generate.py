@@ -13,7 +13,8 @@ import pandas as pd
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.batch import BatchRun
-from polar_pipeline.synthesis.client import OnlineRun, Say, check_endpoint
+from polar_pipeline.synthesis.client import OnlineRun, Say
+from polar_pipeline.synthesis.connection import check_endpoint
 from polar_pipeline.synthesis.formats import Reply, Request, posts_table, synthetic_posts
 from polar_pipeline.synthesis.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.perturb import perturbed_posts
@@ -95,7 +96,7 @@ def generate(requests: list[Request], ledgers: Path, language: str, settings: Sy
             pending, ledger, settings, "ok" in before.values(), lambda line: say(f"{language}: {line}")
         )
         if pending:
-            check_endpoint(settings.base_url)
+            check_endpoint(settings)
             asyncio.run(run.run())
         found = ledger.replies(keys)
         replies = [found.get(key) for key in keys]

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,6 +120,11 @@ class Ledger:
         self._db.close()
         self._language_lock.release()
 
+    @property
+    def folder(self) -> Path:
+        """Where the database is."""
+        return self._folder
+
     def reserve(self, key: str, dollars: float) -> int | None:
         """Set `dollars` aside for a request, and return the id of the call; None when that would pass a cap.
 
@@ -145,6 +150,20 @@ class Ledger:
     def settle(self, call: int, reply: Reply) -> bool:
         """Write a reply, and its price in place of the reserved one. Returns whether the reservation was enough."""
         return self._end(call, reply.outcome, reply.dollars, reply=reply.model_dump_json())
+
+    def read_again(self, keys: Collection[str], read: Callable[[Reply], Reply]) -> int:
+        """Replace the replies to these requests that `read` makes something else of; what they cost stays. How many."""
+        select = f"SELECT id, reply FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND outcome <> 'ok'"
+        changed = 0
+        with self._transaction():
+            for call, text in self._db.execute(select, self._among(keys)).fetchall():
+                reply = read(Reply.model_validate_json(text))
+                new = reply.model_dump_json()
+                if reply.outcome == "ok":
+                    update = "UPDATE calls SET outcome = ?, reply = ?, digest = ?, discarded = 0 WHERE id = ?"
+                    self._db.execute(update, (reply.outcome, new, fingerprint(new), call))
+                    changed += 1
+        return changed
 
     def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
         """Write that a call ended without a reply; `dollars` None charges all that was reserved.

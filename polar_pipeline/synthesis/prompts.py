@@ -11,7 +11,7 @@ import pandas as pd
 import regex
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.client import address
+from polar_pipeline.synthesis.connection import address
 from polar_pipeline.synthesis.formats import Message, Request
 from polar_pipeline.synthesis.plan import PlannedRequest
 from polar_pipeline.task.card import TaskCard

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polar_pipeline.synthesis.ledger import Ledger
 
 _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
+_WINDOW = 10.0  # seconds for which a number of remaining requests is believed that says no end
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TOLERATED = 0.1  # refusals per answer that do not lower the concurrency
@@ -27,23 +28,26 @@ _RANDOM = random.Random()  # jitter, which has to differ between processes
 class RateLimiter:
     """Limits the requests in flight of one process, and pauses all processes of the ledger when the endpoint says so.
 
-    Use `async with limiter` around each request, and report how it ended. The limit follows additive increase and
+    Use `async with limiter` around each request, and report how it ended. The limit begins at one and grows by one with
+    each answer (slow start, Jacobson 1988) until the first refusals; then it follows additive increase and
     multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
-    many answers as the limit, never more than `x-ratelimit-remaining-requests`. Occasional refusals, which busy
-    endpoints give at any load, change nothing.
+    many answers as the limit. It is never more than `x-ratelimit-remaining-requests` said within this window.
+    Occasional refusals, which busy endpoints give at any load, change nothing.
     """
 
     def __init__(self, concurrency: int, ledger: "Ledger") -> None:
         self._concurrency, self._ledger = concurrency, ledger
-        self._limit, self._remaining = float(concurrency), math.inf
+        self._limit, self._slow_start = 1.0, True
+        self._remaining, self._remaining_until = math.inf, 0.0
         self._in_flight, self._lowered = 0, 0.0
-        self._credit = _TOLERATED * concurrency  # refusals that the answers so far make up for
+        self._credit = 1.0  # refusals that the answers so far make up for
         self._room = asyncio.Condition()
 
     @property
     def limit(self) -> int:
         """Requests that may be in flight now; at least one, or nobody would notice that there is room again."""
-        return max(int(min(self._limit, self._remaining)), 1)
+        remaining = self._remaining if time.monotonic() < self._remaining_until else math.inf
+        return max(int(min(self._limit, remaining)), 1)
 
     async def __aenter__(self) -> None:
         """Wait for room, then for the end of a pause."""
@@ -72,11 +76,12 @@ class RateLimiter:
         self._credit -= 1
         if self._credit < 0 and sent > self._lowered:
             self._limit, self._lowered = max(self._limit / 2, 1.0), time.monotonic()
+            self._slow_start = False
 
     def answered(self) -> None:
         """Report an answer."""
-        self._limit = min(self._limit + 1 / self._limit, float(self._concurrency))
-        self._credit = min(max(self._credit, 0.0) + _TOLERATED, _TOLERATED * self._limit)
+        self._limit = min(self._limit + (1.0 if self._slow_start else 1 / self._limit), float(self._concurrency))
+        self._credit = min(max(self._credit, 0.0) + _TOLERATED, max(_TOLERATED * self._limit, 1.0))
 
     def update(self, headers: Mapping[str, str], refused: bool) -> float:
         """Read a response's headers; `refused` is whether its status was an error.
@@ -86,6 +91,8 @@ class RateLimiter:
         remaining = headers.get("x-ratelimit-remaining-requests", "").strip()
         if remaining.isascii() and remaining.isdigit():  # otherwise what it said before still holds
             self._remaining = float(remaining)
+            reset = _duration(headers.get("x-ratelimit-reset-requests", ""))
+            self._remaining_until = time.monotonic() + min(reset or _WINDOW, _MAX_WAIT)
         wait = _retry_after(headers) if refused else _window_reset(headers)
         wait = min(wait, _MAX_WAIT) if math.isfinite(wait) else 0.0
         if wait > 0:

@@ -5,13 +5,14 @@ and what happens to them: a status (429, 500, 401, ...), 429_after and 503_after
 (a body byte by byte), newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch),
 malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length,
 no_usage, duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches,
-batch_breaks, batch_failed, batch_expired. With `per_second` it refuses what is over that rate and says when to come
-back.
+batch_breaks, batch_failed, batch_expired; and those of behaviours.py. With `per_second` it refuses what is over that
+rate and says when to come back.
 """
 
 import asyncio
 import hashlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from polar_pipeline_tests.synthesis import behaviours
 
 PROMPT, COMPLETION = 100, 50  # tokens that every answer is charged
 
@@ -164,14 +167,26 @@ class Server:
             return JSONResponse({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
         if fate.isdigit():
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, int(fate))
+        if refused := behaviours.refusal(fate, body):
+            return JSONResponse({"error": {"message": refused[1], "type": "invalid_request_error"}}, refused[0])
+        if inside := behaviours.error_in_200(fate):
+            return Response(inside, media_type="text/html") if isinstance(inside, str) else JSONResponse(inside)
         if fate == "newer" and not {"max_tokens", "temperature"}.isdisjoint(body):
             return JSONResponse({"error": {"message": "Unsupported parameter: 'max_tokens'"}}, 400)
         if fate == "hang":
             await asyncio.sleep(3600)
         answer = self._answer(body, fate)
         self.count["charged"] += 1
-        if fate in ("ok", "german", "duplicate", "foreign", "newer"):
+        if fate in _GOOD:
             self.good.append(body)
+        if fate in behaviours.BODIES:
+            return Response(
+                behaviours.BODIES[fate](answer["choices"][0]["message"]["posts"]), media_type="text/event-stream"
+            )
+        if fate == "remaining_0":
+            return JSONResponse(
+                answer, headers={"x-ratelimit-remaining-requests": "0"} if self.count["calls"] == 1 else {}
+            )
         if fate == "drip":
             return StreamingResponse(_dripping(json.dumps(answer)), media_type="application/json")
         if fate == "half":
@@ -201,8 +216,8 @@ class Server:
         return "ok"
 
     def _answer(self, body: dict[str, Any], fate: str) -> dict[str, Any]:
-        wanted = body.get("response_format")  # without one: a single post as plain text
-        size = wanted["json_schema"]["schema"]["properties"]["posts"]["minItems"] if wanted else 1
+        wanted = "Answer with JSON" in body["messages"][0]["content"]  # otherwise a single post as plain text
+        size = _asked(body) if wanted else 1
         self.count["posts"] += size
         stem = "always the same" if fate == "duplicate" else hashlib.sha256(json.dumps(body).encode()).hexdigest()[:12]
         content = json.dumps({"posts": [f"post {stem} {place}" for place in range(size)]})
@@ -226,6 +241,11 @@ class Server:
         if fate == "malformed":
             content = content[:-4]
         message: dict[str, Any] = {"role": "assistant", "content": content}
+        posts = json.loads(content)["posts"] if wanted and fate in (*behaviours.MESSAGES, *behaviours.BODIES) else []
+        if fate in behaviours.MESSAGES:
+            message |= behaviours.MESSAGES[fate](posts)
+        if fate in behaviours.BODIES:
+            message["posts"] = posts
         if fate == "refusal":
             message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
         answer: dict[str, Any] = {
@@ -244,6 +264,21 @@ class Server:
         if fate == "dear":
             answer["usage"] = {"prompt_tokens": 50_000, "completion_tokens": 50_000}
         return answer
+
+
+_GOOD = ("ok", "german", "duplicate", "foreign", "newer", *behaviours.MESSAGES, *behaviours.BODIES)
+
+
+def _asked(body: dict[str, Any]) -> int:
+    """How many texts a request is for, as its schema or its words say."""
+    schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema", {})
+    if size := schema.get("properties", {}).get("posts", {}).get("minItems"):
+        return int(size)
+    task = body["messages"][-1]["content"]
+    if pairs := re.search(r"Write (\d+) pairs", task):
+        return 2 * int(pairs.group(1))
+    number = re.search(r"(?:Write|each of the) (\d+) (?:new )?posts", task)
+    return int(number.group(1)) if number else len(_fenced(task))
 
 
 def _fenced(task: str) -> list[str]:

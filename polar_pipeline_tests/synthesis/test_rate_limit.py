@@ -24,8 +24,12 @@ class Memory:
         self.moment = max(self.moment, moment)
 
 
-def limiter_of(concurrency: int) -> RateLimiter:
-    return RateLimiter(concurrency, Memory())
+def limiter_of(concurrency: int, answers: int | None = None) -> RateLimiter:
+    """A limiter after so many answers, or as many as it takes to reach its concurrency."""
+    limiter = RateLimiter(concurrency, Memory())
+    for _ in range(concurrency if answers is None else answers):
+        limiter.answered()
+    return limiter
 
 
 def left(requests: int) -> dict[str, str]:
@@ -143,6 +147,33 @@ def test_a_refusal_now_and_then_cuts_nothing_and_one_in_five_does() -> None:
     for call in range(1000):
         limiter.refused(time.monotonic()) if call % 5 == 4 else limiter.answered()
     assert limiter.limit < 20
+
+
+def test_it_begins_with_one_and_grows_with_each_answer_until_refusals() -> None:
+    limiter = limiter_of(128, answers=0)
+    assert limiter.limit == 1
+    for answers in range(1, 40):
+        limiter.answered()
+        assert limiter.limit == answers + 1
+    for _ in range(6):
+        limiter.refused(time.monotonic())
+    assert limiter.limit < 40
+    before = limiter.limit
+    for _ in range(before):  # one round of answers
+        limiter.answered()
+    assert limiter.limit <= before + 1
+
+
+def test_what_was_left_is_believed_for_a_while_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, now = limiter_of(32), time.monotonic()
+    limiter.update(left(0) | {"x-ratelimit-reset-requests": "2s"}, refused=False)
+    assert limiter.limit == 1
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)
+    assert limiter.limit == 32
+    limiter.update(left(0), refused=False)  # it does not say how long
+    assert limiter.limit == 1
+    monkeypatch.setattr(time, "monotonic", lambda: now + 30)
+    assert limiter.limit == 32
 
 
 def test_what_is_left_bounds_it_until_more_is_left() -> None:

@@ -1,0 +1,96 @@
+"""How an endpoint is reached: its address, key, headers and query, and the SDK that speaks to it."""
+
+import os
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
+
+if TYPE_CHECKING:
+    import openai
+
+_OPENAI = "https://api.openai.com/v1"
+_CONNECT_TIMEOUT = 10.0  # seconds
+_CALLS = ("/chat/completions", "/completions", "/embeddings")  # which people copy with the address
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+
+
+class Key(NamedTuple):
+    """The key of an endpoint, and the environment variable that holds it."""
+
+    variable: str
+    value: str
+
+
+def address(base_url: str | None) -> str:
+    """The URL for requests: the profile's, else OPENAI_BASE_URL, else OpenAI's. Raises InputError if it is none."""
+    chosen = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
+    try:
+        parts = urlsplit(chosen)
+        legal = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        legal = False
+    if not legal or not chosen.isprintable() or " " in chosen:
+        raise InputError(
+            f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
+            "like http://localhost:8000/v1."
+        )
+    path = parts.path.rstrip("/")
+    for call in _CALLS:
+        path = path.removesuffix(call)
+    return urlunsplit(parts._replace(path=path.rstrip("/"), fragment=""))
+
+
+def api_key(settings: SynthesisSettings) -> Key:
+    """The key in the settings' variable. Raises InputError if there is none, or if no HTTP header can carry it."""
+    name = settings.key_variable
+    key = os.environ.get(name, "").strip()  # a key read from a file may end in a newline
+    if not key:
+        raise InputError(f"{name} is not set: export the endpoint's key (any word for a local server without one).")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InputError(f"{name} holds characters that no key has: copy it anew, without spaces or quotes.")
+    return Key(name, key)
+
+
+def check_endpoint(settings: SynthesisSettings) -> None:
+    """Check address, key and headers without sending anything. Raises InputError if one is of no use."""
+    address(settings.base_url)
+    api_key(settings)
+    _headers(settings)
+
+
+def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI":
+    """The SDK with the settings' address, a `path` behind it, and the environment's key.
+
+    It retries nothing, because RetryPolicy does.
+    """
+    import openai
+
+    # shorter than the time-out of the answer, so that a silent address and a slow answer can be told apart
+    connect = min(_CONNECT_TIMEOUT, settings.timeout / 2)
+    parts, key = urlsplit(address(settings.base_url)), api_key(settings).value
+    query = dict(parse_qsl(parts.query)) | settings.query
+    # Azure takes the key in a header of its own
+    azure = {"api-key": key} if "api-version" in query or str(parts.hostname).endswith(".azure.com") else {}
+    return openai.AsyncOpenAI(
+        api_key=key,
+        base_url=urlunsplit(parts._replace(query="")) + path,
+        default_headers=azure | _headers(settings),
+        default_query=query,
+        max_retries=0,
+        timeout=openai.Timeout(None, connect=connect, pool=connect),
+    )
+
+
+def _headers(settings: SynthesisSettings) -> dict[str, str]:
+    """The settings' headers with environment variables in place. Raises InputError for one that is not set."""
+
+    def value(found: "re.Match[str]") -> str:
+        name = found.group(1)
+        if not os.environ.get(name):
+            raise InputError(f"{name} is not set, which synthesis.headers names: export it, or correct the header.")
+        return os.environ[name].strip()
+
+    return {name: _VARIABLE.sub(value, text) for name, text in settings.headers.items()}

@@ -1,0 +1,93 @@
+"""Answers are read as far as they are unambiguous, and no label moves to another post."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polar_pipeline.synthesis.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts, what_was_said
+
+
+def body(content: Any, finish: str | None = "stop", **message: Any) -> str:
+    return json.dumps({"choices": [{"message": {"content": content, **message}, "finish_reason": finish}]})
+
+
+def read(content: Any, labels: str = "11", shiftable: bool = False, **more: Any) -> tuple[list[str | None], str]:
+    found = read_texts(what_was_said(body(content, **more)), [int(label) for label in labels], shiftable)
+    return list(found.texts), found.outcome
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"posts": ["a", "b"]}', '["a", "b"]', "```json\n[\"a\", \"b\"]\n```", 'x {"posts": ["a", "b"]} y',
+        '{"posts": ["a", "b",]}', "{'posts': ['a', 'b']}", '{"posts": [{"text": "a"}, {"text": "b"}]}',
+        '{"1": "a", "2": "b"}', "1. a\n2. b", '<think>["x", "y"]</think>["a", "b"]', '{"posts": ["a", "b"]',
+        '{"thoughts": "two", "posts": ["a", "b"]}', '{"posts": {"first": "a", "second": "b"}}',
+    ],
+)  # fmt: skip
+def test_one_meaning_in_many_forms(content: str) -> None:
+    assert read(content) == (["a", "b"], OK)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "I cannot do that.", "{}", "[]", '{"posts": "a"}', '{"posts": ["a", null]}', '{"a": ["x"], "b": ["y"]}',
+     '{"posts": ["\\ud800", "b"]}', "[" * 100_000, '{"posts": [["a"], ["b"]]}', "1. a\n3. b", None, 7],
+)  # fmt: skip
+def test_what_means_nothing_for_sure_is_not_read(content: Any) -> None:
+    assert read(content) == ([], MALFORMED)
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts", "kept"),
+    [
+        # one is missing, and nobody knows which: those keep their label wherever it is
+        ("111000", "abcde", ["a", "b", None, "d", "e", None]),
+        ("1111", "abc", ["a", "b", "c", None]),
+        ("10", "a", None),
+        # one is too many
+        ("111000", "abcdefg", ["a", "b", "c", None, "e", "f"]),
+        ("11", "abc", ["a", "b"]),
+        ("10", "abc", ["a", None]),
+    ],
+)  # fmt: skip
+def test_too_few_or_too_many(labels: str, texts: str, kept: list[str | None] | None) -> None:
+    content = json.dumps({"posts": list(texts)})
+    assert read(content, labels, shiftable=True) == ((kept, OK) if kept else ([], MALFORMED))
+    assert read(content, labels, shiftable=False) == ([], MALFORMED)
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=8), st.sets(st.integers(0, 7)))
+def test_no_text_gets_a_label_that_was_not_asked_of_it(labels: list[int], dropped: set[int]) -> None:
+    """Whichever posts a model leaves out."""
+    given_ = [f"{place}" for place in range(len(labels)) if place not in dropped]
+    texts, _ = read(json.dumps(given_), "".join(map(str, labels)), shiftable=True)
+    for place, text in enumerate(texts):
+        assert text is None or labels[int(text)] == labels[place]
+
+
+def test_a_cut_answer_keeps_its_whole_posts_if_they_stand_for_themselves() -> None:
+    assert read('{"posts": ["a", "b", "c', "110", True, finish="length") == (["a", "b", None], OK)
+    assert read('{"posts": ["a", "b", "c', "110", False, finish="length") == ([], TRUNCATED)
+    assert read('{"posts": [{"text": "a"}, {"text": "b', "11", True, finish="length") == ([], TRUNCATED)
+
+
+def test_refusals_and_reasons() -> None:
+    assert read(None, refusal="no") == ([], REFUSED)
+    assert read('["a", "b"]', finish="content_filter") == ([], REFUSED)
+    assert read('["a", "b"]', finish=None) == (["a", "b"], OK)
+    assert what_was_said("<html>").finish == what_was_said("[]").finish == "unreadable"
+
+
+@given(st.text())
+def test_nothing_raises(text: str) -> None:
+    read_texts(what_was_said(text), [1, 0], True)
+    read(text, shiftable=True)
+
+
+def test_apostrophes_in_single_quotes_and_posts_that_were_cut() -> None:
+    assert read("""{'posts': ["it's fine", 'b']}""") == (["it's fine", "b"], OK)
+    assert read('{"posts": ["a", "half of a po') == ([], MALFORMED)

@@ -1,0 +1,109 @@
+"""Endpoints as they are: the right posts are kept, nothing is paid for twice, and what must stop says why at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polar_pipeline.errors import InputError
+from polar_pipeline.synthesis.generate import Made, make_posts
+from polar_pipeline_tests.synthesis import made
+from polar_pipeline_tests.synthesis.behaviours import BODIES, MESSAGES
+from polar_pipeline_tests.synthesis.test_generate import running
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+
+
+def plan(server: made.Running, ledgers: Path, said: list[str] | None = None, **settings: Any) -> Made:
+    """What came of a plan of 60 posts."""
+    own = made.settings(**({"base_url": server.url} | settings))
+    return make_posts(made.make_posts(), "deu", made.CARD, own, 0, ledgers, ([] if said is None else said).append)
+
+
+@pytest.mark.parametrize(
+    ("fate", "refused"),
+    [
+        ("no_sizes", 1), ("no_schema", 1), ("object_only", 1), ("schema_500", 1), ("no_format", 2),
+        ("completion_tokens", 1), ("no_temperature", 1), ("short_context", 2), ("small_limit", 2), ("everything", 4),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_does_not_take_is_found_out_by_one_request(fate: str, refused: int, tmp_path: Path) -> None:
+    said: list[str] = []
+    with running(tmp_path, {fate: 1.0}) as server:
+        done = plan(server, tmp_path / "ledgers", said)
+        count = server.get("count")
+        assert len(done.posts) == 60 and done.outcomes == {"ok": count["charged"]}, said
+        assert 0 < count["calls"] - count["charged"] <= refused
+        assert any("is asked in another way" in line for line in said)
+        # what worked is remembered: a larger plan sends nothing that is refused
+        assert len(plan(server, tmp_path / "ledgers", posts=90).posts) == 90
+        assert server.get("count")["calls"] - server.get("count")["charged"] == count["calls"] - count["charged"]
+
+
+@pytest.mark.parametrize("fate", [*MESSAGES, *BODIES])
+def test_answers_are_read_however_they_are_wrapped(fate: str, tmp_path: Path) -> None:
+    with running(tmp_path, {fate: 1.0}) as server:
+        done, count = plan(server, tmp_path / "ledgers"), server.get("count")
+    assert (len(done.posts), count["posts"], count["calls"]) == (60, 60, count["charged"])
+    assert done.calls.ended == {"ok": count["charged"]}
+    texts = done.posts["text"].map(lambda text: " ".join(text.split()))
+    assert texts.str.fullmatch(r"post [0-9a-f]{12} \d+").all() and texts.is_unique
+    # in their order: the posts of a request have its labels
+    assert texts.str.split().str[-1].astype(int).tolist() == [int(name.rpartition("_")[2]) for name in done.posts["id"]]
+
+
+@pytest.mark.parametrize("fate", ["inside_429", "inside_500", "inside_choice"])
+def test_errors_in_answers_cost_nothing_and_are_tried_again(fate: str, tmp_path: Path) -> None:
+    with running(tmp_path, {fate: 0.3}) as server:
+        done, count = plan(server, tmp_path / "ledgers", attempts=20), server.get("count")
+    assert len(done.posts) == 60
+    assert done.calls.dollars == pytest.approx(150e-6 * done.calls.ended["ok"])
+    assert count["calls"] == sum(done.calls.ended.values())
+
+
+@pytest.mark.parametrize(
+    ("fate", "sentence"),
+    [
+        ("inside_quota", "has no money left"),
+        ("inside_billing", "has no money left"),
+        ("inside_key", "refused the key"),
+        ("inside_model", "has no model 'gpt-4o-mini'"),
+        ("inside_closed", "has closed the account"),
+        ("page", "answered with a web page ('Welcome to nginx!')"),
+    ],
+)
+def test_what_every_request_would_meet_stops_at_once(fate: str, sentence: str, tmp_path: Path) -> None:
+    with running(tmp_path, {fate: 1.0}) as server:
+        port = server.port
+        with pytest.raises(InputError) as error:
+            plan(server, tmp_path / "ledgers")
+        assert sentence in str(error.value) and "very-secret" not in str(error.value)
+        assert server.get("count")["calls"] == 1
+    # once it is mended, the same plan is asked by itself
+    with running(tmp_path, {}, port=port) as server:
+        assert len(plan(server, tmp_path / "ledgers").posts) == 60
+
+
+def test_an_address_with_or_without_v1(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as server:
+        roots = (server.address, f"{server.address}/", f"{server.url}/", f"{server.url}/chat/completions")
+        for number, url in enumerate(roots):
+            assert len(plan(server, tmp_path / str(number), base_url=url).posts) == 60, url
+
+
+def test_one_header_without_remaining_requests_holds_nothing_for_ever(tmp_path: Path) -> None:
+    with running(tmp_path, {"remaining_0": 1.0}) as server:
+        done, count = plan(server, tmp_path / "ledgers"), server.get("count")
+    assert len(done.posts) == 60 and count["calls"] == count["charged"]
+
+
+def test_a_short_key_does_not_eat_letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    sentence = r"takes no such request \(status 400, 'no, Bearer \[key\]'\)"
+    with running(tmp_path, {"400": 1.0}) as server, pytest.raises(InputError, match=sentence):
+        plan(server, tmp_path / "ledgers")
