@@ -81,7 +81,10 @@ MESSAGES: dict[str, Callable[[list[str]], dict[str, Any]]] = {
     "newlines": lambda posts: {"content": json.dumps({"posts": posts}).replace("\\n", "\n").replace("post ", "post\n")},
     "single": lambda posts: {"content": str({"posts": posts})},
     "numbered": lambda posts: {"content": "\n".join(f"{at}. {post}" for at, post in enumerate(posts, start=1))},
+    "few": lambda posts: {"content": json.dumps({"posts": posts[:-1]})},
+    "many": lambda posts: {"content": json.dumps({"posts": [*posts, "one more post"]})},
     "call": lambda posts: {"content": None, "tool_calls": [
         {"id": "a", "type": "function", "function": {"name": "f", "arguments": json.dumps({"posts": posts})}}]},
 }  # fmt: skip
+WHOLE = [name for name in MESSAGES if name not in ("few", "many")]  # that have as many posts as were asked for
 BODIES: dict[str, Callable[[list[str]], str]] = {"stream": _stream}

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.generate import Made, make_posts
+from polar_pipeline.synthesis import formats
+from polar_pipeline.synthesis.answers import Read, Said
+from polar_pipeline.synthesis.generate import Made, make_posts, planned_requests
+from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline_tests.synthesis import made
-from polar_pipeline_tests.synthesis.behaviours import BODIES, MESSAGES
+from polar_pipeline_tests.synthesis.behaviours import BODIES, WHOLE
 from polar_pipeline_tests.synthesis.test_generate import running
 
 pytestmark = pytest.mark.slow
@@ -45,7 +48,7 @@ def test_what_an_endpoint_does_not_take_is_found_out_by_one_request(fate: str, r
         assert server.get("count")["calls"] - server.get("count")["charged"] == count["calls"] - count["charged"]
 
 
-@pytest.mark.parametrize("fate", [*MESSAGES, *BODIES])
+@pytest.mark.parametrize("fate", [*WHOLE, *BODIES])
 def test_answers_are_read_however_they_are_wrapped(fate: str, tmp_path: Path) -> None:
     with running(tmp_path, {fate: 1.0}) as server:
         done, count = plan(server, tmp_path / "ledgers"), server.get("count")
@@ -107,3 +110,39 @@ def test_a_short_key_does_not_eat_letters(monkeypatch: pytest.MonkeyPatch, tmp_p
     sentence = r"takes no such request \(status 400, 'no, Bearer \[key\]'\)"
     with running(tmp_path, {"400": 1.0}) as server, pytest.raises(InputError, match=sentence):
         plan(server, tmp_path / "ledgers")
+
+
+def test_what_a_better_reader_can_read_is_not_paid_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = formats.read_texts
+
+    def reader_of_old(said: Said, labels: Any, shiftable: bool) -> Read:
+        found = real(said, labels, shiftable)
+        return found if len(labels) % 2 == 0 and said.text.count("a") % 2 else Read((), "malformed")
+
+    with running(tmp_path, {"fenced": 1.0}) as server:
+        monkeypatch.setattr(formats, "read_texts", reader_of_old)
+        before = plan(server, tmp_path / "ledgers", shares=(1.0, 0.0, 0.0))
+        assert 0 < len(before.posts) < 60
+        monkeypatch.undo()
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+        planned = made.settings(base_url=server.url, shares=(1.0, 0.0, 0.0))
+        requests = {one.key: one for one in planned_requests(made.make_posts(), "deu", made.CARD, planned, 0)}
+        with Ledger(tmp_path / "ledgers", "deu") as ledger:
+            spent = ledger.account().settled
+            found = ledger.read_again(requests, lambda reply: formats.read_again(requests[reply.key], reply))
+            assert found > 0 and ledger.account().settled == spent
+            assert ledger.read_again(requests, lambda reply: formats.read_again(requests[reply.key], reply)) == 0
+        count = server.get("count")
+        after = plan(server, tmp_path / "ledgers", shares=(1.0, 0.0, 0.0))
+        assert server.get("count") == count and len(after.posts) == 60
+
+
+@pytest.mark.parametrize("fate", ["few", "many"])
+def test_one_post_too_few_or_too_many_keeps_those_whose_label_is_sure(fate: str, tmp_path: Path) -> None:
+    with running(tmp_path, {fate: 1.0}) as server:
+        done, count = plan(server, tmp_path / "ledgers", shares=(1.0, 0.0, 0.0)), server.get("count")
+    # what brought no post for sure is asked for once more, and nothing else
+    assert count["calls"] == count["charged"] == 10 + done.outcomes["malformed"]
+    assert 0 < len(done.posts) < 60
+    with running(tmp_path, {fate: 1.0}) as server, pytest.raises(InputError, match="no request brought posts"):
+        plan(server, tmp_path / "rewritten", shares=(0.0, 1.0, 0.0))
