@@ -1,5 +1,6 @@
 """Endpoints as they are: the right posts are kept, nothing is paid for twice, and what must stop says why at once."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,11 @@ def test_what_a_better_reader_can_read_is_not_paid_for_again(tmp_path: Path, mon
 
     def reader_of_old(said: Said, labels: Any, shiftable: bool) -> Read:
         found = real(said, labels, shiftable)
-        return found if len(labels) % 2 == 0 and said.text.count("a") % 2 else Read((), "malformed")
+        return (
+            found
+            if len(labels) % 2 == 0 and hashlib.sha256(said.text.encode()).digest()[0] % 2
+            else Read((), "malformed")
+        )
 
     with running(tmp_path, {"fenced": 1.0}) as server:
         monkeypatch.setattr(formats, "read_texts", reader_of_old)
