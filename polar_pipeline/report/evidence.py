@@ -4,8 +4,10 @@ No drawing and no HTML here. Functions that take `judged` get the table of `judg
 of its rows. `read_test_labels` alone reads labels of test.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from polar_pipeline.corpus.labels import read_labels, target_labels
 from polar_pipeline.corpus.parts import read_parts
 from polar_pipeline.corpus.posts import made_ids
 from polar_pipeline.curation.curate import funnel
+from polar_pipeline.curation.diversity import Diversity, diversity, gallery
 from polar_pipeline.decision.decide import NONE, language_seed
 from polar_pipeline.decision.label_errors import doubtful_labels
 from polar_pipeline.decision.record import Decision, Decisions, Estimate
@@ -113,6 +116,8 @@ class LanguageEvidence:
     class_weights: tuple[float, ...] = ()
     doubtful: int = 0  # posts whose labels are doubtful
     doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them
+    diversity: Mapping[str, Diversity] = MappingProxyType({})  # of real and synthetic posts; empty without any
+    gallery: tuple[dict[str, object], ...] = ()  # some of both, side by side
 
     @property
     def shift_response(self) -> str:
@@ -176,6 +181,8 @@ def language_evidence(
         audit=audit,
         types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),
         funnel=tuple(funnel(curated)) if curated is not None else (),
+        diversity={} if curated is None else diversity(curated),
+        gallery=() if curated is None else tuple(gallery(curated)),
         class_weights=decisions.class_weights,
         doubtful=len(doubtful),
         doubts=tuple(

@@ -9,6 +9,7 @@ import pandas as pd
 from polar_pipeline.augmentation.gate import Gate, ShareResult, cap_share, gate
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
+from polar_pipeline.curation.diversity import diversity
 from polar_pipeline.curation.fold_leakage import fold_leaks
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
@@ -75,7 +76,10 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         curated = cap_share(reviewed.table, share)
         survival = funnel(curated)
         agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
-        run.log(metrics=_survival_metrics(curated, survival, share) | agreement)
+        varied = {
+            f"{side}_{name}": value for side, one in diversity(curated).items() for name, value in one._asdict().items()
+        }
+        run.log(metrics=_survival_metrics(curated, survival, share) | agreement | varied)
         run.log(metrics=_call_metrics(reviewed.calls) if reviewed.calls.ended else {})
         run.log(metrics={f"share_{100 * result.asked:.0f}/macro_f1": result.macro_f1 for result in results})
         context.add_output_metadata(
@@ -85,6 +89,7 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
                 "share_allowed": share,
                 **_verification_metadata(reviewed),
                 **agreement,
+                **varied,
                 **({"funnel": table(survival)} if survival else {}),
                 **({"shares": table(_share_rows(results))} if results else {}),
             }
