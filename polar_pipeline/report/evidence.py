@@ -4,10 +4,7 @@ No drawing and no HTML here. Functions that take `judged` get the table of `judg
 of its rows. `read_test_labels` alone reads labels of test.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +16,8 @@ from polar_pipeline.corpus.labels import read_labels, target_labels
 from polar_pipeline.corpus.parts import read_parts
 from polar_pipeline.corpus.posts import made_ids
 from polar_pipeline.curation.curate import funnel
-from polar_pipeline.curation.diversity import Diversity, diversity, gallery
-from polar_pipeline.decision.decide import NONE, language_seed
+from polar_pipeline.curation.diversity import diversity, gallery
+from polar_pipeline.decision.decide import language_seed
 from polar_pipeline.decision.label_errors import doubtful_labels
 from polar_pipeline.decision.record import Decision, Decisions, Estimate
 from polar_pipeline.decision.targets import metric_of, nested_targets
@@ -28,10 +25,10 @@ from polar_pipeline.decision.thresholds import best_threshold
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.intervals import metric_interval, metric_resamples
 from polar_pipeline.metrics.metric import MACRO_F1, Metric
-from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
+from polar_pipeline.metrics.scores import Curve, Floats, Ints, reliability, threshold_curve
+from polar_pipeline.report.records import DevTuned, LabelEvidence, LanguageEvidence, Mistake, Review
 from polar_pipeline.settings.decision import ReportSettings
 from polar_pipeline.task.card import TaskCard
-from polar_pipeline.task.languages import language
 
 CURVE_POINTS = 200  # more than a small plot can show
 ERROR_COLUMNS = ["language", "split", "id", "post", "label", "prediction", "probability", "fold", "margin"]
@@ -55,99 +52,6 @@ class Results(NamedTuple):
 
     present: dict[str, LanguageResults]
     absent: dict[str, str]
-
-
-class DevTuned(NamedTuple):
-    """A threshold tuned on dev, for comparison only: its gain on dev, and its gain on other posts."""
-
-    threshold: float
-    gain_on_dev: float  # macro-F1, over the decision's threshold
-    gain_elsewhere: float  # on the decided posts outside dev
-
-
-class Review(NamedTuple):
-    """The posts marked for review, among those that were decided on."""
-
-    share: float
-    share_of_errors: float
-    value_of_rest: float  # the task's metric
-
-
-class Mistake(NamedTuple):
-    """A wrong prediction far from the threshold. `text` is the post, at most 280 characters of it."""
-
-    id: str
-    text: str
-    label: int
-    probability: float
-
-
-class LabelEvidence(NamedTuple):
-    """What the report and the export show of one label of one language."""
-
-    name: str  # what a reader is told that positive posts are
-    decision: Decision
-    positives: float  # share among the labelled posts
-    predicted_positives: float | None  # share among the test posts, if there are any
-    test: Estimate | None  # of the test posts that have a label
-    curve: Curve  # of the out-of-fold probabilities, thinned
-    diagram: Reliability  # of the same
-    score_distance: float | None  # between probabilities out of fold and on test
-    dev_tuned: DevTuned | None
-    review: Review
-    mistakes: tuple[Mistake, ...]
-
-
-@dataclass(frozen=True)
-class LanguageEvidence:
-    """Everything that the report and the export show of one language."""
-
-    language: str
-    posts: dict[str, int]  # per split
-    out_of_fold: Estimate  # nested, from the decisions
-    resamples: Floats  # of the nested out-of-fold figure, for the mean over languages
-    dev: Estimate | None  # of the dev posts, with the final thresholds
-    dev_decided: bool  # whether they are among the posts that were decided on
-    test: Estimate | None  # of the test posts that have labels
-    labels: tuple[LabelEvidence, ...]  # one in a binary task
-    audit: Audit
-    types_unseen: tuple[str, ...]  # labels and auxiliary types without a positive train post
-    funnel: tuple[dict[str, object], ...]  # of synthetic posts, by source and label; empty without any
-    class_weights: tuple[float, ...] = ()
-    doubtful: int = 0  # posts whose labels are doubtful
-    doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them
-    diversity: Mapping[str, Diversity] = MappingProxyType({})  # of real and synthetic posts; empty without any
-    gallery: tuple[dict[str, object], ...] = ()  # some of both, side by side
-
-    @property
-    def shift_response(self) -> str:
-        """What the decisions do about a strong shift; a label that has nothing to learn from does nothing."""
-        return next((one.decision.shift_response for one in self.labels if one.decision.shift_response != NONE), NONE)
-
-    @property
-    def first(self) -> LabelEvidence:
-        """The only label, or the first."""
-        return self.labels[0]
-
-    @property
-    def observed(self) -> Estimate | None:
-        """Macro-F1 on posts that the decision was not chosen on: test if it has labels, else dev unless decided on."""
-        return self.test or (None if self.dev_decided else self.dev)
-
-    @property
-    def gap(self) -> float | None:
-        """Observed less out-of-fold macro-F1, or None without labels."""
-        return self.observed.value - self.out_of_fold.value if self.observed else None
-
-    @property
-    def surprising(self) -> bool:
-        """Whether the observed interval lies wholly below the out-of-fold one, which means that something is wrong."""
-        return self.observed is not None and self.observed.high < self.out_of_fold.low
-
-    @property
-    def name(self) -> str:
-        """The language's English name, or its code when it is not one of the official ones."""
-        return english_name(self.language)
 
 
 def language_evidence(
@@ -325,11 +229,6 @@ def mistakes(decided: pd.DataFrame, count: int) -> tuple[Mistake, ...]:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def english_name(code: str) -> str:
-    """The English name of a language."""
-    return language(code).name
 
 
 def thin(curve: Curve) -> Curve:

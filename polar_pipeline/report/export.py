@@ -16,18 +16,10 @@ from polar_pipeline import __version__
 from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.errors import InputError
 from polar_pipeline.report.comparison import Reference, comparable_reference
-from polar_pipeline.report.evidence import (
-    LabelEvidence,
-    LanguageEvidence,
-    Results,
-    english_name,
-    errors,
-    judged_posts,
-    language_evidence,
-    with_test_labels,
-)
+from polar_pipeline.report.evidence import Results, errors, judged_posts, language_evidence, with_test_labels
 from polar_pipeline.report.page import template
 from polar_pipeline.report.plots import overview_plot, reliability_plot, threshold_plot
+from polar_pipeline.report.records import LabelEvidence, LanguageEvidence, english_name
 from polar_pipeline.report.summary import TARGET_HALF_WIDTH, ablations, label_needs, mean_dev_tuned, summary_row
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.files import plain_name, write_atomic

@@ -13,8 +13,8 @@ from polar_pipeline import __version__
 from polar_pipeline.curation.curate import STAGES
 from polar_pipeline.decision.decide import NONE
 from polar_pipeline.report.comparison import LEADERS, Reference, comparable_reference
-from polar_pipeline.report.evidence import LabelEvidence, LanguageEvidence, english_name
 from polar_pipeline.report.plots import Plot, overview_plot, reliability_plot, threshold_plot
+from polar_pipeline.report.records import LabelEvidence, LanguageEvidence, english_name
 from polar_pipeline.report.summary import (
     TARGET_HALF_WIDTH,
     ablations,

@@ -13,7 +13,8 @@ from polar_pipeline.decision.record import Decision
 from polar_pipeline.metrics.metric import Metric
 from polar_pipeline.metrics.scores import Curve, Floats, Ints, Reliability, reliability, threshold_curve
 from polar_pipeline.report.comparison import Reference
-from polar_pipeline.report.evidence import LabelEvidence, LanguageEvidence, thin
+from polar_pipeline.report.evidence import thin
+from polar_pipeline.report.records import LabelEvidence, LanguageEvidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

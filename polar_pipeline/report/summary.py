@@ -10,7 +10,7 @@ import numpy as np
 from polar_pipeline.decision.record import Candidate
 from polar_pipeline.metrics.intervals import Interval, mean_interval
 from polar_pipeline.report.comparison import Reference
-from polar_pipeline.report.evidence import DevTuned, LanguageEvidence
+from polar_pipeline.report.records import DevTuned, LanguageEvidence
 
 _NORMAL = 1.96  # a 95% interval is this many standard errors to each side
 TARGET_HALF_WIDTH = 0.015  # of an interval: close enough to the truth to tell systems apart

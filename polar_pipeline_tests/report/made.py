@@ -8,7 +8,8 @@ import pandas as pd
 from polar_pipeline.decision.predictions import predict_targets
 from polar_pipeline.decision.record import Decisions
 from polar_pipeline.decision.targets import decide_targets
-from polar_pipeline.report.evidence import LanguageEvidence, LanguageResults, language_evidence
+from polar_pipeline.report.evidence import LanguageResults, language_evidence
+from polar_pipeline.report.records import LanguageEvidence
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.task.card import load_card
 

@@ -11,8 +11,8 @@ import pytest
 
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
-from polar_pipeline.report.evidence import LanguageEvidence
 from polar_pipeline.report.page import render_report
+from polar_pipeline.report.records import LanguageEvidence
 from polar_pipeline.report.summary import summary_row
 from polar_pipeline.task.card import load_card
 from polar_pipeline_tests.report.made import PROFILE, Findings, evidence
