@@ -1,8 +1,7 @@
 """What the report and the export show of a language and of each of its labels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from polar_pipeline.corpus.audit import Audit
@@ -72,7 +71,7 @@ class LanguageEvidence:
     class_weights: tuple[float, ...] = ()
     doubtful: int = 0  # posts whose labels are doubtful
     doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them
-    diversity: Mapping[str, Diversity] = MappingProxyType({})  # of real and synthetic posts; empty without any
+    diversity: Mapping[str, Diversity] = field(default_factory=dict)  # of real and synthetic posts; empty without any
     gallery: tuple[dict[str, object], ...] = ()  # some of both, side by side
 
     @property
