@@ -5,8 +5,11 @@ what was fitted here can be opened with `polar ui`, and what `polar run` made ca
 nothing of it is needed to predict.
 """
 
+import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from polar_pipeline.decision.record import Decisions, Estimate
     from polar_pipeline.defs.project import Project
 
+_TYPE = "labels.json"  # beside the posts: the type of the labels
 _FRAMES = "frames"  # in the home: the posts, card and profile of each fit
 _ROLES = ("text", "label", "language", "id")
 
@@ -69,7 +73,9 @@ class PolarClassifier:
         from polar_pipeline.commands.run import run_pipeline
 
         project = self._write(frame, text, label, language, id, positive)
-        if run_pipeline(project, project.codes, processes, force=False):
+        with _script_left_out():
+            code = run_pipeline(project, project.codes, processes, force=False)
+        if code:
             raise InputError(f"not all languages of {self.name!r} could be made: the reasons are above.")
         self._project, self._scorers = project, {}
         return self
@@ -79,9 +85,9 @@ class PolarClassifier:
         """What `predict` answers, in the order of the columns of `predict_proba`; of a multilabel task, its labels."""
         card = self._made().card
         if card.kind == "binary":
-            return _plain([card.label.word(0), card.label.word(1)])
+            return self._typed([card.label.word(0), card.label.word(1)])
         names = card.targets if card.kind == "multilabel" else [card.class_word(at) for at in range(len(card.labels))]
-        return _plain(list(names))
+        return self._typed(list(names)) if card.kind == "multiclass" else np.array(list(names), dtype=object)
 
     def predict(self, texts: Sequence[str], language: str | None = None) -> "np.typing.NDArray[Any]":
         """The answer to each text (texts,), or of a multilabel task 0/1 (texts, labels).
@@ -125,6 +131,14 @@ class PolarClassifier:
         """The posts whose labels are doubtful, most doubtful first, with the label that is suggested."""
         project = self._made()
         return pd.read_csv(project.results.label_errors(self._language(language)), dtype={"id": str})
+
+    def _typed(self, words: list[str]) -> "np.typing.NDArray[Any]":
+        """Words of labels as values of the type that they were fitted with; whole numbers if nothing says it."""
+        record = self.home / _FRAMES / plain_name(self.name) / _TYPE
+        kind = json.loads(record.read_text())["type"] if record.is_file() else ""
+        if kind == "bool":
+            return np.array([word.casefold() == "true" for word in words])
+        return np.array(words, dtype=object) if kind == "str" else _plain(words)
 
     def _made(self) -> "Project":
         if self._project is None:
@@ -190,6 +204,7 @@ class PolarClassifier:
         posts = posts.assign(**{name: posts[name].map(_cell) for name in labels})
         data, card = folder / "posts.parquet", folder / f"{self.name}.card.yaml"
         write_atomic(data, posts.astype({text: "str"}).to_parquet(index=False))
+        write_atomic(folder / _TYPE, json.dumps({"type": _type_of(frame[labels[0]])}).encode())
         given = Given(
             text=text,
             labels=labels,
@@ -203,6 +218,28 @@ class PolarClassifier:
         write_atomic(card, card_yaml(found, self.name).encode())
         write_atomic(profile, profile_yaml(found, card, folder, self.backbones).encode())
         return Project.load(str(profile), {**os.environ, "POLAR_HOME": str(self.home)})
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Workers are started without the running script, which may have no `if __name__ == "__main__"` around a fit."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    try:
+        main.__spec__ = None
+        if "__file__" in kept:
+            del main.__file__
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(main, name, value)
+
+
+def _type_of(column: "pd.Series[Any]") -> str:
+    """What kind of values labels are: bool, number or str."""
+    if pd.api.types.is_bool_dtype(column):
+        return "bool"
+    return "number" if pd.api.types.is_numeric_dtype(column) else "str"
 
 
 def _cell(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,34 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         PolarClassifier.load(tmp_path)
     with pytest.raises(InputError, match="no language"):
         made.fit(classed(30), text="comment", label="mood", language="no such tongue")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [("0", "1"), (False, True), (0, 1), ("no", "yes")])
+def test_answers_have_the_type_of_the_labels_in_a_script_without_a_guard(
+    values: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """The script is run as people write them: nothing around the fit."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom sklearn.metrics import f1_score\n"
+        "from polar_pipeline.classifier import PolarClassifier\nfrom polar_pipeline_tests.words import labelled\n"
+        f"values = {values!r}\n"
+        "frame = labelled(200).assign(mood=lambda table: [values[joy] for joy in table['joy']])\n"
+        f"made = PolarClassifier({str(tmp_path / 'home')!r}).fit(frame, text='comment', label='mood', language='eng')\n"
+        "answers = PolarClassifier.load(made.home).predict(frame['comment'].tolist())\n"
+        "print(f1_score(frame['mood'], list(answers), average='macro'), Path(__file__).name)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    score, name = done.stdout.splitlines()[-1].split()
+    assert float(score) > 0.9 and name == "script.py"
+
+
+@pytest.mark.slow
+def test_a_fit_in_another_thread(tmp_path: Path) -> None:
+    found: list[PolarClassifier] = []
+    thread = threading.Thread(target=lambda: found.append(fitted(tmp_path, classed(200), label="mood")))
+    thread.start()
+    thread.join()
+    assert len(found) == 1

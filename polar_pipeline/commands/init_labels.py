@@ -165,6 +165,8 @@ def _words(data: Path, column: str, labels: "pd.Series[str]", positive: str | No
         if positive not in values:
             raise InputError(f"no post of {data} has {positive!r} in `{column}`: use one of {a_few(values)}.")
         return {word: int(word == positive) for word in sorted(values, key=lambda word: word == positive)}
+    if len(values) < 2:
+        raise InputError(f"column `{column}` of {data} has one value only, and a label has at least two: name another.")
     words = guess_words(labels)
     if words is None and len({value.casefold() for value in values}) == 2:  # they differ in capitals alone
         spelt = guess_words(labels.str.casefold())

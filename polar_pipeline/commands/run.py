@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,9 @@ def run_pipeline(project: Project, codes: list[str], processes: int | None, forc
             check_model_settings(settings)
         elif isinstance(settings, EncoderSettings):
             check_source(settings.source)
-    # a scheduler that ends the run ends its workers too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # a scheduler that ends the run ends its workers too; only a main thread may say so
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with writing(project.home, project.profile.name):
         claim_results(project)
         return _run_and_report(project, codes, processes, force)

@@ -5,7 +5,7 @@ A guess is only as good as the sentence that tells it: whoever uses one says wha
 
 import re
 from collections import Counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
 import regex
@@ -15,7 +15,7 @@ from polar_pipeline.corpus.labels import labels_in
 from polar_pipeline.corpus.sources import split_of
 from polar_pipeline.task.languages import language, language_code
 
-_ALONE = "label labels class target gold gold_label final_label majority majority_vote annotation category "
+_ALONE = "label labels class target gold gold_label final_label majority majority_vote annotation "
 _ALONE += "sentiment polarity"
 _ROLES = {
     "text": "text texts post posts tweet tweets comment comments content body message messages sentence review "
@@ -41,6 +41,9 @@ MOST_LABELS = 50
 _SAMPLE = 2000  # rows whose cells are looked at
 
 
+Table = TypeVar("Table", pd.DataFrame, "pd.Series[str]")
+
+
 class Guess(NamedTuple):
     """The columns of a file by what they seem to hold; None where none does."""
 
@@ -53,7 +56,7 @@ class Guess(NamedTuple):
 
 def guess_columns(frame: pd.DataFrame, given: dict[str, str | None]) -> Guess:
     """Guess what each column of texts holds; `given` are roles that are known."""
-    rows = frame.head(_SAMPLE)
+    rows = sampled(frame)
     found = {role: column for role, column in given.items() if column is not None}
     order = ("split", "language", "text", "label", "id")
     # all names are asked before cells: a column of yes and no is no column of languages where it is named label
@@ -83,7 +86,7 @@ def other_labels(frame: pd.DataFrame, columns: Guess) -> list[str]:
     """Further columns that could hold the labels, where the name of the taken one does not say that it does."""
     if columns.label is None or _plain(columns.label) in _ALONE.split():
         return []
-    rows = frame.head(_SAMPLE)
+    rows = sampled(frame)
     return [str(name) for name in frame.columns if name not in columns and _fits("label", rows[name])]
 
 
@@ -92,7 +95,7 @@ def guess_language(frame: pd.DataFrame, columns: Guess) -> str | None:
 
     Many short words are codes: Mon and Tue are Mongolian and Tuyuca.
     """
-    rows = frame.head(_SAMPLE)
+    rows = sampled(frame)
     for name in (str(name) for name in frame.columns if name not in columns and _fits("language", rows[name])):
         codes = rows[name].map(language_code)
         right = [
@@ -176,9 +179,15 @@ def _by_cells(role: str, rows: pd.DataFrame, taken: set[str]) -> str | None:
     return others[0] if others else None
 
 
+def sampled(table: Table) -> Table:
+    """Rows at even distances, as many as are looked at: files are often sorted by label."""
+    step = max(len(table) // _SAMPLE, 1)
+    return table.iloc[::step]
+
+
 def could_be_text(cells: "pd.Series[str]") -> bool:
     """Whether a column holds texts."""
-    return _fits("text", cells.head(_SAMPLE))
+    return _fits("text", sampled(cells))
 
 
 def _fits(role: str, cells: "pd.Series[str]", named: bool = False) -> bool:

@@ -70,3 +70,13 @@ def test_which_label_is_positive(values: list[str], words: dict[str, int] | None
 )
 def test_whether_words_say_it(words: dict[str, int], says: bool) -> None:
     assert says_positive(words) == says
+
+
+def test_files_that_are_sorted_by_label() -> None:
+    rows = 6000
+    table = frame(
+        text=[f"a post with words {number}" for number in range(rows)],
+        label=["a"] * (rows // 2) + ["b"] * (rows // 2),
+        shop=["x", "y", "z"] * (rows // 3),
+    )
+    assert guess_columns(table, NO).label == "label"

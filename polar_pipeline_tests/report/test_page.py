@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from polar_pipeline.curation.diversity import Diversity
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
 from polar_pipeline.report.page import render_report
@@ -186,7 +187,13 @@ def test_the_funnel_of_synthetic_posts_is_shown_where_there_are_any() -> None:
     item = evidence("deu")
     assert "synthetic posts" not in Page(render_report([item], {}, CARD, PROFILE)).text
     line = {"source": "<direct>", "label": 1, "made": 9, "meta": 2, "kept": 7}
-    html = render_report([dataclasses.replace(item, funnel=(line,))], {}, CARD, PROFILE)
-    assert "<direct>" not in html
+    pair = {"label": 0, "real": "<b>one</b>", "synthetic": "<script>x</script>", "source": "direct"}
+    varied = {"real": Diversity(9, 0.5, 0.75, 0.125), "synthetic": Diversity(9, 0.25, 0.5, 0.875)}
+    made = dataclasses.replace(item, funnel=(line,), diversity=varied, gallery=(pair,))
+    html = render_report([made], {}, CARD, PROFILE)
+    assert "<direct>" not in html and "<script>x" not in html and "<b>one" not in html
     words = Page(html).text.split("What became of the synthetic posts")[1].split("Threshold and calibration")[0].split()
-    assert "".join(words).endswith("deu<direct>polarized927")
+    text = "".join(words)
+    assert "deu<direct>polarized927" in text
+    assert "real90.5000.7500.125" in text and "synthetic90.2500.5000.875" in text
+    assert text.endswith("notpolarized<b>one</b><script>x</script>direct")
