@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polar_pipeline.errors import EnvironmentProblem, InputError
+from polar_pipeline.synthesis.database import FILE
 from polar_pipeline.synthesis.formats import Reply
-from polar_pipeline.synthesis.ledger import FILE, Account, Budget, Ledger, read_account
+from polar_pipeline.synthesis.ledger import Account, Budget, Ledger, read_account
 
 
 def reply(key: str, dollars: float = 0.25, outcome: str = "ok", text: str = "a") -> Reply:
@@ -241,7 +242,7 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_what_was_answered_is_kept(
     fill(tmp_path)
     with Ledger(tmp_path, "deu") as ledger:
         call = reserve(ledger, "l")
-        ledger._db.execute(pragma)
+        ledger._database.execute(pragma)
         with pytest.raises(EnvironmentProblem, match=rf"{FILE} {sentence}"):
             ledger.settle(call, reply("l", text="lang " * 10_000))
     with Ledger(tmp_path, "deu") as ledger:
