@@ -22,6 +22,7 @@ from polar_pipeline.settings.backbones import (
 )
 from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
+from polar_pipeline.synthesis.client import chosen_address
 
 # Raised when a stage's results change though no setting did.
 STAGE_VERSIONS = {"corpus": 3, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
@@ -71,7 +72,8 @@ def nodes(project: Project) -> Iterator[Node]:
             linear = next((one for one in profile.backbones if isinstance(one, LinearSettings)), LinearSettings())
             settings["gate"] = linear.model_dump(mode="json") | {"decision": profile.decision.model_dump(mode="json")}
         if profile.curation.asks_endpoint:
-            settings["endpoint"] = profile.synthesis.model_dump(mode="json", include={"model", "base_url"})
+            asked = profile.synthesis
+            settings["endpoint"] = {"model": asked.model, "base_url": chosen_address(asked.base_url)}
         return fixed("curation", card=words, **settings)(language)
 
     def embedder(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one for all languages

@@ -40,9 +40,14 @@ class Endpoint(NamedTuple):
     say: Say
 
 
+def chosen_address(base_url: str | None) -> str:
+    """The profile's address, else OPENAI_BASE_URL, else OpenAI's, without a slash at its end."""
+    return (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip().rstrip("/")
+
+
 def address(base_url: str | None) -> str:
-    """The URL for requests: the profile's, else OPENAI_BASE_URL, else OpenAI's. Raises InputError if it is none."""
-    chosen = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
+    """The chosen address. Raises InputError if no request can be sent there."""
+    chosen = chosen_address(base_url)
     try:
         parts = urlsplit(chosen)
         legal = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -53,7 +58,7 @@ def address(base_url: str | None) -> str:
             f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
             "like http://localhost:8000/v1."
         )
-    return chosen.rstrip("/")
+    return chosen
 
 
 def api_key() -> str:
