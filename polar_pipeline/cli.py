@@ -246,15 +246,20 @@ def synth_evaluate(project: "Project", codes: list[str]) -> int:
 
 
 @synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))
+@click.option(
+    "--open-batches",
+    is_flag=True,
+    help="Also give up batches whose end was not seen: they count at their worst case, and are asked again.",
+)
 @chosen_languages
-def synth_retry(project: "Project", codes: list[str]) -> int:
+def synth_retry(project: "Project", codes: list[str], open_batches: bool) -> int:
     """Let the next run ask again for what was refused, unreadable or cut off.
 
     Sends nothing. What was spent stays spent.
     """
     from polar_pipeline.commands.synth import retry
 
-    return retry(project, codes)
+    return retry(project, codes, open_batches)
 
 
 @polar.group()

@@ -191,9 +191,11 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     return 1 if empty else 0
 
 
-def retry(project: Project, codes: list[str]) -> int:
-    """Let the next run ask for useless answers again. Returns the exit code."""
+def retry(project: Project, codes: list[str], open_batches: bool) -> int:
+    """Let the next run ask for useless answers again, and for what is in `open_batches`. Returns the exit code."""
     for code in codes:
+        if open_batches:
+            _give_up_batches(project, code)
         with Ledger(project.home.ledgers, code) as ledger:
             outcomes = ledger.outcomes()
             useless = [key for key, outcome in outcomes.items() if outcome in USELESS]
@@ -204,6 +206,16 @@ def retry(project: Project, codes: list[str]) -> int:
             else f"{code}: nothing was answered yet."
         )
     return 0
+
+
+def _give_up_batches(project: Project, code: str) -> None:
+    with Ledger(project.home.ledgers, code) as ledger:
+        given_up = ledger.give_up_batches()
+    click.echo(
+        f"{code}: {given_up} requests of batches are given up: they count at their worst case, and are asked again."
+        if given_up
+        else f"{code}: no batch is open."
+    )
 
 
 def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:

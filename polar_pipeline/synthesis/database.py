@@ -15,20 +15,21 @@ from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.storage.files import is_full
 
 FILE = "ledger.db"
-_VERSION = 1
+_VERSION = 2
 _BUSY_TIMEOUT = 60.0  # seconds to wait for another process's transaction
 # Money is kept in whole picodollars (1e-12 US dollars), so that sums are exact.
 _SCHEMA = f"""
 CREATE TABLE calls (
     id INTEGER PRIMARY KEY AUTOINCREMENT, language TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL,
     bound INTEGER NOT NULL, reserved INTEGER NOT NULL, cost INTEGER, outcome TEXT, free INTEGER NOT NULL DEFAULT 0,
-    reply TEXT, digest TEXT, discarded INTEGER NOT NULL DEFAULT 0, batch TEXT);
+    reply TEXT, digest TEXT, discarded INTEGER NOT NULL DEFAULT 0, batch TEXT, sent TEXT);
 CREATE INDEX calls_by_key ON calls (language, key);
 CREATE INDEX open_calls ON calls (language) WHERE cost IS NULL;
 CREATE TABLE totals (requests INTEGER, settled INTEGER, open INTEGER, excess REAL, paused_until REAL);
 INSERT INTO totals VALUES (0, 0, 0, 1.0, 0.0);
 PRAGMA user_version = {_VERSION};
 """
+_UPGRADES = {1: "ALTER TABLE calls ADD COLUMN sent TEXT"}  # from a version to the next one
 _SUMS = """
 SELECT count(*) - coalesce(sum(free), 0), coalesce(sum(cost), 0), coalesce(sum(iif(cost IS NULL, reserved, 0)), 0)
 FROM calls
@@ -67,7 +68,8 @@ class LedgerDatabase:
         )
         self._inode = self.path.stat().st_ino
         self._connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a killed process loses nothing
-        self._create()
+        if not self._read_only or self._version() == 0:
+            self._create()
         self._check()
 
     def close(self) -> None:
@@ -127,15 +129,19 @@ class LedgerDatabase:
         )
 
     def _create(self) -> None:
-        if self._version() != 0:
+        """Make the tables, or bring those of an older version up to date."""
+        if self._version() >= _VERSION:
             return
         with FileLock(self._folder / "ledger.lock"):  # sqlite does not wait for another process to switch to WAL
             if self._version() == 0:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            while (version := self._version()) < _VERSION:
+                step = f"{_UPGRADES[version]}; PRAGMA user_version = {version + 1};"
+                self._connection.executescript(f"BEGIN IMMEDIATE; {step} COMMIT;")
 
     def _check(self) -> None:
-        if self._version() != _VERSION:
+        if self._version() > _VERSION:
             raise EnvironmentProblem(
                 f"{self.path} was written by a newer version of polar_pipeline: install that version."
             )

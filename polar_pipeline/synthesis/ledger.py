@@ -51,6 +51,13 @@ class CallSummary(NamedTuple):
         return CallSummary(self.ended + other.ended, self.dollars + other.dollars, self.reserved + other.reserved)
 
 
+class BatchCall(NamedTuple):
+    """A call of a batch."""
+
+    id: int
+    sent: str  # as `reserve_batch` was given it; "" in batches of older versions
+
+
 NO_CALLS = CallSummary(Counter(), 0.0, 0.0)
 
 
@@ -101,18 +108,19 @@ class Ledger:
         with self._database.transaction():
             return self._reserve(key, dollars)
 
-    def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[str, int]]:
-        """Reserve as many requests (key -> dollars) as the caps allow, at once, before they are sent as a batch.
+    def reserve_batch(self, wanted: dict[str, tuple[float, str]]) -> tuple[str, dict[str, BatchCall]]:
+        """Reserve as many requests as the caps allow, at once, before they are sent as a batch.
 
-        Returns the batch's globally unique name, and the call of each key.
+        `wanted` has dollars and a text by key; the text is kept until the call ends. Returns the batch's globally
+        unique name, and the call of each key.
         """
-        name, calls = uuid.uuid4().hex, dict[str, int]()
+        name, calls = uuid.uuid4().hex, dict[str, BatchCall]()
         with self._database.transaction():
-            for key, dollars in wanted.items():
-                call = self._reserve(key, dollars, name)
+            for key, (dollars, sent) in wanted.items():
+                call = self._reserve(key, dollars, name, sent)
                 if call is None:
                     break
-                calls[key] = call
+                calls[key] = BatchCall(call, sent)
         return name, calls
 
     def settle(self, call: int, reply: Reply) -> bool:
@@ -159,13 +167,23 @@ class Ledger:
         """Whether a request needs no further call."""
         return bool(self.outcomes([key]))
 
-    def open_batches(self) -> dict[str, dict[str, int]]:
-        """Batches whose end nobody saw, by name: the open call of each key."""
-        found: dict[str, dict[str, int]] = {}
-        select = "SELECT batch, id, key FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
-        for name, call, key in self._database.rows(f"{select} ORDER BY id", self._language):
-            found.setdefault(name, {})[key] = call
+    def open_batches(self, keys: Collection[str]) -> dict[str, dict[str, BatchCall]]:
+        """Batches whose end nobody saw and which had any of these requests: by name, the open call of each key."""
+        found: dict[str, dict[str, BatchCall]] = {}
+        select = "SELECT batch, id, key, coalesce(sent, '') FROM calls WHERE language = ? AND cost IS NULL"
+        those = f"batch IN (SELECT batch FROM calls WHERE {_AMONG})"
+        rows = self._database.rows(f"{select} AND {those} ORDER BY id", self._language, *self._among(keys))
+        for name, call, key, sent in rows:
+            found.setdefault(name, {})[key] = BatchCall(call, sent)
         return found
+
+    def give_up_batches(self) -> int:
+        """Charge all that was reserved for the open calls of batches, and return how many those were."""
+        select = "SELECT id FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
+        calls = self._database.rows(select, self._language)
+        for (call,) in calls:
+            self.release(call, "batch given up", None)
+        return len(calls)
 
     def calls(self, keys: Collection[str]) -> CallSummary:
         """All calls for these requests."""
@@ -210,13 +228,13 @@ class Ledger:
         with self._database.transaction():
             self._database.execute("UPDATE totals SET paused_until = max(paused_until, ?)", moment)
 
-    def _reserve(self, key: str, dollars: float, batch: str | None = None) -> int | None:
+    def _reserve(self, key: str, dollars: float, batch: str | None = None, sent: str | None = None) -> int | None:
         if self.reached_cap(dollars):
             return None
         reserved = _pico(dollars * self._totals()[-1])
         cursor = self._database.execute(
-            "INSERT INTO calls (language, key, session, bound, reserved, batch) VALUES (?, ?, ?, ?, ?, ?)",
-            *(self._language, key, self._session, _pico(dollars), reserved, batch),
+            "INSERT INTO calls (language, key, session, bound, reserved, batch, sent) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(self._language, key, self._session, _pico(dollars), reserved, batch, sent),
         )
         self._database.execute("UPDATE totals SET requests = requests + 1, open = open + ?", reserved)
         return cursor.lastrowid
@@ -232,7 +250,7 @@ class Ledger:
             bound, reserved = row
             cost = reserved if dollars is None else _pico(dollars)
             self._database.execute(
-                "UPDATE calls SET cost = ?, outcome = ?, free = ?, reply = ?, digest = ? WHERE id = ?",
+                "UPDATE calls SET cost = ?, outcome = ?, free = ?, reply = ?, digest = ?, sent = NULL WHERE id = ?",
                 *(cost, outcome, free, reply, reply and fingerprint(reply), call),
             )
             self._database.execute(
