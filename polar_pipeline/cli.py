@@ -247,15 +247,20 @@ def synth_evaluate(project: "Project", codes: list[str]) -> int:
 
 @synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))
 @click.option("--read-again", is_flag=True, help="Only read kept answers again, as this version can; pays nothing.")
+@click.option(
+    "--open-batches",
+    is_flag=True,
+    help="Also give up batches whose end was not seen: they count at their worst case, and are asked again.",
+)
 @chosen_languages
-def synth_retry(project: "Project", codes: list[str], read_again: bool) -> int:
+def synth_retry(project: "Project", codes: list[str], read_again: bool, open_batches: bool) -> int:
     """Let the next run ask again for what was refused, unreadable or cut off.
 
     Sends nothing. What was spent stays spent.
     """
     from polar_pipeline.commands.synth import retry
 
-    return retry(project, codes, read_again)
+    return retry(project, codes, read_again, open_batches)
 
 
 @polar.group()

@@ -198,9 +198,14 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     return 1 if empty else 0
 
 
-def retry(project: Project, codes: list[str], read_again: bool = False) -> int:
-    """Let the next run ask for useless answers again, or read again what could not be read. Returns the exit code."""
+def retry(project: Project, codes: list[str], read_again: bool, open_batches: bool) -> int:
+    """Let the next run ask for useless answers again, and for what is in `open_batches`; or only read answers again.
+
+    Returns the exit code.
+    """
     for code in codes:
+        if open_batches:
+            _give_up_batches(project, code)
         if read_again:
             click.echo(f"{code}: {_read_again(project, code)} answers that were paid for can be read now.")
             continue
@@ -223,6 +228,16 @@ def _read_again(project: Project, code: str) -> int:
     by_key = {request.key: request for request in requests}
     with Ledger(project.home.ledgers, code) as ledger:
         return ledger.read_again(by_key, lambda reply: read_again(by_key[reply.key], reply))
+
+
+def _give_up_batches(project: Project, code: str) -> None:
+    with Ledger(project.home.ledgers, code) as ledger:
+        given_up = ledger.give_up_batches()
+    click.echo(
+        f"{code}: {given_up} requests of batches are given up: they count at their worst case, and are asked again."
+        if given_up
+        else f"{code}: no batch is open."
+    )
 
 
 def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:

@@ -86,10 +86,15 @@ class EndpointEmbedder:
     """A model of the endpoint. Key, address, time-out and caps are those of synthesis; every call is in the ledger."""
 
     def __init__(self, model: str, endpoint: Endpoint) -> None:
-        self.name = self.identity = f"{API}{model}"
+        self.name = f"{API}{model}"
         self._model, self._endpoint = model, endpoint
         self._settings = endpoint.settings.at(endpoint.settings.embeddings)
         self.calls: CallSummary = NO_CALLS
+
+    @property
+    def identity(self) -> str:
+        """Of the model's name and the address, since another endpoint may have another model of that name."""
+        return f"{self.name} at {address(self._settings.base_url)}"
 
     def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:  # noqa: ARG002
         """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if the endpoint gives none."""
@@ -165,7 +170,11 @@ def encoding_of(name: str) -> Encoding | None:
 
 
 def cache_name(name: str) -> str | None:
-    """The file, in the folder of embeddings, with the vectors of a setting; None where none are kept."""
+    """The file, in the folder of embeddings, with the vectors of a setting; None where none are kept.
+
+    Endpoints that name a model alike share its file, not its vectors: so which files are in use does not depend on the
+    environment, and those of one endpoint are there again when it comes back.
+    """
     if encoding := encoding_of(name):
         return cache_file(encoding)
     return None if name == NGRAMS else f"{fingerprint(name)[:16]}.sqlite"

@@ -22,6 +22,7 @@ from polar_pipeline.settings.backbones import (
 )
 from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
+from polar_pipeline.synthesis.connection import chosen_address
 
 # Raised when a stage's results change though no setting did.
 STAGE_VERSIONS = {"corpus": 3, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
@@ -72,7 +73,10 @@ def nodes(project: Project) -> Iterator[Node]:
             settings["gate"] = linear.model_dump(mode="json") | {"decision": profile.decision.model_dump(mode="json")}
         if profile.curation.asks_endpoint:
             judge = profile.synthesis.at(profile.synthesis.judge)
-            settings["endpoint"] = judge.model_dump(mode="json", include={"model", "base_url"})
+            settings["endpoint"] = {"model": judge.model, "base_url": chosen_address(judge.base_url)}
+            if profile.synthesis.embeddings is not None:
+                own = profile.synthesis.at(profile.synthesis.embeddings)
+                settings["endpoint"]["embeddings"] = chosen_address(own.base_url)
         return fixed("curation", card=words, **settings)(language)
 
     def embedder(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one for all languages

@@ -1,5 +1,6 @@
-"""Vectors that were computed before: a database per way of embedding, shared by folds, languages, runs and `predict`.
+"""Vectors that were computed before: a database per model, shared by folds, languages, runs and `predict`.
 
+A vector is found by its text and the identity of what embedded it, so that models of one name do not share vectors.
 Vectors are kept as float16, and are rounded to it also when they are new, so that a cache changes no result. Each row
 has a checksum: a damaged one is computed again.
 """

@@ -16,6 +16,11 @@ def _sums_to_one(value: tuple[float, float, float]) -> tuple[float, float, float
     return value
 
 
+def _without_last_slash(url: str) -> str:
+    return url.rstrip("/") or url
+
+
+Url = Annotated[str, AfterValidator(_without_last_slash)]  # with a slash at its end or not is the same address
 Shares = Annotated[tuple[float, float, float], AfterValidator(_sums_to_one)]
 
 
@@ -83,7 +88,7 @@ class SynthesisSettings(Settings):
     """Real training posts of one fold that a request shows as examples of the style."""
     model: str = Field(default="gpt-4o-mini", min_length=1)
     """The model's name at the endpoint."""
-    base_url: str | None = None
+    base_url: Url | None = None
     """Address of the endpoint, such as http://127.0.0.1:8000/v1. null takes OPENAI_BASE_URL, or OpenAI's own. The
     key comes from OPENAI_API_KEY alone.
     """

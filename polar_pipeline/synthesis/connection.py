@@ -24,9 +24,14 @@ class Key(NamedTuple):
     value: str
 
 
+def chosen_address(base_url: str | None) -> str:
+    """The profile's address, else OPENAI_BASE_URL, else OpenAI's, without a slash at its end."""
+    return (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip().rstrip("/")
+
+
 def address(base_url: str | None) -> str:
-    """The URL for requests: the profile's, else OPENAI_BASE_URL, else OpenAI's. Raises InputError if it is none."""
-    chosen = (base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI).strip()
+    """The URL for requests at the chosen address. Raises InputError if it is none."""
+    chosen = chosen_address(base_url)
     try:
         parts = urlsplit(chosen)
         legal = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

@@ -88,20 +88,38 @@ def generate(requests: list[Request], ledgers: Path, language: str, settings: Sy
     """Ask all requests that the ledger has no answer to. Raises InputError when it is clear that none can succeed."""
     keys = [request.key for request in requests]
     with Ledger(ledgers, language, Budget(settings.max_dollars, settings.max_requests)) as ledger:
-        before = ledger.outcomes(keys)
-        pending = [request for request in requests if request.key not in before]
-        if before:
-            say(f"{language}: {len(requests) - len(pending)} of {len(requests)} requests were answered before")
-        run = (BatchRun if settings.batch else OnlineRun)(
-            pending, ledger, settings, "ok" in before.values(), lambda line: say(f"{language}: {line}")
-        )
-        if pending:
+        answered = ledger.outcomes(keys).keys()
+        if answered:
+            say(f"{language}: {sum(key in answered for key in keys)} of {len(requests)} requests were answered before")
+        failures, stopped = dict[str, str](), ""
+        if not answered >= set(keys):
             check_endpoint(settings)
-            asyncio.run(run.run())
+            failures, stopped = asyncio.run(_ask(requests, ledger, settings, lambda line: say(f"{language}: {line}")))
         found = ledger.replies(keys)
         replies = [found.get(key) for key in keys]
         outcomes = Counter(
-            reply.outcome if reply else run.failures.get(key, "unanswered")
+            reply.outcome if reply else failures.get(key, "unanswered")
             for key, reply in zip(keys, replies, strict=True)
         )
-        return Generated(replies, outcomes, run.stopped, ledger.account(), ledger.calls(keys))
+        return Generated(replies, outcomes, stopped, ledger.account(), ledger.calls(keys))
+
+
+async def _ask(
+    requests: list[Request], ledger: Ledger, settings: SynthesisSettings, say: Say
+) -> tuple[dict[str, str], str]:
+    """Ask what has no answer, as batches or one by one; what an earlier run has in a batch is waited for first.
+
+    Returns how the last call for a request failed, by key, and what ended it before all was answered.
+    """
+    batches = BatchRun(requests, ledger, settings, say)
+    if settings.batch:
+        await batches.run()
+        return batches.failures, batches.stopped
+    await batches.collect()
+    before = ledger.outcomes([request.key for request in requests])
+    pending = [request for request in requests if request.key not in before]
+    if batches.stopped or not pending:
+        return batches.failures, batches.stopped
+    online = OnlineRun(pending, ledger, settings, "ok" in before.values(), say)
+    await online.run()
+    return {**batches.failures, **online.failures}, online.stopped

@@ -7,47 +7,20 @@ case.
 """
 
 import json
-import sqlite3
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock
 
-from polar_pipeline.errors import EnvironmentProblem, InputError
-from polar_pipeline.storage.files import is_full
+from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.fingerprint import fingerprint
+from polar_pipeline.synthesis.database import LedgerDatabase
 from polar_pipeline.synthesis.formats import Reply
 
-FILE = "ledger.db"
-_VERSION = 1
 _MAX_TRIES = 2  # an answer that cannot be read is asked for once more
-_BUSY_TIMEOUT = 60.0  # seconds to wait for another process's transaction
-# Money is kept in whole picodollars (1e-12 US dollars), so that sums are exact.
-_SCHEMA = f"""
-CREATE TABLE calls (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, language TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL,
-    bound INTEGER NOT NULL, reserved INTEGER NOT NULL, cost INTEGER, outcome TEXT, free INTEGER NOT NULL DEFAULT 0,
-    reply TEXT, digest TEXT, discarded INTEGER NOT NULL DEFAULT 0, batch TEXT);
-CREATE INDEX calls_by_key ON calls (language, key);
-CREATE INDEX open_calls ON calls (language) WHERE cost IS NULL;
-CREATE TABLE totals (requests INTEGER, settled INTEGER, open INTEGER, excess REAL, paused_until REAL);
-INSERT INTO totals VALUES (0, 0, 0, 1.0, 0.0);
-PRAGMA user_version = {_VERSION};
-"""
-_SUMS = """
-SELECT count(*) - coalesce(sum(free), 0), coalesce(sum(cost), 0), coalesce(sum(iif(cost IS NULL, reserved, 0)), 0)
-FROM calls
-"""
-# by the beginnings of sqlite's names of errors; any other error means that the file is no ledger (any more)
-_REMEDIES = {
-    ("SQLITE_BUSY",): "end the process that has locked it for a minute",
-    ("SQLITE_FULL", "SQLITE_IOERR"): "free space there, or use a home on another disk (--home)",
-    ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"): "allow it, or use another home (--home)",
-}
 _AMONG = "language = ? AND key IN (SELECT value FROM json_each(?))"
 
 
@@ -78,6 +51,13 @@ class CallSummary(NamedTuple):
         return CallSummary(self.ended + other.ended, self.dollars + other.dollars, self.reserved + other.reserved)
 
 
+class BatchCall(NamedTuple):
+    """A call of a batch."""
+
+    id: int
+    sent: str  # as `reserve_batch` was given it; "" in batches of older versions
+
+
 NO_CALLS = CallSummary(Counter(), 0.0, 0.0)
 
 
@@ -90,7 +70,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, language: str, budget: Budget | None = None, read_only: bool = False) -> None:
-        self._folder, self._path = folder, folder / FILE
+        self._folder, self._database = folder, LedgerDatabase(folder, read_only)
         self._language, self._budget, self._read_only = language, budget or Budget(), read_only
         self._language_lock = FileLock(folder / f"{language}.lock")
         self._session = uuid.uuid4().hex
@@ -101,11 +81,11 @@ class Ledger:
         Raises EnvironmentProblem when another process writes for this language, or the database cannot be used.
         """
         try:
-            with self._explained():
+            with self._database.explained():
                 if not self._read_only:
                     self._folder.mkdir(parents=True, exist_ok=True)
                     self._language_lock.acquire(timeout=0)
-                self._open()
+                self._database.open()
         except TimeoutError:
             raise EnvironmentProblem(
                 f"the ledger of {self._language} in {self._folder} is in use by another process: wait for it to end."
@@ -117,7 +97,7 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         """Close it, with everything on the disk."""
-        self._db.close()
+        self._database.close()
         self._language_lock.release()
 
     @property
@@ -130,21 +110,22 @@ class Ledger:
 
         If replies cost more than their reservations, later reservations grow by the same factor.
         """
-        with self._transaction():
+        with self._database.transaction():
             return self._reserve(key, dollars)
 
-    def reserve_batch(self, wanted: dict[str, float]) -> tuple[str, dict[str, int]]:
-        """Reserve as many requests (key -> dollars) as the caps allow, at once, before they are sent as a batch.
+    def reserve_batch(self, wanted: dict[str, tuple[float, str]]) -> tuple[str, dict[str, BatchCall]]:
+        """Reserve as many requests as the caps allow, at once, before they are sent as a batch.
 
-        Returns the batch's globally unique name, and the call of each key.
+        `wanted` has dollars and a text by key; the text is kept until the call ends. Returns the batch's globally
+        unique name, and the call of each key.
         """
-        name, calls = uuid.uuid4().hex, dict[str, int]()
-        with self._transaction():
-            for key, dollars in wanted.items():
-                call = self._reserve(key, dollars, name)
+        name, calls = uuid.uuid4().hex, dict[str, BatchCall]()
+        with self._database.transaction():
+            for key, (dollars, sent) in wanted.items():
+                call = self._reserve(key, dollars, name, sent)
                 if call is None:
                     break
-                calls[key] = call
+                calls[key] = BatchCall(call, sent)
         return name, calls
 
     def settle(self, call: int, reply: Reply) -> bool:
@@ -155,13 +136,13 @@ class Ledger:
         """Replace the replies to these requests that `read` makes something else of; what they cost stays. How many."""
         select = f"SELECT id, reply FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND outcome <> 'ok'"
         changed = 0
-        with self._transaction():
-            for call, text in self._db.execute(select, self._among(keys)).fetchall():
+        with self._database.transaction():
+            for call, text in self._database.rows(select, *self._among(keys)):
                 reply = read(Reply.model_validate_json(text))
                 new = reply.model_dump_json()
                 if reply.outcome == "ok":
                     update = "UPDATE calls SET outcome = ?, reply = ?, digest = ?, discarded = 0 WHERE id = ?"
-                    self._db.execute(update, (reply.outcome, new, fingerprint(new), call))
+                    self._database.execute(update, reply.outcome, new, fingerprint(new), call)
                     changed += 1
         return changed
 
@@ -174,16 +155,16 @@ class Ledger:
 
     def discard(self, keys: Collection[str]) -> None:
         """Allow that these requests are asked again; what they cost stays spent."""
-        with self._transaction():
-            self._db.execute(f"UPDATE calls SET discarded = 1 WHERE {_AMONG}", self._among(keys))
+        with self._database.transaction():
+            self._database.execute(f"UPDATE calls SET discarded = 1 WHERE {_AMONG}", *self._among(keys))
 
     def replies(self, keys: Collection[str]) -> dict[str, Reply]:
         """The last reply to each of these requests that has one."""
         found: dict[str, Reply] = {}
         select = f"SELECT id, key, reply, digest FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND NOT discarded"
-        for call, key, reply, digest in self._rows(f"{select} ORDER BY id", *self._among(keys)):
+        for call, key, reply, digest in self._database.rows(f"{select} ORDER BY id", *self._among(keys)):
             if fingerprint(reply) != digest:
-                raise self._damaged(f"the reply of call {call} was changed")
+                raise self._database.damaged(f"the reply of call {call} was changed")
             found[key] = Reply.model_validate_json(reply)
         return found
 
@@ -193,7 +174,7 @@ class Ledger:
         That is one that was answered or refused, or came back unreadable or cut off twice.
         """
         among = "language = ?" if keys is None else _AMONG
-        rows = self._rows(
+        rows = self._database.rows(
             # with max(), sqlite takes `outcome` from the row of the maximum
             f"SELECT key, outcome, count(*), max(id) FROM calls WHERE {among} AND reply IS NOT NULL AND NOT discarded "
             "GROUP BY key ORDER BY max(id)",
@@ -205,17 +186,27 @@ class Ledger:
         """Whether a request needs no further call."""
         return bool(self.outcomes([key]))
 
-    def open_batches(self) -> dict[str, dict[str, int]]:
-        """Batches whose end nobody saw, by name: the open call of each key."""
-        found: dict[str, dict[str, int]] = {}
-        select = "SELECT batch, id, key FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
-        for name, call, key in self._rows(f"{select} ORDER BY id", self._language):
-            found.setdefault(name, {})[key] = call
+    def open_batches(self, keys: Collection[str]) -> dict[str, dict[str, BatchCall]]:
+        """Batches whose end nobody saw and which had any of these requests: by name, the open call of each key."""
+        found: dict[str, dict[str, BatchCall]] = {}
+        select = "SELECT batch, id, key, coalesce(sent, '') FROM calls WHERE language = ? AND cost IS NULL"
+        those = f"batch IN (SELECT batch FROM calls WHERE {_AMONG})"
+        rows = self._database.rows(f"{select} AND {those} ORDER BY id", self._language, *self._among(keys))
+        for name, call, key, sent in rows:
+            found.setdefault(name, {})[key] = BatchCall(call, sent)
         return found
+
+    def give_up_batches(self) -> int:
+        """Charge all that was reserved for the open calls of batches, and return how many those were."""
+        select = "SELECT id FROM calls WHERE language = ? AND cost IS NULL AND batch IS NOT NULL"
+        calls = self._database.rows(select, self._language)
+        for (call,) in calls:
+            self.release(call, "batch given up", None)
+        return len(calls)
 
     def calls(self, keys: Collection[str]) -> CallSummary:
         """All calls for these requests."""
-        rows = self._rows(
+        rows = self._database.rows(
             f"SELECT coalesce(outcome, 'no end seen'), count(*), coalesce(sum(cost), 0), "
             f"sum(iif(cost IS NULL, reserved, 0)) FROM calls WHERE {_AMONG} GROUP BY outcome",
             *self._among(keys),
@@ -238,7 +229,7 @@ class Ledger:
         if if_all_free:
             alive = "cost IS NULL AND NOT (language = ? AND session <> ?)"
             select = f"SELECT count(*), coalesce(sum(reserved), 0) FROM calls WHERE {alive}"
-            ((count, reserved),) = self._rows(select, self._language, self._session)
+            ((count, reserved),) = self._database.rows(select, self._language, self._session)
             requests, open_ = requests - count, open_ - reserved
         if self._budget.requests is not None and requests + 1 > self._budget.requests:
             return f"synthesis.max_requests ({self._budget.requests})"
@@ -249,126 +240,52 @@ class Ledger:
 
     def paused_until(self) -> float:
         """The moment before which no process may send anything (seconds since the epoch)."""
-        return float(self._rows("SELECT paused_until FROM totals")[0][0])
+        return float(self._database.rows("SELECT paused_until FROM totals")[0][0])
 
     def pause_until(self, moment: float) -> None:
         """Let all processes of the home wait until then."""
-        with self._transaction():
-            self._db.execute("UPDATE totals SET paused_until = max(paused_until, ?)", (moment,))
+        with self._database.transaction():
+            self._database.execute("UPDATE totals SET paused_until = max(paused_until, ?)", moment)
 
-    def _reserve(self, key: str, dollars: float, batch: str | None = None) -> int | None:
+    def _reserve(self, key: str, dollars: float, batch: str | None = None, sent: str | None = None) -> int | None:
         if self.reached_cap(dollars):
             return None
         reserved = _pico(dollars * self._totals()[-1])
-        cursor = self._db.execute(
-            "INSERT INTO calls (language, key, session, bound, reserved, batch) VALUES (?, ?, ?, ?, ?, ?)",
-            (self._language, key, self._session, _pico(dollars), reserved, batch),
+        cursor = self._database.execute(
+            "INSERT INTO calls (language, key, session, bound, reserved, batch, sent) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(self._language, key, self._session, _pico(dollars), reserved, batch, sent),
         )
-        self._db.execute("UPDATE totals SET requests = requests + 1, open = open + ?", (reserved,))
+        self._database.execute("UPDATE totals SET requests = requests + 1, open = open + ?", reserved)
         return cursor.lastrowid
 
     def _end(
         self, call: int, outcome: str, dollars: float | None, free: bool = False, reply: str | None = None
     ) -> bool:
-        with self._transaction():
+        with self._database.transaction():
             select = "SELECT bound, reserved FROM calls WHERE id = ? AND cost IS NULL"
-            row = self._db.execute(select, (call,)).fetchone()
+            row = self._database.execute(select, call).fetchone()
             if row is None:
-                raise ValueError(f"call {call} of {self._path} is not open")
+                raise ValueError(f"call {call} of {self._database.path} is not open")
             bound, reserved = row
             cost = reserved if dollars is None else _pico(dollars)
-            self._db.execute(
-                "UPDATE calls SET cost = ?, outcome = ?, free = ?, reply = ?, digest = ? WHERE id = ?",
-                (cost, outcome, free, reply, reply and fingerprint(reply), call),
+            self._database.execute(
+                "UPDATE calls SET cost = ?, outcome = ?, free = ?, reply = ?, digest = ?, sent = NULL WHERE id = ?",
+                *(cost, outcome, free, reply, reply and fingerprint(reply), call),
             )
-            self._db.execute(
+            self._database.execute(
                 "UPDATE totals SET requests = requests - ?, settled = settled + ?, open = open - ?, "
                 "excess = max(excess, ?)",
-                (free, cost, reserved, cost / bound if bound else 1.0),
+                *(free, cost, reserved, cost / bound if bound else 1.0),
             )
         return bool(cost <= reserved)
 
     def _totals(self) -> tuple[int, int, int, float]:
         """Requests, settled and open picodollars, and what a reply cost for each dollar that it should cost at most."""
-        row: tuple[int, int, int, float] = self._rows("SELECT requests, settled, open, excess FROM totals")[0]
+        row: tuple[int, int, int, float] = self._database.rows("SELECT requests, settled, open, excess FROM totals")[0]
         return row
 
     def _among(self, keys: Collection[str]) -> tuple[str, str]:
         return self._language, json.dumps(list(keys))
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._explained():
-            return self._db.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All of it or nothing, with no other process in between."""
-        with self._explained():
-            if not self._path.exists() or self._path.stat().st_ino != self._inode:
-                raise EnvironmentProblem(f"{self._path} was moved away while it is in use: put it back, and run again.")
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _open(self) -> None:
-        if old := sorted(self._folder.glob("*.jsonl")):
-            raise InputError(
-                f"{old[0]} is a ledger of an older version, which this one does not read: move it away to begin anew, "
-                "which asks and pays for everything in it again."
-            )
-        if self._read_only and not self._path.exists():
-            self._db = sqlite3.connect(":memory:", isolation_level=None)
-            self._db.executescript(_SCHEMA)
-            return
-        self._db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-        self._inode = self._path.stat().st_ino
-        self._db.execute("PRAGMA synchronous = NORMAL")  # with WAL, a killed process loses nothing
-        if self._version() == 0:
-            with FileLock(self._folder / "ledger.lock"):  # sqlite does not wait for another process to switch to WAL
-                if self._version() == 0:
-                    self._db.execute("PRAGMA journal_mode = WAL")
-                    self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-        if self._version() != _VERSION:
-            raise EnvironmentProblem(
-                f"{self._path} was written by a newer version of polar_pipeline: install that version."
-            )
-        if (sums := self._rows(_SUMS + "UNION ALL SELECT requests, settled, open FROM totals"))[0] != sums[1]:
-            raise self._damaged(f"its calls sum to {sums[0]}, its totals to {sums[1]}")
-
-    def _version(self) -> int:
-        return int(self._rows("PRAGMA user_version")[0][0])
-
-    def _damaged(self, what: str) -> EnvironmentProblem:
-        return EnvironmentProblem(
-            f"{self._path} is damaged ({what}): restore a backup of it, or move it and its -wal and -shm files away to "
-            "begin anew, which asks and pays for everything again."
-        )
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn errors of sqlite and of the file system into one sentence with the path and the remedy."""
-        try:
-            yield
-        except (sqlite3.ProgrammingError, sqlite3.InterfaceError, TimeoutError):
-            raise
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            remedy = next((remedy for starts, remedy in _REMEDIES.items() if name.startswith(starts)), "")
-            if not remedy:
-                raise self._damaged(str(error)) from error
-            raise EnvironmentProblem(
-                f"{self._path} cannot be written ({error}): {remedy}; what was answered is kept."
-            ) from error
-        except OSError as error:
-            remedy = "free space there" if is_full(error) else "allow it"
-            raise EnvironmentProblem(
-                f"{self._folder} cannot be written ({error.strerror}): {remedy}, or use another home (--home)."
-            ) from error
 
 
 def read_account(folder: Path) -> Account:

@@ -115,6 +115,18 @@ def test_useless_answers_are_asked_for_again_after_a_word(tmp_path: Path, server
     assert server.get("count")["calls"] > before
 
 
+def test_open_batches_are_given_up_after_a_word(tmp_path: Path) -> None:
+    home, own = tmp_path / "home", ("--profile", write(tmp_path, "http://127.0.0.1:1/v1"))
+    with Ledger(home / "ledgers", "deu") as ledger:
+        ledger.reserve_batch({"a": (0.5, ""), "b": (0.5, "")})
+    polar(home, "synth", "retry", *own)
+    assert read_account(home / "ledgers") == (2, 0.0, 1.0)
+    said = "deu: 2 requests of batches are given up: they count at their worst case, and are asked again."
+    assert said in words(polar(home, "synth", "retry", "--open-batches", *own).stdout)
+    assert read_account(home / "ledgers") == (2, 1.0, 0.0)
+    assert "deu: no batch is open." in polar(home, "synth", "retry", "--open-batches", *own).stdout
+
+
 def test_no_post_at_all_is_a_failure(tmp_path: Path, server: Running) -> None:
     own = write(tmp_path, server.url, "max_requests: 0")
     done = polar(tmp_path / "home", "synth", "evaluate", "--profile", own, OPENAI_API_KEY="sk-x", check=False)

@@ -115,3 +115,31 @@ def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_noth
     with pytest.raises(InputError, match="no connection"):
         make_embedder("api:small", tmp_path / "none", tmp_path, gone).embed(["a"])
     assert read_account(gone.ledgers) == (0, 0.0, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("key")
+def test_endpoints_that_name_a_model_alike_share_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        servers.append(made.Running(tmp_path / name, {}))
+    one, other = servers
+
+    def asked(url: str | None) -> list[int]:
+        """Calls of both servers after the same text was embedded."""
+        named = Endpoint(language("deu"), made.settings(base_url=url), tmp_path / "ledgers", lambda _: None)
+        embedder = make_embedder("api:small", tmp_path / "cache", tmp_path, named)
+        assert embedder.name == "api:small" and embedder.embed(["abc"]).shape == (1, 2)
+        return [server.get("count")["calls"] for server in servers]
+
+    try:
+        assert asked(one.url) == [1, 0] == asked(f"{one.url}/")
+        monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+        assert asked(None) == [1, 1] == asked(f"{other.url}/")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{one.url}//")
+        assert asked(None) == [1, 1] == asked(other.url)  # what the first one gave is still there
+    finally:
+        for server in servers:
+            server.stop()
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [cache_name("api:small")]

@@ -245,11 +245,12 @@ def test_a_changed_setting_is_named_with_both_values_and_reaches_its_stage_and_w
     assert store.stale() == stale
 
 
-ENDPOINT: dict[str, Any] = {"source": "endpoint", "posts": 10}
+ENDPOINT: dict[str, Any] = {"source": "endpoint", "posts": 10, "base_url": "http://one:1/v1"}
 HARMLESS: dict[str, dict[str, Any]] = {
     "report": {"report": {"resamples": 100}},
     "cap": {"synthesis": ENDPOINT | {"max_dollars": 1.0, "max_requests": 9}},
     "prices": {"synthesis": ENDPOINT | {"price_prompt": 1.0, "price_completion": 2.0}},
+    "a slash after the address": {"synthesis": ENDPOINT | {"base_url": "http://one:1/v1/"}},
     "concurrency and attempts": {"synthesis": ENDPOINT | {"concurrency": 3, "attempts": 2}},
     "description": {"description": "another"},
     "device and threads": tiny(device="auto", threads=2, recompute="auto", checkpoint_seconds=5.0),
@@ -278,6 +279,26 @@ def test_a_plan_of_one_language_reaches_that_language_alone(store: Store) -> Non
     assert planned.stale("deu") == [] == planned.stale("hin")
     assert planned.stale("eng") == [name for name in ALL if name not in ("raw_posts", "corpus_audit")]
     assert planned.why("synthetic_posts", "eng") == ["setting synthesis.posts is 20, was 10"]
+
+
+def test_another_address_of_an_embedder_makes_the_curated_posts_stale(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    named = store.with_settings(curation={"embedder": "api:small"})
+    named.make()
+    assert named.stale() == [] and named.why("deduped_posts") == []
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://other:1/v1/")
+    assert named.why("deduped_posts") == [
+        "setting endpoint.base_url is http://other:1/v1, was https://api.openai.com/v1"
+    ]
+    assert named.stale()[0] == "deduped_posts" and store.why("deduped_posts") == [
+        "setting curation.embedder is ngrams, was api:small",
+        "setting endpoint.base_url is not set, was https://api.openai.com/v1",
+        "setting endpoint.model is not set, was gpt-4o-mini",
+    ]
+    same = {"curation": {"embedder": "api:small"}, "synthesis": {"base_url": "https://api.openai.com/v1/"}}
+    assert store.with_settings(**same).why("deduped_posts") == []  # the profile's comes before the environment's
 
 
 def test_upstream_that_was_made_anew(store: Store) -> None:

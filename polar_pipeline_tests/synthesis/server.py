@@ -5,8 +5,8 @@ and what happens to them: a status (429, 500, 401, ...), 429_after and 503_after
 (a body byte by byte), newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch),
 malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length,
 no_usage, duplicate, foreign (another language), german (which a filter for German lets pass); of batches no_batches,
-batch_breaks, batch_failed, batch_expired; and those of behaviours.py. With `per_second` it refuses what is over that
-rate and says when to come back.
+batch_breaks, lists_refused (the first list after that), batch_failed, batch_expired; and those of behaviours.py. With
+`per_second` it refuses what is over that rate and says when to come back.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class Server:
         self.good: list[dict[str, Any]] = []
         self._files: dict[str, list[str]] = {}
         self._jobs: list[dict[str, Any]] = []  # newest last
-        self.count = {"calls": 0, "charged": 0, "posts": 0}
+        self.count = {"calls": 0, "charged": 0, "batched": 0, "posts": 0}  # batched: charged in batches
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
@@ -47,6 +47,7 @@ class Server:
                 Route("/v1/batches", self.batch, methods=["POST"]),
                 Route("/v1/batches", self.batches, methods=["GET"]),
                 Route("/v1/batches/{name}", self.look, methods=["GET"]),
+                Route("/v1/batches/{name}/cancel", self.cancel, methods=["POST"]),
                 Route("/count", self.counted, methods=["GET"]),
                 Route("/answered", self.answered, methods=["GET"]),
                 Route("/calls", self.called, methods=["GET"]),
@@ -101,20 +102,34 @@ class Server:
 
     async def batches(self, request: Request) -> Response:
         """All batches."""
+        if "no_batches" in self._rules:
+            return JSONResponse({"error": {"message": "no such route"}}, 404)
+        if self._jobs and self._rules.pop("lists_refused", None) is not None:
+            return JSONResponse({"error": {"message": "no"}}, 401)
         return JSONResponse({"object": "list", "data": self._jobs[::-1], "has_more": False})
 
     async def look(self, request: Request) -> Response:
         """One batch; it is worked on when it is looked at after its time."""
         job = next(job for job in self._jobs if job["id"] == request.path_params["name"])
         if job["status"] == "in_progress" and time.time() >= job["created_at"] + self._delay:
-            self._work(job)
+            self._work(job, self._files[job["input_file_id"]])
+        return JSONResponse(job)
+
+    async def cancel(self, request: Request) -> Response:
+        """End a batch with the first half of its requests done."""
+        job = next(job for job in self._jobs if job["id"] == request.path_params["name"])
+        lines = self._files[job["input_file_id"]]
+        self._work(job, lines[: len(lines) // 2])
+        left = [{"custom_id": json.loads(line)["custom_id"], "response": None} for line in lines[len(lines) // 2 :]]
+        self._files[f"{job['id']}-error_file_id"] += [json.dumps(line) for line in left]
+        job["status"] = "cancelled"
         return JSONResponse(job)
 
     async def download(self, request: Request) -> Response:
         """A file."""
         return Response("\n".join(self._files[request.path_params["name"]]))
 
-    def _work(self, job: dict[str, Any]) -> None:
+    def _work(self, job: dict[str, Any], requests: list[str]) -> None:
         for how in ("failed", "expired"):
             if f"batch_{how}" in self._rules and len(self._jobs) == 1:
                 job |= {
@@ -123,7 +138,7 @@ class Server:
                 }
                 return
         lines: dict[str, list[str]] = {"output_file_id": ["what is this?"], "error_file_id": []}
-        for line in map(json.loads, self._files[job["input_file_id"]]):
+        for line in map(json.loads, requests):
             self.calls.append(line["body"])
             self.count["calls"] += 1
             fate = self._fate(self.count["calls"])
@@ -132,6 +147,7 @@ class Server:
             status = int(fate) if fate.isdigit() else 200
             answer = {"error": {"message": "no"}} if status != 200 else self._answer(line["body"], fate)
             self.count["charged"] += status == 200
+            self.count["batched"] += status == 200
             if fate == "ok":
                 self.good.append(line["body"])
             kind = "output_file_id" if status == 200 else "error_file_id"

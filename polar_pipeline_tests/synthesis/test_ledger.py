@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polar_pipeline.errors import EnvironmentProblem, InputError
+from polar_pipeline.synthesis.database import FILE
 from polar_pipeline.synthesis.formats import Reply
-from polar_pipeline.synthesis.ledger import FILE, Account, Budget, Ledger, read_account
+from polar_pipeline.synthesis.ledger import Account, Budget, Ledger, read_account
 
 
 def reply(key: str, dollars: float = 0.25, outcome: str = "ok", text: str = "a") -> Reply:
@@ -113,13 +114,26 @@ def test_replies_that_cost_more_than_was_reserved_make_later_reservations_larger
 
 def test_a_batch_is_reserved_as_a_whole_and_found_again(tmp_path: Path) -> None:
     with Ledger(tmp_path, "deu", Budget(None, 2)) as ledger:
-        name, calls = ledger.reserve_batch({"a": 0.1, "b": 0.1, "c": 0.1})
-        assert list(calls) == ["a", "b"]
-        assert ledger.reserve_batch({"c": 0.1})[1] == {}
+        name, calls = ledger.reserve_batch({key: (0.1, f"sent {key}") for key in "abc"})
+        assert list(calls) == ["a", "b"] and calls["b"].sent == "sent b"
+        assert ledger.reserve_batch({"c": (0.1, "")})[1] == {}
     with Ledger(tmp_path, "deu") as ledger:
-        assert ledger.open_batches() == {name: calls}
-        ledger.settle(calls["a"], reply("a"))
-        assert list(ledger.open_batches()[name]) == ["b"]
+        assert ledger.open_batches(["a", "x"]) == {name: calls} and ledger.open_batches(["x"]) == {}
+        ledger.settle(calls["a"].id, reply("a"))
+        assert ledger.open_batches("a") == {name: {"b": calls["b"]}}  # it is still the batch of both
+    with sqlite3.connect(tmp_path / FILE) as database:
+        assert database.execute("SELECT sent FROM calls ORDER BY id").fetchall() == [(None,), ("sent b",)]
+
+
+def test_batches_that_are_given_up_count_at_their_worst_case(tmp_path: Path) -> None:
+    for code in ("deu", "eng"):
+        with Ledger(tmp_path, code) as ledger:
+            ledger.reserve_batch({"a": (0.5, ""), "b": (0.25, "")})
+            reserve(ledger, "c")
+    with Ledger(tmp_path, "deu") as ledger:
+        assert (ledger.give_up_batches(), ledger.give_up_batches()) == (2, 0)
+        assert ledger.account() == (6, 0.75, 2.75) and ledger.open_batches("ab") == {} and not ledger.finished("a")
+        assert ledger.calls("abc").ended == {"batch given up": 2, "no end seen": 1}
 
 
 @settings(max_examples=40)
@@ -220,6 +234,21 @@ def fill_one(folder: Path) -> None:
         ledger.replies([f"k{number}" for number in range(200)])
 
 
+def test_a_database_of_the_version_before_is_read_and_brought_up_to_date_when_it_is_written(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with sqlite3.connect(tmp_path / FILE) as database:
+        database.executescript("ALTER TABLE calls DROP COLUMN sent; PRAGMA user_version = 1;")
+        database.execute("UPDATE calls SET batch = 'b', cost = NULL, reply = NULL")
+        database.execute("UPDATE totals SET settled = 0, open = (SELECT sum(reserved) FROM calls)")
+    assert read_account(tmp_path) == (1, 0.0, 1.0)
+    with sqlite3.connect(tmp_path / FILE) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    with Ledger(tmp_path, "deu") as ledger:
+        assert ledger.open_batches(["k0"]) == {"b": {"k0": (1, "")}}
+        ledger.reserve_batch({"l": (1.0, "sent")})
+    assert read_account(tmp_path) == (2, 0.0, 2.0)
+
+
 def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     fill(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as database:
@@ -241,7 +270,7 @@ def test_a_full_or_read_only_disk_is_one_sentence_and_what_was_answered_is_kept(
     fill(tmp_path)
     with Ledger(tmp_path, "deu") as ledger:
         call = reserve(ledger, "l")
-        ledger._db.execute(pragma)
+        ledger._database.execute(pragma)
         with pytest.raises(EnvironmentProblem, match=rf"{FILE} {sentence}"):
             ledger.settle(call, reply("l", text="lang " * 10_000))
     with Ledger(tmp_path, "deu") as ledger:
