@@ -64,8 +64,11 @@ def nodes(project: Project) -> Iterator[Node]:
 
     def synthesis(language: str | None) -> dict[str, Any]:
         settings = profile.synthesis.of(str(language)).content_settings()
-        read = labels if profile.synthesis.source == "file" else {}
-        return fixed("synthesis", card=read | words, synthesis=settings)(language)
+        if profile.synthesis.source == "file":
+            columns = card.columns
+            settings["source_columns"] = [columns.text, columns.id, columns.language]
+            settings["source_skip_bad"] = card.files.skip_bad
+        return fixed("synthesis", card=words, synthesis=settings)(language)
 
     def given(language: str | None) -> dict[str, str]:
         settings = project.synthesis(str(language))

@@ -49,7 +49,8 @@ def test_a_file_needs_a_path_and_what_it_holds_depends_on_no_setting() -> None:
 
 
 CHANGES = {
-    "path": "other.csv", "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3,
+    "path": "other.csv",
+    "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3,
     "model": "other",
     "base_url": "http://other:1/v1", "temperature": 0.5, "max_tokens": 300, "max_tokens_name": "max_completion_tokens",
     "batch": True, "concurrency": 3, "timeout": 7.0, "attempts": 2, "price_prompt": 9.0, "price_completion": 9.0,

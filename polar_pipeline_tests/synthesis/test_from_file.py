@@ -279,19 +279,14 @@ def test_a_run_trains_on_the_posts_of_a_file_and_notices_when_it_changes(
 ) -> None:
     site = Site.make(tmp_path)
     monkeypatch.setenv("POLAR_DATA_DIR", str(site.release))
-    real = {code: pd.read_csv(site.release / "train" / f"{code}.csv") for code in ("deu", "eng")}
-    rows = [
-        row(
-            f"{own['text'][at]} {own['text'][at + 50]}", own["polarization"][at], language=code, parent_id=own["id"][at]
-        )
-        for code, own in real.items()
-        for at in range(30)
-    ]
+    own = pd.read_csv(site.release / "train" / "deu.csv")
+    pairs = zip(own["text"][:30], own["text"][50:80], own["polarization"], own["id"], strict=False)
+    rows = [row(f"{one} {other}", label, language="deu", parent_id=name) for one, other, label, name in pairs]
     rows.append(row(pd.read_csv(site.release / "test" / "deu.csv")["text"][0], 1, language="deu"))
     rows.append(row("un post", 1, language="ita", parent_id="ita_1"))  # of a language that the profile does not have
     path = write(tmp_path / "given", rows, "mine.csv")
     changed = "decision:", "synthesis: {source: file, path: given/mine.csv}\ncuration: {gate: false}\ndecision:"
-    site.write_profile("own", changed)
+    site.write_profile("own", changed, ("[deu, eng]", "[deu]"))
     site.run()
     tables = site.results() / "tables"
     curated = pd.read_parquet(tables / "deduped_posts" / "deu.parquet")
@@ -303,10 +298,10 @@ def test_a_run_trains_on_the_posts_of_a_file_and_notices_when_it_changes(
     assert (trained["fold"].to_numpy() == folds[trained["parent_id"]].to_numpy()).all()
     provenance = json.loads((tables / "synthetic_posts" / "deu.provenance.json").read_text())
     assert provenance["sources"] == {"mine.csv": file_sha256(path)}
-    assert "2 of 2 languages are current" in site.run().stdout
+    assert "1 of 1 languages are current" in site.run().stdout
 
     written = site.polar("synth", "export", "--profile", "own.yaml", "--to", "given.csv")
-    assert f"{2 * 30 + 1} synthetic posts of 2 languages" in written.stdout
+    assert "31 synthetic posts of 1 languages" in written.stdout
     refused = site.polar("synth", "export", "--profile", "own.yaml", "--to", "given/mine.csv", check=False)
     assert refused.returncode == 2 and "which the profile reads: name another" in refused.stderr
     path.write_bytes((tmp_path / "given.csv").read_bytes())
@@ -316,8 +311,9 @@ def test_a_run_trains_on_the_posts_of_a_file_and_notices_when_it_changes(
     pd.testing.assert_frame_equal(again[columns], curated[columns])
 
     write(tmp_path / "given", [*rows, row("noch einer", 1, language="deu", parent_id="deu_x")], "mine.csv")
-    failed = site.run("--language", "deu", check=False)
-    assert failed.returncode == 2 and "row 63 (line 64): column `parent_id` has 'deu_x'" in failed.stderr
+    failed = site.run(check=False)
+    assert failed.returncode == 2 and "mine.csv: row 33 (line " in failed.stderr
+    assert "column `parent_id` has 'deu_x', which is no post of deu: correct it, or empty it" in failed.stderr
     path.unlink()
     gone = site.run(check=False)
     assert gone.returncode == 2 and "synthesis.path " in gone.stderr and gone.stderr.count("does not exist") == 1
