@@ -39,7 +39,7 @@ def export_posts(project: Project, codes: list[str], target: Path | None) -> int
     if table.empty:
         click.echo(f"no synthetic post in {len(tables)} finished languages: nothing was written.", err=True)
         return 1
-    write_atomic(target, _csv(table, project.card) if target.suffix == ".csv" else _json_lines(table))
+    write_atomic(target, spreadsheet_csv(table, project.card) if target.suffix == ".csv" else json_lines(table))
     kept = int((table["kept"] == "true").sum())
     spoken = table[language_column(project.card)].nunique()
     nothing = f"; {int(blank.sum())} are left out, of whose texts cleaning left nothing" if blank.any() else ""
@@ -81,13 +81,13 @@ def _check(project: Project, target: Path) -> None:
         raise InputError(f"{target} is among the files at synthesis.path, which the profile reads: name another file.")
 
 
-def _csv(table: pd.DataFrame, card: TaskCard) -> bytes:
+def spreadsheet_csv(table: pd.DataFrame, card: TaskCard) -> bytes:
     """CSV that spreadsheets open as it is: with a mark of UTF-8, all fields quoted, and no cell that is a formula."""
     cells = {name: table[name].map(without_formula) for name in (id_column(card), card.columns.text, PARENT)}
     text = table.assign(**cells).to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
     return text.encode("utf-8-sig")
 
 
-def _json_lines(table: pd.DataFrame) -> bytes:
+def json_lines(table: pd.DataFrame) -> bytes:
     """One object per line, texts as they are."""
     return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in table.to_dict("records")).encode()

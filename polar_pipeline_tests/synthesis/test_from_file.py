@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as settings_of_tests
 from hypothesis import strategies as st
 
-from polar_pipeline.commands.synth_export import _csv, _json_lines, exported
+from polar_pipeline.commands.synth_export import exported, json_lines, spreadsheet_csv
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import curate, for_backbones, funnel
 from polar_pipeline.curation.embedding import NgramEmbedder
@@ -256,7 +256,7 @@ def test_what_is_exported_is_read_again_as_it_was(tmp_path_factory: Any, texts: 
     table = pd.concat([POSTS, frame]).assign(keep=True, stage="", reason="")
     found = exported(table, "deu", made.CARD)
     path = folder / f"all.{'jsonl' if lines else 'csv'}"
-    path.write_bytes(_json_lines(found) if lines else _csv(found, made.CARD))
+    path.write_bytes(json_lines(found) if lines else spreadsheet_csv(found, made.CARD))
     again = read(path)
     assert again["id"].tolist() == frame["id"].tolist() and again["text"].tolist() == frame["text"].tolist()
     assert again["label"].tolist() == frame["label"].tolist() and set(again["fold"]) == {1}
