@@ -32,6 +32,7 @@ from polar_pipeline.commands.options import (
     project_options,
 )
 from polar_pipeline.commands.profile import profile
+from polar_pipeline.commands.synth_command import synth
 from polar_pipeline.errors import ExitCode
 from polar_pipeline.storage.files import known_problem
 from polar_pipeline.storage.home import Home
@@ -220,50 +221,6 @@ def ui(project: "Project", dagster_port: int, mlflow_port: int) -> int:
 
 
 @polar.group()
-def synth() -> None:
-    """Synthetic posts: what they would cost, and whether they help."""
-
-
-@synth.command(name="plan", epilog=examples("polar synth plan --profile my.yaml", "polar synth plan --language deu"))
-@chosen_languages
-def synth_plan(project: "Project", codes: list[str]) -> int:
-    """Print requests, tokens and dollars; nothing is sent. All languages of the profile unless some are named."""
-    from polar_pipeline.commands.synth import print_plan
-
-    return print_plan(project, codes)
-
-
-@synth.command(name="evaluate", epilog=examples("polar synth evaluate --profile my.yaml --language deu"))
-@chosen_languages
-def synth_evaluate(project: "Project", codes: list[str]) -> int:
-    """Train the linear backbone with several shares of synthetic posts, and say whether they help.
-
-    Posts that are not there yet are made first, which costs what `polar synth plan` says.
-    """
-    from polar_pipeline.commands.synth import print_evaluation
-
-    return print_evaluation(project, codes)
-
-
-@synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))
-@click.option("--read-again", is_flag=True, help="Only read kept answers again, as this version can; pays nothing.")
-@click.option(
-    "--open-batches",
-    is_flag=True,
-    help="Also give up batches whose end was not seen: they count at their worst case, and are asked again.",
-)
-@chosen_languages
-def synth_retry(project: "Project", codes: list[str], read_again: bool, open_batches: bool) -> int:
-    """Let the next run ask again for what was refused, unreadable or cut off.
-
-    Sends nothing. What was spent stays spent.
-    """
-    from polar_pipeline.commands.synth import retry
-
-    return retry(project, codes, read_again, open_batches)
-
-
-@polar.group()
 def data() -> None:
     """The official release: fetch it, and see what is in it."""
 
@@ -349,3 +306,4 @@ def prune(keep: int, dry_run: bool) -> int:
 
 polar.add_command(init)
 polar.add_command(profile)
+polar.add_command(synth)

@@ -31,6 +31,7 @@ from polar_pipeline.settings.models import Encoding
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
 from polar_pipeline.synthesis.connection import check_endpoint
+from polar_pipeline.synthesis.from_file import check_path
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language
 
@@ -136,6 +137,8 @@ def _run(project: Project, stale: dict[str, list[str]], processes: int, force: b
     synthesis = project.profile.synthesis
     if synthesis.source == "endpoint" or project.profile.curation.asks_endpoint:
         check_endpoint(synthesis)  # a missing key is said once, and not by each language
+    if synthesis.source == "file":
+        check_path(project.synthesis(next(iter(stale))))
     jobs = min(processes, len(stale))
     click.echo(f"{len(stale)} languages, {jobs} at a time, profile {project.profile.name}, home {project.home.root}")
     rows = {code: _count_rows(project.data, code) for code in stale}

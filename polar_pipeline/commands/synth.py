@@ -11,6 +11,7 @@ from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
 from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.curation.curate import Curated, curate_by_profile
 from polar_pipeline.curation.embedding import API, TEXTS_PER_CALL, CachedEmbedder, make_embedder
+from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.curation.verification import verification_requests
 from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
@@ -25,6 +26,7 @@ from polar_pipeline.synthesis.formats import (
     worst_dollars,
     worst_tokens,
 )
+from polar_pipeline.synthesis.from_file import posts_from_file
 from polar_pipeline.synthesis.generate import Made, make_posts, planned_requests
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
@@ -36,6 +38,11 @@ _PLAN_COLUMNS = (
     "language", "requests", "answered", "useless", "posts to ask for", "verification", "embeddings", "tokens, likely",
     "$, likely", "$, set aside",
 )  # fmt: skip
+_WITHOUT_ENDPOINT = {
+    "none": "makes no synthetic posts",
+    "offline": "perturbs real posts on this machine",
+    "file": "reads its synthetic posts from a file",
+}
 _SHARE_COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
 
 
@@ -60,8 +67,8 @@ class PlanRow(NamedTuple):
 def print_plan(project: Project, codes: list[str]) -> int:
     """Print requests, tokens and dollars per language. Returns the exit code. Sends and writes nothing."""
     settings = project.profile.synthesis
-    if settings.source == "none" or (settings.source == "offline" and not project.profile.curation.asks_endpoint):
-        what = "makes no synthetic posts" if settings.source == "none" else "perturbs real posts on this machine"
+    what = _WITHOUT_ENDPOINT.get(settings.source)
+    if what and (settings.source == "none" or not project.profile.curation.asks_endpoint):
         click.echo(
             f"profile {project.profile.name} {what} (synthesis.source: {settings.source}): no request, $ 0. "
             "synthesis.source: endpoint would have a model asked."
@@ -81,7 +88,7 @@ def print_plan(project: Project, codes: list[str]) -> int:
 
 
 def _row(project: Project, code: str) -> PlanRow:
-    settings = project.profile.synthesis.of(code)
+    settings = project.synthesis(code)
     posts = project.posts(code)
     requests = (
         planned_requests(posts, code, project.card, settings, project.profile.seed)
@@ -121,10 +128,12 @@ def _likely_tokens(request: Request) -> tuple[int, int]:
 
 
 def _expected(project: Project, code: str, posts: pd.DataFrame, requests: list[Request]) -> pd.DataFrame:
-    """The plan's posts: an endpoint's as if they were as long as the real ones, perturbed ones as they will be."""
-    settings, seed = project.profile.synthesis.of(code), project.profile.seed
+    """The plan's posts: an endpoint's as if they were as long as the real ones, others as they will be."""
+    settings, seed = project.synthesis(code), project.profile.seed
     if settings.source == "offline":
         return perturbed_posts(posts, code, project.card, settings, seed)
+    if settings.source == "file":
+        return posts_from_file(posts, code, project.card, settings, likely_parents, lambda _: None)
     texts = prompt_pool(posts)["text"].tolist()
     wanted = [
         {"id": f"{request.number}_{place}", "fold": request.fold, "source": request.strategy, "request": request.key}
@@ -176,14 +185,14 @@ def print_evaluation(project: Project, codes: list[str]) -> int:
     profile = project.profile
     if profile.synthesis.source == "none":
         raise InputError(
-            f"profile {profile.name!r} makes no synthetic posts: set synthesis.source to offline or endpoint."
+            f"profile {profile.name!r} makes no synthetic posts: set synthesis.source to offline, endpoint or file."
         )
     table, closing, empty = new_table(_SHARE_COLUMNS), list[str](), 0
     try:
         for code in codes:
             posts = project.posts(code)
-            settings = profile.synthesis.of(code)
-            made = make_posts(posts, code, project.card, settings, profile.seed, project.home.ledgers, _say)
+            settings, ledgers = project.synthesis(code), project.home.ledgers
+            made = make_posts(posts, code, project.card, settings, profile.seed, ledgers, _say, likely_parents)
             curated = curate_by_profile(posts, made.posts, code, project.card, profile, project.home, _say)
             decided = gate(curated.table, code, project.card, profile)
             _add_rows(table, code, decided.results)
@@ -255,9 +264,10 @@ def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
 
 def _closing(project: Project, code: str, made: Made, curated: Curated, decided: Gate) -> str:
     """One sentence: how many posts there were to train with, and whether they help."""
-    asked, most = project.profile.synthesis.of(code).posts, project.profile.curation.of(code).share
+    settings, most = project.profile.synthesis.of(code), project.profile.curation.of(code).share
+    asked = f"{len(made.posts)} posts read" if settings.source == "file" else f"{settings.posts} posts asked for"
     stopped = "".join(f"; {why}" for why in (made.stopped, curated.stopped) if why)
-    posts = f"{code}: {curated.usable} usable of {asked} posts asked for{stopped}"
+    posts = f"{code}: {curated.usable} usable of {asked}{stopped}"
     if not curated.usable:
         return f"{posts}; nothing to train with."
     if decided.share == 0:

@@ -48,12 +48,12 @@ def read_parts(data: Path, language: str, card: TaskCard, tell: Callable[[str], 
         for note in file.notes:
             tell(f"{file.path}: {note}")
         roles = roles_of(file, card)
-        mine = _rows_of_language(file, source, roles, language, card, tell)
+        mine = rows_of_language(file, source, roles, language, card, tell)
         for split, rows in _splits(file, source, roles, mine):
             if split == "dev" and not _labelled(rows, roles).any():
                 tell(f"{file.path}: no post of dev has a label, so they are predicted like those of test")
                 split = "test"
-            yield Part(file, _with_texts(file, rows, roles, card, tell), roles, split)
+            yield Part(file, with_texts(file, rows, roles, card, tell), roles, split)
 
 
 def is_beside(file: Rows, text: str) -> bool:
@@ -61,7 +61,7 @@ def is_beside(file: Rows, text: str) -> bool:
     return file.path.suffix.lower() == ".txt" and len(file.header) == 1 and find_column(file.header, text) is None
 
 
-def _rows_of_language(
+def rows_of_language(
     rows: Rows, source: Source, roles: Roles, language: str, card: TaskCard, tell: Callable[[str], None]
 ) -> pd.DataFrame:
     """Those rows of a file that are in a language, by its column, else by the file's name or the card.
@@ -114,7 +114,7 @@ def _splits(rows: Rows, source: Source, roles: Roles, mine: pd.DataFrame) -> Ite
     yield from ((split, mine[splits == split]) for split in SPLITS if (splits == split).any())
 
 
-def _with_texts(
+def with_texts(
     rows: Rows, part: pd.DataFrame, roles: Roles, card: TaskCard, tell: Callable[[str], None]
 ) -> pd.DataFrame:
     """The rows that have a text, if the card says that others are left out; else all."""

@@ -8,6 +8,7 @@ The halves of a pair are asked to be alike, so they are not compared by the last
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,21 @@ def duplicates(
     return found
 
 
+def nearest(vectors: Floats, others: Floats, least: float) -> Ints:
+    """The row of `others` that each vector is nearest to, int64 (n,); -1 where no cosine is `least` or more.
+
+    Both are unit vectors, float32 (n, dimensions).
+    """
+    import faiss
+
+    index = faiss.IndexFlatIP(others.shape[1])
+    index.add(np.ascontiguousarray(others, dtype=np.float32))
+    with _one_thread():
+        cosines, places = index.search(np.ascontiguousarray(vectors, dtype=np.float32), 1)
+    found: Ints = np.where(cosines[:, 0] >= least, places[:, 0], -1).astype(np.int64)
+    return found
+
+
 class _Index:
     """faiss's exact index over the vectors of the rows that stay.
 
@@ -136,16 +152,23 @@ class _Index:
 
 
 def _searched(index: Any, vectors: Floats, above: float) -> tuple[Any, Any, Any]:
-    """Faiss's range search: limits, similarities and places. In one thread, because languages run side by side."""
+    """Faiss's range search: limits, similarities and places."""
+    with _one_thread():
+        found: tuple[Any, Any, Any] = index.range_search(vectors, above)
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Faiss in one thread, because languages run side by side."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        found: tuple[Any, Any, Any] = index.range_search(vectors, above)
+        yield
     finally:
         faiss.omp_set_num_threads(threads)
-    return found
 
 
 def _sketches(vectors: Floats, above: float) -> Floats:

@@ -23,6 +23,7 @@ from polar_pipeline.settings.backbones import (
 from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
 from polar_pipeline.synthesis.connection import chosen_address
+from polar_pipeline.synthesis.from_file import files_sha256
 
 # Raised when a stage's results change though no setting did.
 STAGE_VERSIONS = {"corpus": 3, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
@@ -64,7 +65,15 @@ def nodes(project: Project) -> Iterator[Node]:
 
     def synthesis(language: str | None) -> dict[str, Any]:
         settings = profile.synthesis.of(str(language)).content_settings()
+        if profile.synthesis.source == "file":
+            columns = card.columns
+            settings["source_columns"] = [columns.text, columns.id, columns.language]
+            settings["source_skip_bad"] = card.files.skip_bad
         return fixed("synthesis", card=words, synthesis=settings)(language)
+
+    def given(language: str | None) -> dict[str, str]:
+        settings = project.synthesis(str(language))
+        return files_sha256(settings, str(language), card.codes) if settings.source == "file" else {}
 
     def curation(language: str | None) -> dict[str, Any]:
         settings: dict[str, Any] = {"curation": profile.curation.of(str(language)).content_settings()}
@@ -86,7 +95,7 @@ def nodes(project: Project) -> Iterator[Node]:
     corpus = {"card": labels, "folds": profile.folds.model_dump(mode="json")}
     yield Node("raw_posts", pd.DataFrame, (), fixed("corpus", **corpus), release)
     yield Node("corpus_audit", Audit, ("raw_posts",), fixed("corpus", card=labels))
-    yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis)
+    yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis, given)
     yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation, embedder)
     scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
     adapters = [f"{entry.name}_adapter" for entry in profile.backbones]

@@ -20,6 +20,7 @@ from polar_pipeline.errors import EnvironmentProblem, InputError
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.decision import FoldSettings
 from polar_pipeline.settings.profile import DEFAULT_PROFILE, Profile, bundled_profiles, load_profile, profile_path
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.home import Home, ProfileFolder
 from polar_pipeline.storage.record import Record
@@ -101,6 +102,13 @@ class Project:
         """
         posts = read_posts(self.data, language, self.card, say)
         return assign_folds(posts, folds or self.profile.folds, self.profile.seed, tuple(self.card.label_columns))
+
+    def synthesis(self, language: str) -> SynthesisSettings:
+        """The settings of a language's synthetic posts; the path of their file is as it is found from here."""
+        settings = self.profile.synthesis.of(language)
+        if settings.path is None:
+            return settings
+        return settings.model_copy(update={"path": str(beside(settings.path, self.source))})
 
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first, of codes or names such as `de` and `German`.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from polar_pipeline.settings.yaml_files import Settings
 
@@ -67,10 +67,14 @@ class OtherEndpoint(Settings):
 class SynthesisSettings(Settings):
     """Which synthetic posts are made, of what, and for how much."""
 
-    source: Literal["none", "offline", "endpoint"] = "none"
+    source: Literal["none", "offline", "endpoint", "file"] = "none"
     """Where synthetic posts come from. none: there are none; perturbed copies gain the linear backbone nothing out
     of fold (docs/synthesis.md). offline: perturbed copies of training posts, which need no endpoint and are no new
-    posts. endpoint: a model behind an OpenAI-style API writes them.
+    posts. endpoint: a model behind an OpenAI-style API writes them. file: they are read from `path`, all of them.
+    """
+    path: str | None = Field(default=None, min_length=1)
+    """With source: file, a file of labelled synthetic posts, or a folder with one per language, in any form that
+    `data` has; from the folder of this profile. docs/synthesis.md says which columns it may have.
     """
     posts: int = Field(default=1000, ge=1, le=100_000)
     """Posts to ask for, per language."""
@@ -99,10 +103,13 @@ class SynthesisSettings(Settings):
     max_tokens: int = Field(default=4000, ge=16)
     """Most tokens of one answer."""
     max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint is first thought to call that limit. Where it takes the other name only, that is found out."""
+    """What the endpoint is first thought to call that limit: max_tokens, or max_completion_tokens as newer models of
+    OpenAI do. Where it takes the other name only, that is found out.
+    """
     answers: Literal["auto", "json_schema", "json_object", "text"] = "auto"
     """The form in which answers are asked for. auto: the strictest that the endpoint takes, found by its refusals and
-    remembered. text: by the words of the prompt alone.
+    remembered. json_schema: strictly as a JSON schema says. json_object: as any JSON. text: by the words of the prompt
+    alone.
     """
     headers: Headers = Field(default={})
     """Further HTTP headers, such as {OpenAI-Organization: $ORGANIZATION}; $NAME stands for an environment variable, so
@@ -141,6 +148,12 @@ class SynthesisSettings(Settings):
     shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
     """
 
+    @model_validator(mode="after")
+    def _file_has_a_path(self) -> "SynthesisSettings":
+        if self.source == "file" and self.path is None:
+            raise ValueError("synthesis.source file needs synthesis.path: name the file or folder of the posts there")
+        return self
+
     def of(self, code: str) -> "SynthesisSettings":
         """The settings of one language."""
         own = self.per_language.get(code, LanguagePlan()).model_dump(exclude_none=True)
@@ -155,6 +168,7 @@ class SynthesisSettings(Settings):
         names = {
             "none": {"source"},
             "offline": {"source", "posts", "positive_share"},
+            "file": {"source"},  # its bytes are known by their hash, wherever it lies
             "endpoint": {
                 "source", "posts", "shares", "positive_share", "posts_per_request", "examples", "model", "base_url",
                 "temperature", "max_tokens", "max_tokens_name",

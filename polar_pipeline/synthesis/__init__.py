@@ -1,1 +1,1 @@
-"""Synthetic posts: asked of an OpenAI-style endpoint and paid for once, or made offline from real posts."""
+"""Synthetic posts: asked of an endpoint and paid for once, made offline from real posts, or read from a file."""

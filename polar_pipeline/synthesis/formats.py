@@ -162,8 +162,8 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
 def posts_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
     """Rows as a posts table with two more columns; auxiliary labels are missing.
 
-    `request` is the request's key ("" for a perturbed post), `shown` a JSON list of the ids of all real posts that the
-    request showed, in which a leak can be looked for.
+    `request` is the request's key ("" where none was sent), `shown` a JSON list of the ids of all real posts that the
+    request showed, or that the post was made from, in which a leak can be looked for.
     """
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame = frame.astype({name: str for name in COLUMNS if name not in ("label", "fold")})

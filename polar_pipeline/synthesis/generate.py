@@ -1,4 +1,4 @@
-"""A language's synthetic posts: planned, asked of an endpoint or perturbed offline, as the profile says.
+"""A language's synthetic posts: planned and asked of an endpoint, perturbed offline or read, as the profile says.
 
 What the ledger has is not asked again: an interrupted run continues where it stopped, and a finished one costs nothing.
 """
@@ -16,6 +16,7 @@ from polar_pipeline.synthesis.batch import BatchRun
 from polar_pipeline.synthesis.client import OnlineRun, Say
 from polar_pipeline.synthesis.connection import check_endpoint
 from polar_pipeline.synthesis.formats import Reply, Request, posts_table, synthetic_posts
+from polar_pipeline.synthesis.from_file import LikelyParents, posts_from_file
 from polar_pipeline.synthesis.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import plan, prompt_pool
@@ -51,15 +52,19 @@ def make_posts(
     seed: int,
     ledgers: Path,
     say: Say,
+    likely_parents: LikelyParents,
 ) -> Made:
     """The synthetic posts of one language; none where the settings want none. `posts` is a posts table with folds.
 
-    Raises InputError if no request brings posts.
+    `likely_parents` is asked of posts in files that do not say what they were made from. Raises InputError if no
+    request brings posts, and for a file that is wrong.
     """
     if settings.source == "none":
         return Made(posts_table([], card), Counter(), "", NO_CALLS)
     if settings.source == "offline":
         return Made(perturbed_posts(posts, language, card, settings, seed), Counter(), "", NO_CALLS)
+    if settings.source == "file":
+        return Made(posts_from_file(posts, language, card, settings, likely_parents, say), Counter(), "", NO_CALLS)
     requests = planned_requests(posts, language, card, settings, seed)
     done = generate(requests, ledgers, language, settings, say)
     if done.stopped:

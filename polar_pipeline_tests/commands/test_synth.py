@@ -4,9 +4,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.corpus.release import bundled_folder
+from polar_pipeline.curation.fold_leakage import likely_parents
+from polar_pipeline.defs.project import Project
+from polar_pipeline.synthesis.from_file import posts_from_file
 from polar_pipeline.synthesis.ledger import Ledger, read_account
+from polar_pipeline.tables.table_file import read_table
 from polar_pipeline_tests.conftest import polar
 from polar_pipeline_tests.synthesis.made import Running, free_port
 
@@ -45,6 +52,76 @@ def words(text: str) -> str:
 def test_without_an_endpoint_the_plan_is_no_request(tmp_path: Path, profile: str, said: str) -> None:
     printed = polar(tmp_path / "home", "synth", "plan", "--profile", profile).stdout
     assert f"{said}): no request, $ 0" in printed
+
+
+FROM_FILE = """
+name: read
+data: bundled
+languages: [deu]
+backbones:
+  - {name: linear, kind: linear}
+synthesis: {source: file, path: folder/mine.csv}
+curation: {gate: false}
+"""
+
+
+def test_posts_of_a_file_beside_the_profile_cost_nothing_and_are_judged(tmp_path: Path) -> None:
+    home, own = tmp_path / "home", tmp_path / "profiles" / "own.yaml"
+    (own.parent / "folder").mkdir(parents=True)
+    own.write_text(FROM_FILE)
+    missing = polar(home, "synth", "evaluate", "--profile", str(own), check=False)
+    assert missing.returncode == 2 and "synthesis.path folder/mine.csv does not exist" in missing.stderr
+    real = pd.read_csv(bundled_folder() / "train" / "deu.csv")
+    texts = [f"{one} {other}" for one, other in zip(real["text"][:40], real["text"][60:100], strict=True)]
+    real[:40].assign(text=texts, parent_id=real["id"])[["text", "polarization", "parent_id"]].to_json(
+        own.parent / "folder" / "mine.csv", orient="records", lines=True
+    )
+    one_language = polar(home, "synth", "evaluate", "--profile", str(own), check=False)
+    assert one_language.returncode == 2 and "mine.csv does not say which language" in one_language.stderr
+    (own.parent / "folder" / "mine.csv").rename(own.parent / "folder" / "mine_deu.csv")
+    own.write_text(FROM_FILE.replace("mine.csv", "mine_deu.csv"))
+    assert "reads its synthetic posts from a file" in words(polar(home, "synth", "plan", "--profile", str(own)).stdout)
+    said = words(polar(home, "synth", "evaluate", "--profile", str(own)).stdout)
+    assert re.search(r"deu: \d\d usable of 40 posts read", said)
+
+
+def test_an_export_needs_finished_languages_and_a_name_that_says_its_form(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    nothing = polar(home, "synth", "export", "--profile", "demo", check=False)
+    assert nothing.returncode == 1 and "left out: deu: raw_posts: not made yet" in nothing.stderr
+    assert "no synthetic post in 0 finished languages: nothing was written" in nothing.stderr
+    wrong = polar(home, "synth", "export", "--profile", "demo", "--to", "posts.xlsx", check=False)
+    assert wrong.returncode == 2 and "posts.xlsx ends neither in .csv nor in .jsonl" in wrong.stderr
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.jsonl"])
+def test_exported_posts_are_kept_or_say_why_not_and_can_be_read_again(
+    finished_home: Path, tmp_path: Path, name: str
+) -> None:
+    target = tmp_path / "deep" / name
+    said = polar(finished_home, "synth", "export", "--profile", "demo", "--language", "deu", "--to", str(target)).stdout
+    table = read_table(target).frame
+    curated = pd.read_parquet(finished_home / "profiles" / "demo" / "tables" / "deduped_posts" / "deu.parquet")
+    posts = curated[curated["source"] != REAL].reset_index(drop=True)
+    kept = int(posts["keep"].sum())
+    assert f"{len(posts)} synthetic posts of 1 languages, {kept} of them kept, in {target}" in said
+    assert list(table) == [
+        "id", "language", "text", "polarization", "parent_id", "source", "kept", "reason", "shown"
+    ]  # fmt: skip
+    assert table["id"].tolist() == posts["id"].tolist() and set(table["source"]) == {"perturbed"}
+    assert table["parent_id"].tolist() == posts["parent_id"].tolist() and set(table["language"]) == {"deu"}
+    assert (table["kept"] == "true").tolist() == posts["keep"].tolist() == (table["reason"] == "").tolist()
+    assert [reason.partition(":")[0] for reason in table["reason"]] == posts["stage"].tolist()
+
+    own = tmp_path / "own.yaml"
+    own.write_text(FROM_FILE.replace("folder/mine.csv", f"deep/{name}"))
+    project = Project.load(str(own), {"POLAR_HOME": str(tmp_path / "home")})
+    again = posts_from_file(
+        project.posts("deu"), "deu", project.card, project.synthesis("deu"), likely_parents, lambda _: None
+    )
+    columns = ["id", "text", "label", "fold", "parent_id", "shown"]
+    pd.testing.assert_frame_equal(again[columns], posts.sort_values("id", ignore_index=True)[columns])
 
 
 def test_the_plan_counts_verification_what_is_useless_and_the_caps_and_takes_no_lock(

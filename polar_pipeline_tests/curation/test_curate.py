@@ -12,6 +12,7 @@ from polar_pipeline.corpus.posts import REAL, read_posts
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.curation.curate import STAGES, VERDICT, curate, curate_by_profile, for_backbones, funnel
 from polar_pipeline.curation.embedding import NgramEmbedder
+from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.curation.quality_filter import Objection
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
@@ -312,7 +313,9 @@ def test_copies_and_another_language_are_flagged(tmp_path: Path, monkeypatch: py
     posts = assign_folds(read_posts(bundled_folder(), "deu", made.CARD), profile.folds, 0)
     home, said = Home(tmp_path), list[str]()
     try:
-        asked = make_synthetic_posts(posts, "deu", made.CARD, profile.synthesis, 0, home.ledgers, said.append)
+        asked = make_synthetic_posts(
+            posts, "deu", made.CARD, profile.synthesis, 0, home.ledgers, said.append, likely_parents
+        )
         found = curate_by_profile(posts, asked.posts, "deu", made.CARD, profile, home, said.append)
     finally:
         server.stop()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.fold_leakage import fold_leaks
+from polar_pipeline.curation.fold_leakage import fold_leaks, likely_parents
 from polar_pipeline.synthesis.formats import Reply, synthetic_posts
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.perturb import perturbed_posts
@@ -82,6 +82,26 @@ def test_posts_outside_train_or_the_folds_and_of_unknown_origin_are_leaks() -> N
     assert "is not of train, or of no fold" in with_one("direct", fold=-1)
     assert "does not say what it was made from" in with_one("direct", shown="[]")
     assert "do not say which posts" in fold_leaks(pd.concat([POSTS, answered().drop(columns="shown")]))
+
+
+def test_a_post_of_a_file_may_be_of_unknown_origin_but_not_of_a_wrong_one() -> None:
+    known = str(POSTS["id"].iloc[0])
+    file = answered()[:1].assign(source="file", parent_id="", shown="[]")
+    assert fold_leaks(pd.concat([POSTS, file])) == ""
+    for changes, said in (
+        ({"fold": -1}, "of no fold"),
+        ({"parent_id": TEST}, "not of train"),
+        ({"parent_id": "deu_9999"}, "which no row has"),
+        ({"fold": 3, "shown": json.dumps([known])}, f"was made from {known} of fold 0"),
+    ):
+        assert said in fold_leaks(pd.concat([POSTS, file.assign(**changes)]))
+
+
+def test_the_likely_parent_is_the_nearest_text_if_any_is_near() -> None:
+    real = ["Der Hafen schläft heute wieder bis zum Mittag", "Wer singt, gewinnt beim Fest am Fluss", "@USER"]
+    texts = ["Wer singt, verliert beim Fest am Fluss", "Zwölf Boxkämpfer jagen Viktor", "der hafen schläft wieder", ""]
+    assert likely_parents(texts, real).tolist() == [1, -1, 0, -1]
+    assert likely_parents([], real).tolist() == []
 
 
 def test_a_synthetic_post_is_no_parent() -> None:

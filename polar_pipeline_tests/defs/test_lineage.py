@@ -301,6 +301,25 @@ def test_another_address_of_an_embedder_makes_the_curated_posts_stale(
     assert store.with_settings(**same).why("deduped_posts") == []  # the profile's comes before the environment's
 
 
+def test_a_file_of_synthetic_posts(store: Store) -> None:
+    folder = store.root / "synthetic"
+    folder.mkdir()
+    for code in ("deu", "eng"):
+        (folder / f"{code}.csv").write_text("text,polarization\na,1\n")
+    read = store.with_settings(synthesis={"source": "file", "path": str(folder)})
+    reasons = read.why("synthetic_posts")
+    assert reasons[0] == "setting synthesis.source is file, was none" and reasons[-1] == "file deu.csv is new"
+    read.make()
+    assert read.stale() == [] == read.stale("hin")
+    moved = folder.rename(store.root / "moved")
+    assert read.why("synthetic_posts") == ["file deu.csv is gone"]
+    read = read.with_settings(synthesis={"source": "file", "path": str(moved)})
+    assert read.stale() == []
+    (moved / "deu.csv").write_text("text,polarization\nb,1\n")
+    assert read.why("synthetic_posts") == ["file deu.csv has changed"] and read.stale("eng") == []
+    assert read.stale() == [name for name in ALL if name not in ("raw_posts", "corpus_audit")]
+
+
 def test_upstream_that_was_made_anew(store: Store) -> None:
     store.write("deduped_posts", "deu")
     assert store.stale() == []  # the same bytes
@@ -449,6 +468,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     "imported": {"backbones": [LINEAR, {"name": "elsewhere", "kind": "imported", "path": "x.csv"}]},
     "synthesis with a gate": {"synthesis": {"source": "endpoint"}, "curation": {"judge": True, "gate": True}},
     "plans": {"synthesis": {"source": "offline", "per_language": {"deu": {"posts": 5}}}},
+    "synthetic posts of a file": {"synthesis": {"source": "file", "path": "x.csv"}},
     "without folds": {"folds": {"count": 0}, "backbones": [TINY]},
 }
 

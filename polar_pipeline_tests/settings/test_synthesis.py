@@ -41,7 +41,15 @@ def test_mistakes_are_refused(per_language: dict[str, object], message: str) -> 
         SynthesisSettings(per_language=per_language)
 
 
+def test_a_file_needs_a_path_and_what_it_holds_depends_on_no_setting() -> None:
+    with pytest.raises(ValidationError, match=r"source file needs synthesis\.path: name the file or folder"):
+        SynthesisSettings(source="file")
+    settings = SynthesisSettings(source="file", path="x.csv")
+    assert settings.of("deu").content_settings() == {"source": "file"}  # its hash is among the sources of the asset
+
+
 CHANGES = {
+    "path": "other.csv",
     "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3,
     "model": "other",
     "base_url": "http://other:1/v1", "temperature": 0.5, "max_tokens": 300, "max_tokens_name": "max_completion_tokens",

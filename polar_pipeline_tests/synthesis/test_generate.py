@@ -14,6 +14,7 @@ from typing import Any
 import openai  # noqa: F401 - forked with the rest
 import pytest
 
+from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.formats import Request
@@ -213,7 +214,7 @@ def test_only_training_posts_reach_the_endpoint_and_those_fenced(tmp_path: Path)
     posts["text"] = [f"{split}-{place} {hostile}" for place, split in enumerate(posts["split"])]
     with running(tmp_path, {}) as server:
         settings = made.settings(base_url=server.url, posts=300)
-        make_posts(posts, "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None)
+        make_posts(posts, "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None, likely_parents)
         calls = server.get("calls")
     assert calls
     for body in calls:

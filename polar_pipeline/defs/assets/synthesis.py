@@ -10,7 +10,7 @@ from polar_pipeline.augmentation.gate import Gate, ShareResult, cap_share, gate
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
 from polar_pipeline.curation.diversity import diversity
-from polar_pipeline.curation.fold_leakage import fold_leaks
+from polar_pipeline.curation.fold_leakage import fold_leaks, likely_parents
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
@@ -38,14 +38,17 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         config_schema=SYNTHESIS_OPTIONS,
     )
     def synthetic_posts(context: StepContext, raw_posts: pd.DataFrame, run: TrackedRun) -> pd.DataFrame:
-        """Posts that a model wrote or a perturbation made, each with its label, its fold and what it was made from."""
+        """Posts that a model wrote, a perturbation made or a file holds, each with its label and fold, and with what it
+        was made from.
+        """
         language, say = context.partition_key, context.log.info
-        settings = profile.synthesis.of(language)
+        settings = project.synthesis(language)
         if context.options.get("max_dollars") is not None:
             settings = settings.model_copy(update={"max_dollars": context.options["max_dollars"]})
-        made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say)
+        made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say, likely_parents)
+        shown = {"source"} if settings.source == "file" else {"source", "model", "posts", "temperature"}
         run.log(
-            params=settings.model_dump(mode="json", include={"source", "model", "posts", "temperature"}),
+            params=settings.model_dump(mode="json", include=shown),
             metrics={"posts": len(made.posts), **_call_metrics(made.calls)},
         )
         context.incomplete = made.stopped
