@@ -175,7 +175,8 @@ class OnlineRun:
         if result.sent != self._dialect:  # another request has found a better one meanwhile
             return result.failure in TELLING
         change = adapted(self._dialect, result.failure, result.message, request)
-        if change is None or self._settings.answers not in ("auto", change.dialect.answers):
+        form = self._settings.answers
+        if change is None or not (form == "auto" or change.dialect.answers.startswith(form)):
             return False
         self._dialect, self._proven = change.dialect, False
         self._say(f"the endpoint at {self._address} is asked in another way: {change.why}")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from polar_pipeline.settings.curation import CurationSettings
-from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.settings.synthesis import OtherEndpoint, SynthesisSettings
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline_tests.synthesis import made
@@ -55,7 +55,8 @@ CHANGES = {
     "base_url": "http://other:1/v1", "temperature": 0.5, "max_tokens": 300, "max_tokens_name": "max_completion_tokens",
     "batch": True, "concurrency": 3, "timeout": 7.0, "attempts": 2, "price_prompt": 9.0, "price_completion": 9.0,
     "price_batch": 0.1, "price_embedding": 9.0, "max_dollars": 0.5, "max_requests": 7,
-    "per_language": {"khm": {"posts": 7}},
+    "per_language": {"khm": {"posts": 7}}, "answers": "text", "headers": {"X-Title": "a"}, "query": {"a": "b"},
+    "key_variable": "OTHER", "judge": OtherEndpoint(model="other"), "embeddings": OtherEndpoint(base_url="http://o:1"),
 }  # fmt: skip
 
 

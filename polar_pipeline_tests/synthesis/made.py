@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.synthesis.generate import Made
+from polar_pipeline.synthesis.generate import make_posts as generate_posts
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")
@@ -29,6 +32,11 @@ def make_posts(posts: int = 200, seed: int = 0) -> pd.DataFrame:
     frame["fold"] = pd.array(np.where(split == "train", np.arange(len(split)) % 5, -1), dtype="Int8")
     frame["source"], frame["parent_id"] = "real", ""
     return frame.assign(**{name: pd.array([0] * len(frame), dtype="Int8") for name in CARD.auxiliary.columns})
+
+
+def generated(*arguments: Any) -> Made:
+    """`make_posts` of the package, with the project's own search for parents."""
+    return generate_posts(*arguments, likely_parents)
 
 
 def free_port() -> int:

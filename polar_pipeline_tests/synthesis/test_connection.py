@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import OtherEndpoint
 from polar_pipeline.synthesis.connection import address, api_key, check_endpoint
-from polar_pipeline.synthesis.generate import make_posts
 from polar_pipeline_tests.synthesis import made
+from polar_pipeline_tests.synthesis.made import generated as make_posts
 
 
 class Echo(BaseHTTPRequestHandler):

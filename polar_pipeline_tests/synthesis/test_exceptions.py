@@ -11,9 +11,10 @@ import pytest
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.generate import Generated, generate, make_posts, planned_requests
+from polar_pipeline.synthesis.generate import Generated, generate, planned_requests
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline_tests.synthesis import made
+from polar_pipeline_tests.synthesis.made import generated as make_posts
 from polar_pipeline_tests.synthesis.test_generate import running
 
 pytestmark = pytest.mark.slow

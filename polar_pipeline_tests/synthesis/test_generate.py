@@ -14,13 +14,13 @@ from typing import Any
 import openai  # noqa: F401 - forked with the rest
 import pytest
 
-from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.formats import Request
-from polar_pipeline.synthesis.generate import generate, make_posts, planned_requests
+from polar_pipeline.synthesis.generate import generate, planned_requests
 from polar_pipeline.synthesis.ledger import read_account
 from polar_pipeline_tests.synthesis import made
+from polar_pipeline_tests.synthesis.made import generated as make_posts
 from polar_pipeline_tests.synthesis.server import COMPLETION, PROMPT
 
 pytestmark = pytest.mark.slow
@@ -214,7 +214,7 @@ def test_only_training_posts_reach_the_endpoint_and_those_fenced(tmp_path: Path)
     posts["text"] = [f"{split}-{place} {hostile}" for place, split in enumerate(posts["split"])]
     with running(tmp_path, {}) as server:
         settings = made.settings(base_url=server.url, posts=300)
-        make_posts(posts, "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None, likely_parents)
+        make_posts(posts, "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None)
         calls = server.get("calls")
     assert calls
     for body in calls:
