@@ -128,7 +128,7 @@ def run(
         "polar predict posts.csv --language deu",
         "polar predict posts.csv --language deu --output labels.csv",
         "polar predict posts.csv --language deu --skip-bad --bad bad.csv",
-        "cat posts.jsonl | polar predict - --language-column lang",
+        "polar predict - --language-column lang < posts.jsonl",
     )
 )
 @click.argument("posts", type=click.Path(path_type=Path, allow_dash=True))
