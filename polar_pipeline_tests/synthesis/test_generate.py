@@ -48,13 +48,9 @@ def requests(settings: SynthesisSettings) -> list[Request]:
 def test_all_goes_well_and_a_second_time_costs_nothing(tmp_path: Path) -> None:
     with running(tmp_path, {}) as server:
         settings = made.settings(base_url=server.url)
-        one = make_posts(
-            made.make_posts(), "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None, likely_parents
-        )
+        one = make_posts(made.make_posts(), "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None)
         count = server.get("count")
-        two = make_posts(
-            made.make_posts(), "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None, likely_parents
-        )
+        two = make_posts(made.make_posts(), "deu", made.CARD, settings, 0, tmp_path / "ledgers", lambda _: None)
         assert server.get("count") == count
     assert one.posts.equals(two.posts) and len(one.posts) == 60 == count["posts"]
     assert one.calls.dollars == pytest.approx(PRICE * count["charged"])
