@@ -1,5 +1,6 @@
 """Settings of synthetic posts: how many, of what, for how much. The key comes from the environment."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,10 +25,15 @@ Url = Annotated[str, AfterValidator(_without_last_slash)]  # with a slash at its
 Shares = Annotated[tuple[float, float, float], AfterValidator(_sums_to_one)]
 
 
+VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+# parts of names of headers and queries whose values are secrets
+SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "passwd", "code", "sig")
+
+
 def _names_secrets(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
-        if "$" not in text and any(word in name.lower() for word in ("auth", "key", "token", "secret", "cookie")):
-            raise ValueError(f"header {name} seems to hold a key, which no profile should: write $NAME of a variable")
+        if not VARIABLE.search(text) and any(word in name.lower() for word in SECRET_NAMES):
+            raise ValueError(f"{name} seems to hold a key, which no profile should: write $NAME of a variable")
     return value
 
 
@@ -56,12 +62,18 @@ class OtherEndpoint(Settings):
     """The environment variable that holds its key."""
     headers: Headers | None = None
     """Further HTTP headers, as for synthesis."""
-    query: dict[str, str] | None = None
+    query: Headers | None = None
     """What follows the address behind ?, as for synthesis."""
     price_prompt: float | None = Field(default=None, ge=0)
     """Dollars per million prompt tokens there."""
     price_completion: float | None = Field(default=None, ge=0)
     """Dollars per million completion tokens there."""
+
+    @model_validator(mode="after")
+    def _own_key(self) -> "OtherEndpoint":
+        if self.base_url is not None and self.key_variable is None:
+            raise ValueError("another base_url needs a key_variable: the key of one endpoint is not sent to another")
+        return self
 
 
 class SynthesisSettings(Settings):
@@ -94,7 +106,7 @@ class SynthesisSettings(Settings):
     """The model's name at the endpoint."""
     base_url: Url | None = None
     """Address of the endpoint, such as http://127.0.0.1:8000/v1. null takes OPENAI_BASE_URL, or OpenAI's own. The
-    key comes from OPENAI_API_KEY alone.
+    key comes from key_variable.
     """
     temperature: float | None = Field(default=1.0, ge=0, le=2)
     """Sampling temperature: the endpoint's default. Answers at lower ones repeat themselves. null sends none, for
@@ -115,7 +127,7 @@ class SynthesisSettings(Settings):
     """Further HTTP headers, such as {OpenAI-Organization: $ORGANIZATION}; $NAME stands for an environment variable, so
     that no key stands in a profile.
     """
-    query: dict[str, str] = Field(default={})
+    query: Headers = Field(default={})
     """What follows the address behind ?, such as {api-version: "2024-10-21"} of Azure."""
     key_variable: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """The environment variable that holds the key."""

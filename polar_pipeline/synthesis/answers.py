@@ -11,15 +11,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"
-TEXT_KEYS = ("text", "post", "content", "tweet", "message", "body", "translation", "label")
+TEXT_KEYS = ("text", "post", "content", "tweet", "message", "body")
+_LABEL_KEYS = ("label", "class", "category")
+_PLACE_KEYS = ("number", "index", "id", "no")
 
 _PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
-_THOUGHTS = re.compile(r"<(think|thinking|reasoning|thought)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_THOUGHTS_END = re.compile(r"\A.*?</(think|thinking|reasoning|thought)>", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"```[\w+-]*\s*\n?(.*?)```", re.DOTALL)
-_NUMBERED = re.compile(r"^\s*(\d{1,3})[.):]\s+(\S.*?)\s*$", re.MULTILINE)
-_LONGEST = 1 << 18  # characters of an answer that are mended; longer ones are read only if they are JSON as they are
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_THOUGHTS = ("think", "thinking", "reasoning", "thought")
+_FENCE = re.compile(r"```[\w+-]*(.*?)```", re.DOTALL)
+_NUMBERED = re.compile(r"(\d{1,3})[.):][ \t]+(\S.*)")
+_FEWEST_NUMBERED = 3  # lines of a numbered list: two may be a refusal
+_LIST_BEGINS = re.compile(r'(```\w*\s*)?(\{\s*"posts"\s*:\s*)?\[')
+_ONE_NUMBER = re.compile(r"\D*(\d{1,3})\D*")
+_STRINGS = json.JSONDecoder(strict=False)
+_LONGEST = 1 << 16  # characters of an answer that is read in other ways than as JSON
 
 
 class Said(NamedTuple):
@@ -29,6 +33,7 @@ class Said(NamedTuple):
     finish: str
     refused: bool
     whole: dict[str, Any]
+    thought: bool = False  # the text is what the model thought, because it said nothing
 
 
 class Read(NamedTuple):
@@ -52,28 +57,36 @@ def what_was_said(body: str) -> Said:
     if not isinstance(message, dict):
         return Said("", "unreadable", False, whole)
     refused = bool(message.get("refusal")) or finish == "content_filter"
-    return Said(_text_of(message), finish if isinstance(finish, str) and is_utf8(finish) else "none", refused, whole)
+    finish = finish if isinstance(finish, str) and is_utf8(finish) else "none"
+    text = _text_of(message)
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    if not text and isinstance(thoughts, str):
+        return Said(thoughts, finish, refused, whole, thought=True)
+    return Said(text, finish, refused, whole)
 
 
-def read_texts(said: Said, labels: Sequence[int], shiftable: bool) -> Read:
-    """The texts of an answer for posts with these labels.
+def read_texts(said: Said, labels: Sequence[int], shiftable: bool, key: str = "text") -> Read:
+    """The texts of an answer for posts with these labels; of objects, the field `key` where they have it.
 
     `shiftable`: posts stand for themselves, so that one too few or too many leaves those that keep their label
     wherever the gap is. Otherwise there are exactly as many as labels, or none.
     """
     if said.refused:
         return Read((), REFUSED)
-    cut = said.finish == "length"
-    if cut:
-        kept: list[str | None] = list(_complete_strings(said.text)[: len(labels)]) if shiftable else []
+    if said.finish == "length":
+        whole = _complete_strings(said.text) if shiftable and not said.thought else []
+        kept: list[str | None] = list(whole[: len(labels)])
         return Read((*kept, *[None] * (len(labels) - len(kept))), OK) if kept else Read((), TRUNCATED)
-    for value in _values(said.text):
-        found = _texts_in(value, len(labels))
+    for value, sure in _values(said):
+        try:
+            found = _texts_in(value, labels, key)
+        except _PARSE_ERRORS:  # such as a number of thousands of digits
+            continue
         if found is None or not all(is_utf8(text) for text in found):
             continue
         if len(found) == len(labels):
             return Read(tuple(found), OK)
-        if shiftable and any(aligned := _aligned(found, labels)):
+        if shiftable and sure and any(aligned := _aligned(found, labels)):
             return Read(tuple(aligned), OK)
     return Read((), MALFORMED)
 
@@ -96,7 +109,7 @@ def json_or_none(text: str) -> Any:
 
 
 def _text_of(message: dict[str, Any]) -> str:
-    """The content of a message: a text, parts of one, the arguments of a call, or thoughts if there is nothing else."""
+    """The content of a message: a text, parts of one, or the arguments of a call."""
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
@@ -108,9 +121,7 @@ def _text_of(message: dict[str, Any]) -> str:
     try:
         return str(message["tool_calls"][0]["function"]["arguments"])
     except _PARSE_ERRORS:
-        pass
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    return thoughts if isinstance(thoughts, str) else ""
+        return ""
 
 
 def _from_stream(body: str) -> dict[str, Any] | None:
@@ -131,29 +142,51 @@ def _from_stream(body: str) -> dict[str, Any] | None:
     return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage}
 
 
-def _values(text: str) -> Iterator[Any]:
-    """What JSON a text may hold, the surest reading first: as it is, in a fence, between prose, mended."""
-    text = text.replace("\ufeff", "").strip()
-    plain = _THOUGHTS_END.sub("", _THOUGHTS.sub("", text)).strip() or text
-    fenced = [piece.strip() for piece in _FENCE.findall(plain)]
-    pieces = list(dict.fromkeys([plain, *reversed(fenced), *_between_brackets(plain)]))
-    for piece in pieces:
-        if (value := json_or_none(piece)) is not None:
-            yield value
-    if len(plain) <= _LONGEST:
-        from json_repair import repair_json
+def _values(said: Said) -> Iterator[tuple[Any, bool]]:
+    """What JSON a text may hold, and whether nothing was mended; the surest reading first.
 
-        for piece in pieces:
-            # what was cut off is not mended: its last post would be half of one
-            if piece[:1] + piece[-1:] in ("{}", "[]"):
-                for reader in (ast.literal_eval, lambda text: repair_json(text, return_objects=True)):
-                    try:
-                        yield reader(piece)
-                    except (*_PARSE_ERRORS, SyntaxError, MemoryError):
-                        continue
-    numbered = _NUMBERED.findall(plain)
-    if len(numbered) > 1 and [int(number) for number, _ in numbered] == list(range(1, len(numbered) + 1)):
-        yield [text for _, text in numbered]
+    As it is, in a fence, between prose; then mended, or as a numbered list. Of thoughts only an object with `posts`.
+    """
+    text = said.text.replace("\ufeff", "").strip()
+    if (value := json_or_none(text)) is not None:
+        yield value, True
+        return
+    plain = _without_thoughts(text[:_LONGEST]) if len(text) <= _LONGEST else ""
+    fenced = [piece.strip() for piece in _FENCE.findall(plain)]
+    for piece in dict.fromkeys([plain, *reversed(fenced), *_between_brackets(plain)]):
+        value = json_or_none(piece)
+        if value is not None and (not said.thought or (isinstance(value, dict) and "posts" in value)):
+            yield value, True
+    if said.thought:
+        return
+    from json_repair import repair_json
+
+    for piece in [plain, *reversed(fenced)]:
+        if not _may_be_mended(piece):
+            continue
+        for reader in (ast.literal_eval, lambda text: repair_json(text, return_objects=True)):
+            try:
+                yield reader(piece), False
+            except (*_PARSE_ERRORS, SyntaxError, MemoryError):
+                continue
+    lines = [found for line in plain.splitlines() if (found := _NUMBERED.fullmatch(line.strip()))]
+    if len(lines) >= _FEWEST_NUMBERED and [int(found[1]) for found in lines] == list(range(1, len(lines) + 1)):
+        yield [found[2] for found in lines], False
+
+
+def _without_thoughts(text: str) -> str:
+    """A text without what stands between <think> and </think>, or before a </think> that nothing opens."""
+    for name in _THOUGHTS:
+        end = text.lower().rfind(f"</{name}>")
+        if end >= 0:
+            text = text[end + len(name) + 3 :]
+    return text.strip()
+
+
+def _may_be_mended(piece: str) -> bool:
+    """Whether a piece is JSON but for slips: whole from bracket to bracket, with as many opening as closing quotes."""
+    begins = re.match(r"[\[{]\s*[\"'{\[]", piece)
+    return bool(begins) and piece[:1] + piece[-1:] in ("{}", "[]") and piece.count('"') % 2 == 0
 
 
 def _between_brackets(text: str) -> list[str]:
@@ -166,27 +199,55 @@ def _between_brackets(text: str) -> list[str]:
     return [piece for _, piece in sorted(found)]
 
 
-def _texts_in(value: Any, wanted: int) -> list[str] | None:
-    """The texts of a JSON value: under `posts`, in the only list, in a bare list, or one field for each; else None."""
+def _texts_in(value: Any, labels: Sequence[int], key: str) -> list[str] | None:
+    """The texts of a JSON value: under `posts`, in the only list, in a bare list, or in numbered fields; else None."""
     if isinstance(value, dict):
         lists = [one for one in value.values() if isinstance(one, list)]
         if isinstance(value.get("posts"), list | dict):
-            return _texts_in(value["posts"], wanted)
+            return _texts_in(value["posts"], labels, key)
         if len(lists) == 1:
-            return _texts_in(lists[0], wanted)
-        if not lists and len(value) == wanted and (wanted > 1 or set(value) & {*TEXT_KEYS, "posts"}):
-            return _texts_in(list(value.values()), wanted)
+            return _texts_in(lists[0], labels, key)
+        if len(labels) == 1 and len(value) == 1 and set(value) & {key, "posts", *TEXT_KEYS}:
+            return _texts_in(list(value.values()), labels, key)
+        numbers = [int(found[1]) for name in value if (found := _ONE_NUMBER.fullmatch(name))]
+        if len(numbers) == len(value) == len(labels) and sorted(numbers) in _countings(len(numbers)):
+            ordered = [one for _, one in sorted(zip(numbers, value.values(), strict=True), key=lambda pair: pair[0])]
+            return _texts_in(ordered, labels, key)
         return None
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not value or not _in_order(value, labels, key):
         return None
-    texts = [_text_in(one) for one in value]
+    texts = [_text_in(one, key) for one in value]
     return None if any(text is None for text in texts) else [text for text in texts if text is not None]
 
 
-def _text_in(value: Any) -> str | None:
-    """A text, a number as text, or the text of an object."""
+def _countings(count: int) -> list[list[int]]:
+    return [list(range(count)), list(range(1, count + 1))]
+
+
+def _in_order(items: list[Any], labels: Sequence[int], key: str) -> bool:
+    """Whether objects say nothing against their places: their numbers count up, their labels are those asked for."""
+    objects = [one for one in items if isinstance(one, dict)]
+    for name in _PLACE_KEYS:
+        numbers = [one[name] for one in objects if isinstance(one.get(name), int)]
+        if len(numbers) > 1 and numbers not in (*_countings(len(numbers)), sorted(set(numbers))):
+            return False
+    for name in _LABEL_KEYS:
+        given = [str(one[name]).casefold() for one in objects if name in one and name != key]
+        pairs = set(zip(given, labels, strict=False))
+        # each word stands for one label; 0 and 1 for themselves
+        if given and (len(given) != len(labels) or len({word for word, _ in pairs}) != len(set(labels))):
+            return False
+        if any(word in ("0", "1") and int(word) != label for word, label in pairs) or len(pairs) > len(set(labels)):
+            return False
+    return True
+
+
+def _text_in(value: Any, key: str) -> str | None:
+    """A text, a small number as text, or the text of an object."""
     if isinstance(value, dict):
-        known = [value[key] for key in TEXT_KEYS[:-1] if isinstance(value.get(key), str)]
+        if key in value:
+            return _text_in(value[key], key) if not isinstance(value[key], dict) else None
+        known = [value[name] for name in TEXT_KEYS if isinstance(value.get(name), str)]
         strings = [one for one in value.values() if isinstance(one, str)]
         return known[0] if known else strings[0] if len(strings) == 1 else None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -208,9 +269,24 @@ def _aligned(texts: list[str], labels: Sequence[int]) -> list[str | None]:
 
 
 def _complete_strings(text: str) -> list[str]:
-    """The whole strings of a list that was cut off."""
-    start = text.find("[")
-    found = [json_or_none(one) for one in _STRINGS.findall(text[start:])] if start >= 0 else []
-    # objects would give their keys as strings
-    plain = not re.match(r"\[\s*\{", text[start:]) if start >= 0 else False
-    return [one for one in found if isinstance(one, str) and is_utf8(one)] if plain else []
+    """The whole strings at the beginning of a list of posts that was cut off; nothing of other answers."""
+    text = text.replace("\ufeff", "").strip()
+    begins = _LIST_BEGINS.match(text)
+    found, place = list[str](), begins.end() if begins else len(text)
+    while (place := _after_blanks(text, place)) < len(text) and text[place] == '"':
+        try:
+            one, place = _STRINGS.raw_decode(text, place)
+        except ValueError:
+            break
+        place = _after_blanks(text, place)
+        if place >= len(text) or text[place] not in ",]" or not is_utf8(one):
+            break
+        found.append(one)
+        place += 1
+    return found
+
+
+def _after_blanks(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place

@@ -165,7 +165,7 @@ class BatchRun:
         if batch.status != "failed":
             return ""
         words = "; ".join(error.message or "" for error in (batch.errors.data if batch.errors else None) or [])
-        said = without_key(words, api_key(self._settings).value)
+        said = without_key(words, api_key(self._settings))
         return (
             f"the endpoint at {self._address} could not take the batch ({said!r}): "
             "correct what it names, or set synthesis.batch to false."

@@ -26,6 +26,7 @@ from polar_pipeline.synthesis.exceptions import (
     classify_error,
     error_inside,
     no_credit_left,
+    without_secrets,
 )
 from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
 from polar_pipeline.synthesis.ledger import Ledger
@@ -93,7 +94,7 @@ class Client:
             async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
                 response = await request
             self._limiter.update(response.headers, refused=False)
-            body = response.http_response.content.decode("utf-8", "replace")
+            body = without_secrets(response.http_response.content.decode("utf-8", "replace"), self._key)
             if (inside := error_inside(body, self._key)) is None:
                 return CallResult(body=body)
             result = inside
@@ -133,7 +134,7 @@ class OnlineRun:
         self._reserving = asyncio.Lock()
         self._folder = folder
         known = remembered(folder, self._address, settings.model)
-        self._dialect, self._proven = first_dialect(settings, self._address, known), known is not None
+        self._dialect, self._answered = first_dialect(settings, self._address, known), False
         self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
         self.stopped = ""  # what ended the run before all was answered, in words
 
@@ -156,31 +157,37 @@ class OnlineRun:
 
     async def _answer(self, request: Request) -> None:
         """Call until the request needs no further call, at most as often as the settings allow."""
-        retries = RetryPolicy(self._settings)
+        retries, tried = RetryPolicy(self._settings), list[Dialect]()
         result = await self._call(request)
         while result and not self._ledger.finished(request.key) and not self.stopped:
-            if self._adapt(request, result):
-                result = await self._call(request)
-                continue
-            if not await retries.wait_to_retry(result, self._last_answer):
+            other = self._adapted(request, result, tried)
+            if other is None and not await retries.wait_to_retry(result, self._last_answer):
                 break
-            result = await self._call(request)
+            result = await self._call(request, other)
         if result and (result.reply or not self.stopped):
             self._record(request, result)
 
-    def _adapt(self, request: Request, result: CallResult) -> bool:
-        """Whether a refusal was about how the request was written, and it is worth to write it otherwise."""
-        if result.reply or result.sent is None:
-            return False
-        if result.sent != self._dialect:  # another request has found a better one meanwhile
-            return result.failure in TELLING
-        change = adapted(self._dialect, result.failure, result.message, request)
+    def _adapted(self, request: Request, result: CallResult, tried: list[Dialect]) -> Dialect | None:
+        """How to write a refused request otherwise, if its refusal was about that; `tried` are the ways so far.
+
+        Before anything was answered it becomes the way of all requests, later that of this one alone: words of a
+        single refusal say little about the others.
+        """
+        if result.reply or result.sent is None or result.failure not in TELLING:
+            return None
+        tried.append(result.sent)
+        if result.sent != self._dialect and self._dialect not in tried:  # another request has found it meanwhile
+            return self._dialect
+        if self._answered and result.failure.startswith(("status 5", "status 404", "status 405")):
+            return None
+        change = adapted(result.sent, result.failure, result.message, request)
         form = self._settings.answers
-        if change is None or not (form == "auto" or change.dialect.answers.startswith(form)):
-            return False
-        self._dialect, self._proven = change.dialect, False
-        self._say(f"the endpoint at {self._address} is asked in another way: {change.why}")
-        return True
+        if change is None or change.dialect in tried or not (form == "auto" or change.dialect.answers.startswith(form)):
+            return None
+        if not self._answered:
+            self._dialect = change.dialect
+            self._say(f"the endpoint at {self._address} is asked in another way: {change.why}")
+        return change.dialect
 
     def _record(self, request: Request, result: CallResult) -> None:
         if not result.reply:
@@ -195,37 +202,38 @@ class OnlineRun:
         if result.no_credit:
             self._stop(no_credit_left(self._address, result.failure, result.message))
 
-    async def _call(self, request: Request) -> CallResult | None:
+    async def _call(self, request: Request, dialect: Dialect | None = None) -> CallResult | None:
         """One call, when there is room and money for it; None when there is no money left."""
         async with self._limiter:
             call = await self._reserve(request)
             if call is None:
                 return None
             sent = time.monotonic()
-            result = await self._send(request, call)
+            result = await self._send(request, call, dialect or self._dialect)
             if result.failure == "status 429":
                 self._limiter.refused(sent)
             if result.reply is None:
                 return result
             self._limiter.answered()
-            if not self._proven and result.sent == self._dialect and result.reply.outcome == "ok":
-                self._proven = True
+            if not self._answered and result.sent == self._dialect and result.reply.outcome == "ok":
+                self._answered = True
                 remember(self._folder, self._address, self._settings.model, self._dialect)
             self._last_answer = time.monotonic()
             if not self._ledger.settle(call, result.reply) and self._settings.max_dollars is not None:
                 self._stop(billed_too_much(self._address))
             return result
 
-    async def _send(self, request: Request, call: int) -> CallResult:
+    async def _send(self, request: Request, call: int, dialect: Dialect) -> CallResult:
         self._in_flight += 1
-        dialect = self._dialect
         try:
             return (await self._client.complete(call, request, dialect))._replace(sent=dialect)
         except InputError:
             self._refused_free = True
             raise
         except asyncio.CancelledError:
-            if self._refused_free:  # like the request that ended the run; otherwise the call stays open
+            if (
+                self._refused_free and not self._monitor.succeeded
+            ):  # like the request that ended the run; otherwise the call stays open
                 self._ledger.release(call, "refused with the others", free=True)
             raise
         finally:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from polar_pipeline.errors import InputError
-from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.settings.synthesis import SECRET_NAMES, VARIABLE, SynthesisSettings
 
 if TYPE_CHECKING:
     import openai
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 _OPENAI = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 10.0  # seconds
 _CALLS = ("/chat/completions", "/completions", "/embeddings")  # which people copy with the address
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 class Key(NamedTuple):
@@ -22,6 +21,7 @@ class Key(NamedTuple):
 
     variable: str
     value: str
+    others: tuple[str, ...] = ()  # further secrets that requests carry: headers and query from the environment
 
 
 def chosen_address(base_url: str | None) -> str:
@@ -42,10 +42,19 @@ def address(base_url: str | None) -> str:
             f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
             "like http://localhost:8000/v1."
         )
+    if parts.username or parts.password or any(_is_secret(name) for name, _ in parse_qsl(parts.query)):
+        raise InputError(
+            "the address of the endpoint holds a password or key: leave it out, and use synthesis.key_variable, headers or "
+            "query, which can name environment variables."
+        )
     path = parts.path.rstrip("/")
     for call in _CALLS:
         path = path.removesuffix(call)
     return urlunsplit(parts._replace(path=path.rstrip("/"), fragment=""))
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in SECRET_NAMES)
 
 
 def api_key(settings: SynthesisSettings) -> Key:
@@ -56,14 +65,15 @@ def api_key(settings: SynthesisSettings) -> Key:
         raise InputError(f"{name} is not set: export the endpoint's key (any word for a local server without one).")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise InputError(f"{name} holds characters that no key has: copy it anew, without spaces or quotes.")
-    return Key(name, key)
+    found = [*_expanded(settings.headers, "headers").items(), *_expanded(settings.query, "query").items()]
+    given = settings.headers | settings.query
+    return Key(name, key, tuple(value for name, value in found if value != given[name]))
 
 
 def check_endpoint(settings: SynthesisSettings) -> None:
     """Check address, key and headers without sending anything. Raises InputError if one is of no use."""
     address(settings.base_url)
     api_key(settings)
-    _headers(settings)
 
 
 def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI":
@@ -76,26 +86,29 @@ def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI
     # shorter than the time-out of the answer, so that a silent address and a slow answer can be told apart
     connect = min(_CONNECT_TIMEOUT, settings.timeout / 2)
     parts, key = urlsplit(address(settings.base_url)), api_key(settings).value
-    query = dict(parse_qsl(parts.query)) | settings.query
+    query = dict(parse_qsl(parts.query)) | _expanded(settings.query, "query")
     # Azure takes the key in a header of its own
     azure = {"api-key": key} if "api-version" in query or str(parts.hostname).endswith(".azure.com") else {}
     return openai.AsyncOpenAI(
         api_key=key,
         base_url=urlunsplit(parts._replace(query="")) + path,
-        default_headers=azure | _headers(settings),
+        default_headers=azure | _expanded(settings.headers, "headers"),
         default_query=query,
         max_retries=0,
         timeout=openai.Timeout(None, connect=connect, pool=connect),
     )
 
 
-def _headers(settings: SynthesisSettings) -> dict[str, str]:
-    """The settings' headers with environment variables in place. Raises InputError for one that is not set."""
+def _expanded(given: dict[str, str], what: str) -> dict[str, str]:
+    """Headers or query with environment variables in place. Raises InputError for one that is not set or unusable."""
 
     def value(found: "re.Match[str]") -> str:
         name = found.group(1)
-        if not os.environ.get(name):
-            raise InputError(f"{name} is not set, which synthesis.headers names: export it, or correct the header.")
-        return os.environ[name].strip()
+        text = os.environ.get(name, "").strip()
+        if not text:
+            raise InputError(f"{name} is not set, which synthesis.{what} names: export it, or correct the setting.")
+        if not (text.isascii() and text.isprintable()):
+            raise InputError(f"{name} holds characters that no header can carry: copy it anew.")
+        return text
 
-    return {name: _VARIABLE.sub(value, text) for name, text in settings.headers.items()}
+    return {name: VARIABLE.sub(value, text) for name, text in given.items()}

@@ -35,7 +35,8 @@ _CONTEXT_WORDS = re.compile(
     re.IGNORECASE,
 )
 _FEWEST_TOKENS = 128
-TELLING = ("status 400", "status 415", "status 422", "status 500", "status 501")
+# failures whose words may be about how a request was written
+TELLING = ("status 400", "status 404", "status 405", "status 415", "status 422", "status 500", "status 501")
 
 
 class Dialect(Record):
@@ -87,7 +88,7 @@ def adapted(dialect: Dialect, failure: str, message: str, request: Request) -> C
     """The dialect to try after a refusal, by what its words name; None where they name no part of a dialect."""
     if failure in ("status 404", "status 405") and dialect.path and request.model.casefold() not in message.casefold():
         return Change(dialect.model_copy(update={"path": ""}), f"it has nothing at {dialect.path}")
-    if failure not in TELLING:
+    if failure not in TELLING or failure in ("status 404", "status 405"):
         return None
     tokens = _context(dialect, message, request) or _limit(dialect, message)
     return tokens or _temperature(dialect, message, request) or _answers(dialect, message)

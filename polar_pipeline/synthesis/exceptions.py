@@ -26,7 +26,8 @@ _NO_CREDIT |= {"insufficient_balance", "payment_required", "402"}
 _NO_CREDIT_WORDS = ("insufficient balance", "insufficient credit", "billing is not active", "your current quota")
 _NO_MODEL = {"model_not_found", "deploymentnotfound", "model_not_available"}
 _MISSING_MODEL = re.compile(
-    r"model\b.{0,80}(does not exist|not found|is not available|no such|unknown)|no such model|unknown model"
+    r"[\W_]*((the|error|requested|specified) *:? *){0,4}models?\b.{0,80}(does not exist|not found|not available)|"
+    r"[\W_]*(no such|unknown|invalid) model"
 )
 # codes of errors in answers with status 200 that stand for a status of HTTP
 _STATUS_OF_CODES = {
@@ -40,7 +41,13 @@ USELESS = ("refused", "malformed", "truncated")  # outcomes of replies that are 
 
 # exceptions of httpx by name, because the SDK has changed the package that they come from
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "LocalProtocolError", "PoolTimeout"}
-_PERMANENT = (NO_CONNECTION, "status 403", "status 404")  # address, permission or model are wrong for all requests
+PAGE = "a web page"
+_PERMANENT = (
+    NO_CONNECTION,
+    PAGE,
+    "status 403",
+    "status 404",
+)  # address, permission or model are wrong for all requests
 _MAX_FREE_FAILURES, _MAX_PAID_FAILURES = 5, 20  # without any success, before a run gives up; paid answers vary more
 _VERBS = {
     "refused": "refuses",
@@ -55,7 +62,7 @@ def classify_error(error: "openai.APIError", limiter: RateLimiter, key: Key) -> 
 
     if not isinstance(error, openai.APIStatusError):
         if type(error.__cause__).__name__ in _NEVER_SENT:
-            return CallResult(failure=NO_CONNECTION, message=without_key(str(error.__cause__), key.value))
+            return CallResult(failure=NO_CONNECTION, message=without_key(str(error.__cause__), key))
         timed_out = isinstance(error, openai.APITimeoutError)
         return CallResult(failure=TIMED_OUT if timed_out else BROKEN, charged=True)
     response = error.response
@@ -66,13 +73,10 @@ def classify_error(error: "openai.APIError", limiter: RateLimiter, key: Key) -> 
 def error_inside(body: str, key: Key) -> CallResult | None:
     """The error that an answer with status 200 holds in place of a message, or None. It costs nothing.
 
-    Raises InputError as `classify`, and for a web page, which no API answers with.
+    Raises InputError as `classify`.
     """
     if _PAGE.match(body):
-        raise InputError(
-            f"the endpoint answered with a web page{_title(body)}: its address is not that of an API, correct "
-            "synthesis.base_url (or OPENAI_BASE_URL)."
-        )
+        return CallResult(failure=PAGE, message=f"a web page{_title(body)}", retryable=False, inside=True)
     whole = json_or_none(body)
     if not isinstance(whole, dict):
         return None
@@ -83,7 +87,7 @@ def error_inside(body: str, key: Key) -> CallResult | None:
     if not error:
         return None
     code = error.get("code") or error.get("status") if isinstance(error, dict) else None
-    number = int(str(code)) if str(code).isdigit() else 0
+    number = int(str(code)) if re.fullmatch(r"[0-9]{3}", str(code)) else 0
     status = number if 400 <= number < 600 else _STATUS_OF_CODES.get(str(code), 500)
     return classify(status, error, 0.0, key)._replace(inside=True)
 
@@ -98,15 +102,17 @@ def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
     codes = {str(fields.get(name)).casefold() for name in ("code", "type", "status")}
     words = fields.get("message") or fields.get("detail") or (error if isinstance(error, str) else json.dumps(error))
     words = f"a web page{_title(words)}" if isinstance(words, str) and _PAGE.match(words) else str(words)
-    said, plain = without_key(words, key.value), words.casefold()
+    said, plain = without_key(words, key), words.casefold()
     quoted = f", {said!r}" if said else ""
     if codes & _NO_KEY or status == 401:
         # without the endpoint's own words, which may repeat the key
         raise InputError(f"the endpoint refused the key (status {status}): set {key.variable} to a valid one.")
     if codes & _CLOSED:
         raise InputError(f"the endpoint has closed the account of the key (status {status}{quoted}): ask its operator.")
-    no_credit = status == 402 or bool(codes & _NO_CREDIT) or any(word in plain for word in _NO_CREDIT_WORDS)
-    no_model = bool(codes & _NO_MODEL) or bool(_MISSING_MODEL.search(plain))
+    poor = status in (402, 403, 429) and any(word in plain for word in _NO_CREDIT_WORDS)
+    no_credit = status == 402 or bool(codes & _NO_CREDIT) or poor
+    # other statuses have a model that is only busy, and words further on may be those of a post
+    no_model = bool(codes & _NO_MODEL) or (status in (400, 404) and bool(_MISSING_MODEL.match(plain)))
     return CallResult(
         failure=f"status {404 if no_model else status}",
         message=said,
@@ -117,16 +123,21 @@ def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
     )
 
 
-def without_key(text: str, key: str) -> str:
-    """An endpoint's words in one line of at most 200 characters, without the key that it may repeat.
+def without_key(text: str, key: Key) -> str:
+    """An endpoint's words in one line of at most 200 characters, without the secrets that they may repeat."""
+    return " ".join(without_secrets(text, key).split())[:200]
+
+
+def without_secrets(text: str, key: Key) -> str:
+    """A text without the key and the values of headers and query that come from the environment.
 
     A short key, such as `none` of a local server, is no secret and may be part of words: it goes where a key stands.
     """
-    if len(key) >= _SHORTEST_SECRET:
-        text = text.replace(key, "[key]")
-    elif key:
-        text = re.sub(rf"(?i:(bearer|key)[ :='\"]+){re.escape(key)}\b", r"\1 [key]", text)
-    return " ".join(text.split())[:200]
+    for secret in key.others:
+        text = text.replace(secret, "[secret]") if len(secret) >= _SHORTEST_SECRET else text
+    if len(key.value) >= _SHORTEST_SECRET:
+        return text.replace(key.value, "[key]")
+    return re.sub(rf"(?i:(bearer|key)[ :='\"]+){re.escape(key.value)}\b", r"\1 [key]", text) if key.value else text
 
 
 def _title(page: str) -> str:
@@ -186,6 +197,11 @@ def advice(outcome: str, message: str, address: str, settings: SynthesisSettings
         return (
             f"no connection to {address} ({message}): start the endpoint, or correct synthesis.base_url "
             "(or OPENAI_BASE_URL)."
+        )
+    if outcome == PAGE:
+        return (
+            f"{endpoint} answered with {message or PAGE}: its address is not that of an API, correct "
+            "synthesis.base_url (or OPENAI_BASE_URL)."
         )
     if outcome == "status 403":
         return (

@@ -18,6 +18,7 @@ COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "reque
 
 _MESSAGE_OVERHEAD = 16  # tokens of a message's frame (role, separators): a handful in every published chat format
 _MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
+_FIELDS = {"translate": "translation", "judge": "label"}  # of an object, where it holds the answer
 _MOST_UNREAD = 20_000  # characters of an answer that are kept
 
 
@@ -106,7 +107,7 @@ def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Rep
     said = what_was_said(body)
     prompt, completion, counted = _parse_usage(said.whole, request)
     # posts that are made directly stand for themselves; rewritten ones and pairs belong to others
-    found = read_texts(said, request.labels, shiftable=request.strategy == "direct")
+    found = read_texts(said, request.labels, request.strategy == "direct", _FIELDS.get(request.strategy, "text"))
     return Reply(
         key=request.key,
         texts=found.texts,
@@ -124,7 +125,8 @@ def read_again(request: Request, reply: Reply) -> Reply:
     """A reply whose answer could not be read, as it is read today; its price stays."""
     if reply.outcome == OK or not reply.unread:
         return reply
-    found = read_texts(what_was_said(reply.unread), request.labels, shiftable=request.strategy == "direct")
+    said = what_was_said(reply.unread)
+    found = read_texts(said, request.labels, request.strategy == "direct", _FIELDS.get(request.strategy, "text"))
     unread = "" if found.outcome == OK else reply.unread
     return reply.model_copy(update={"texts": found.texts, "outcome": found.outcome, "unread": unread})
 

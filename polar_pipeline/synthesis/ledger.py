@@ -134,15 +134,20 @@ class Ledger:
 
     def read_again(self, keys: Collection[str], read: Callable[[Reply], Reply]) -> int:
         """Replace the replies to these requests that `read` makes something else of; what they cost stays. How many."""
-        select = f"SELECT id, reply FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND outcome <> 'ok'"
+        select = f"SELECT id, key, reply, digest FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND outcome <> 'ok'"
         changed = 0
         with self._database.transaction():
-            for call, text in self._database.rows(select, *self._among(keys)):
+            for call, key, text, digest in self._database.rows(select, *self._among(keys)):
+                if fingerprint(text) != digest:
+                    raise self._database.damaged(f"the reply of call {call} was changed")
                 reply = read(Reply.model_validate_json(text))
                 new = reply.model_dump_json()
                 if reply.outcome == "ok":
                     update = "UPDATE calls SET outcome = ?, reply = ?, digest = ?, discarded = 0 WHERE id = ?"
                     self._database.execute(update, reply.outcome, new, fingerprint(new), call)
+                    # the other tries of this request no longer speak for it
+                    others = "UPDATE calls SET discarded = 1 WHERE language = ? AND key = ? AND id <> ?"
+                    self._database.execute(others, self._language, key, call)
                     changed += 1
         return changed
 

@@ -56,7 +56,7 @@ CHANGES = {
     "batch": True, "concurrency": 3, "timeout": 7.0, "attempts": 2, "price_prompt": 9.0, "price_completion": 9.0,
     "price_batch": 0.1, "price_embedding": 9.0, "max_dollars": 0.5, "max_requests": 7,
     "per_language": {"khm": {"posts": 7}}, "answers": "text", "headers": {"X-Title": "a"}, "query": {"a": "b"},
-    "key_variable": "OTHER", "judge": OtherEndpoint(model="other"), "embeddings": OtherEndpoint(base_url="http://o:1"),
+    "key_variable": "OTHER", "judge": OtherEndpoint(model="other"), "embeddings": OtherEndpoint(model="o"),
 }  # fmt: skip
 
 

@@ -23,6 +23,9 @@ def refusal(fate: str, body: dict[str, Any]) -> tuple[int, str] | None:
         "no_format": (bool(wanted), 400, "Unrecognized request argument supplied: response_format"),
         "completion_tokens": ("max_tokens" in body, 400, "Unsupported parameter: 'max_tokens' is not supported with "
                               "this model. Use 'max_completion_tokens' instead."),
+        "both_limits": (True, 400, "Setting 'max_tokens' and 'max_completion_tokens' at once is not supported."),
+        "context_later": (True, 400, "This prompt exceeds the maximum context length: 'the temperature'."),
+        "busy_later": (True, 503, "model m7 is not available right now, please retry; schema backend restarting"),
         "no_temperature": ("temperature" in body, 400, "Unsupported value: 'temperature' does not support 1.0 with "
                            "this model. Only the default value is supported."),
         "short_context": (limit > 400, 400, f"This model's {large} Please reduce the length of the messages."),
@@ -48,6 +51,7 @@ def error_in_200(fate: str) -> dict[str, Any] | str | None:
         "inside_model": {"error": {"code": "model_not_found", "message": "The model does not exist"}},
         "inside_closed": {"error": {"code": "account_deactivated", "message": "This account was closed"}},
         "page": PAGE,
+        "page_later": PAGE,
     }  # fmt: skip
     return errors.get(fate)
 

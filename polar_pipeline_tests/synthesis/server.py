@@ -183,6 +183,10 @@ class Server:
             return JSONResponse({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
         if fate.isdigit():
             return JSONResponse({"error": {"message": f"no, {request.headers.get('authorization')}"}}, int(fate))
+        if fate.endswith("_later") and self.count["charged"] < 3:
+            fate = "ok"
+        if fate == "echo":
+            return JSONResponse({"headers": dict(request.headers)})
         if refused := behaviours.refusal(fate, body):
             return JSONResponse({"error": {"message": refused[1], "type": "invalid_request_error"}}, refused[0])
         if inside := behaviours.error_in_200(fate):

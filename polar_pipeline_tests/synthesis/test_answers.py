@@ -24,8 +24,8 @@ def read(content: Any, labels: str = "11", shiftable: bool = False, **more: Any)
     [
         '{"posts": ["a", "b"]}', '["a", "b"]', "```json\n[\"a\", \"b\"]\n```", 'x {"posts": ["a", "b"]} y',
         '{"posts": ["a", "b",]}', "{'posts': ['a', 'b']}", '{"posts": [{"text": "a"}, {"text": "b"}]}',
-        '{"1": "a", "2": "b"}', "1. a\n2. b", '<think>["x", "y"]</think>["a", "b"]', '{"posts": ["a", "b"]',
-        '{"thoughts": "two", "posts": ["a", "b"]}', '{"posts": {"first": "a", "second": "b"}}',
+        '{"1": "a", "2": "b"}', '<think>["x", "y"]</think>["a", "b"]', '{"posts": ["a", "b"]',
+        '{"thoughts": "two", "posts": ["a", "b"]}', '[{"label": 1, "text": "a"}, {"label": 1, "text": "b"}]',
     ],
 )  # fmt: skip
 def test_one_meaning_in_many_forms(content: str) -> None:
@@ -91,3 +91,31 @@ def test_nothing_raises(text: str) -> None:
 def test_apostrophes_in_single_quotes_and_posts_that_were_cut() -> None:
     assert read("""{'posts': ["it's fine", 'b']}""") == (["it's fine", "b"], OK)
     assert read('{"posts": ["a", "half of a po') == ([], MALFORMED)
+
+
+def test_the_labels_that_objects_tell_are_those_that_were_asked_for() -> None:
+    told = [{"label": "polarized", "text": "a"}, {"label": "not", "text": "b"}]
+    assert read(json.dumps(told), "10") == (["a", "b"], OK)
+    assert read(json.dumps([*told, told[0]]), "110") == ([], MALFORMED)
+    judged = what_was_said(body('[{"text": "x", "label": "1"}, {"text": "y", "label": 0}]'))
+    assert read_texts(judged, [1, 1], False, "label").texts == ("1", "0")
+    translated = what_was_said(body('[{"text": "original", "translation": "a"}, {"text": "o", "translation": "b"}]'))
+    assert read_texts(translated, [1, 0], False, "translation").texts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"posts": ["a \\x", "b", "c', '["He said "no" to it", "b", "c', '{"posts": ["\\ud800", "b", "c',
+        '{"note": "only one", "posts": ["a", "b', "We need [polarized, not]: \"send them back\" and \"nice day\". Let",
+    ],
+)  # fmt: skip
+def test_a_cut_answer_gives_no_post_that_is_doubtful(content: str) -> None:
+    assert read(content, "1010", True, finish="length") == ([], TRUNCATED)
+    assert read("", "11", True, finish="length", reasoning_content='["a", "b", "c') == ([], TRUNCATED)
+
+
+def test_a_numbered_list_and_thoughts() -> None:
+    assert read("Here:\n1. a\n2. b\n3. c", "101") == (["a", "b", "c"], OK)
+    assert read("", "11", reasoning_content='I think.\n{"posts": ["a", "b"]}') == (["a", "b"], OK)
+    assert read("", "11", reasoning_content='maybe ["x", "y"]?') == ([], MALFORMED)

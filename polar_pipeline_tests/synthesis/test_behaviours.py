@@ -117,8 +117,8 @@ def test_a_short_key_does_not_eat_letters(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_a_better_reader_can_read_is_not_paid_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = formats.read_texts
 
-    def reader_of_old(said: Said, labels: Any, shiftable: bool) -> Read:
-        found = real(said, labels, shiftable)
+    def reader_of_old(said: Said, labels: Any, shiftable: bool, key: str) -> Read:
+        found = real(said, labels, shiftable, key)
         return (
             found
             if len(labels) % 2 == 0 and hashlib.sha256(said.text.encode()).digest()[0] % 2
@@ -152,3 +152,28 @@ def test_one_post_too_few_or_too_many_keeps_those_whose_label_is_sure(fate: str,
     assert 0 < len(done.posts) < 60
     with running(tmp_path, {fate: 1.0}) as server, pytest.raises(InputError, match="no request brought posts"):
         plan(server, tmp_path / "rewritten", shares=(0.0, 1.0, 0.0))
+
+
+def test_secrets_that_an_answer_repeats_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM", "header-secret")
+    with running(tmp_path, {"echo": 1.0}) as server, pytest.raises(InputError):
+        plan(server, tmp_path / "ledgers", headers={"X-Token": "$TEAM"})
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "ledgers").iterdir())
+    assert b"very-secret" not in kept and b"header-secret" not in kept and b"[key]" in kept
+
+
+def test_a_refusal_that_names_both_limits_ends(tmp_path: Path) -> None:
+    with running(tmp_path, {"both_limits": 1.0}) as server:
+        with pytest.raises(InputError, match="takes no such request"):
+            plan(server, tmp_path / "ledgers")
+        assert server.get("count")["calls"] < 40
+
+
+def test_a_page_or_a_refusal_among_answers_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    with running(tmp_path, {"page_later": 0.2, "context_later": 0.2, "busy_later": 0.2}) as server:
+        done = plan(server, tmp_path / "ledgers", attempts=20)
+        calls = server.get("calls")
+    assert done.outcomes["ok"] >= 5
+    later = [call for call in calls[10:] if "response_format" in call]
+    assert len({call["max_tokens"] for call in later if "max_tokens" in call}) >= 1
+    assert all(call["response_format"]["type"] == "json_schema" and "temperature" in call for call in later)

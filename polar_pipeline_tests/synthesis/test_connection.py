@@ -82,6 +82,13 @@ def test_no_key_stands_in_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     for headers in ({"Authorization": "Bearer abc"}, {"x-api-key": "abc"}):
         with pytest.raises(ValidationError, match="seems to hold a key"):
             made.settings(headers=headers)
+    for query in ({"code": "abc"}, {"sig": "$1"}):
+        with pytest.raises(ValidationError, match="seems to hold a key"):
+            made.settings(query=query)
+    for url in ("http://u:pw@h/v1", "http://h/v1?code=abc"):
+        with pytest.raises(InputError, match="holds a password or key") as error:
+            address(url)
+        assert "abc" not in str(error.value) and "pw" not in str(error.value)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     with pytest.raises(InputError, match=r"NOT_THERE is not set, which synthesis\.headers names"):
         check_endpoint(made.settings(headers={"X-Auth": "$NOT_THERE"}))
@@ -109,3 +116,5 @@ def test_another_endpoint_for_a_task() -> None:
     judge = own.at(OtherEndpoint(base_url="http://b/v1", model="small", key_variable="OTHER"))
     assert (judge.base_url, judge.model, judge.key_variable) == ("http://b/v1", "small", "OTHER")
     assert own.at(None) is own and own.at(OtherEndpoint(model="small")).base_url == "http://a/v1"
+    with pytest.raises(ValidationError, match="needs a key_variable"):
+        OtherEndpoint(base_url="http://b/v1")
