@@ -44,8 +44,8 @@ def address(base_url: str | None) -> str:
         )
     if parts.username or parts.password or any(_is_secret(name) for name, _ in parse_qsl(parts.query)):
         raise InputError(
-            "the address of the endpoint holds a password or key: leave it out, and use synthesis.key_variable, headers or "
-            "query, which can name environment variables."
+            "the address of the endpoint holds a password or key: leave it out, and use synthesis.key_variable, "
+            "headers or query, which can name environment variables."
         )
     path = parts.path.rstrip("/")
     for call in _CALLS:
