@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.generate import Generated, generate, planned_requests
@@ -33,7 +32,7 @@ def ask(settings: SynthesisSettings, folder: Path, code: str = "deu") -> Generat
 
 
 def make(settings: SynthesisSettings, folder: Path, say: Callable[[str], None] = lambda _: None) -> int:
-    return len(make_posts(made.make_posts(), "deu", made.CARD, settings, 0, folder, say, likely_parents).posts)
+    return len(make_posts(made.make_posts(), "deu", made.CARD, settings, 0, folder, say).posts)
 
 
 def test_an_endpoint_that_is_not_there_costs_nothing_and_is_named(tmp_path: Path) -> None:
