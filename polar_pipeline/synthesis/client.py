@@ -124,7 +124,6 @@ class OnlineRun:
         self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
     ) -> None:
         """`succeeded`: whether any request of the plan was answered before."""
-        folder = ledger.folder
         self._pending, self._ledger, self._settings, self._say = deque(pending), ledger, settings, say
         self._address = address(settings.base_url)
         self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
@@ -132,8 +131,7 @@ class OnlineRun:
         self._total, self._done, self._in_flight, self._refused_free = len(pending), 0, 0, False
         self._started = self._said = self._last_answer = time.monotonic()
         self._reserving = asyncio.Lock()
-        self._folder = folder
-        known = remembered(folder, self._address, settings.model)
+        known = remembered(ledger.folder, self._address, settings.model)
         self._dialect, self._answered = first_dialect(settings, self._address, known), False
         self.failures: dict[str, str] = {}  # key of the request -> how its last call failed
         self.stopped = ""  # what ended the run before all was answered, in words
@@ -217,7 +215,7 @@ class OnlineRun:
             self._limiter.answered()
             if not self._answered and result.sent == self._dialect and result.reply.outcome == "ok":
                 self._answered = True
-                remember(self._folder, self._address, self._settings.model, self._dialect)
+                remember(self._ledger.folder, self._address, self._settings.model, self._dialect)
             self._last_answer = time.monotonic()
             if not self._ledger.settle(call, result.reply) and self._settings.max_dollars is not None:
                 self._stop(billed_too_much(self._address))
@@ -231,9 +229,8 @@ class OnlineRun:
             self._refused_free = True
             raise
         except asyncio.CancelledError:
-            if (
-                self._refused_free and not self._monitor.succeeded
-            ):  # like the request that ended the run; otherwise the call stays open
+            # refused like the request that ended the run; otherwise the call stays open
+            if self._refused_free and not self._monitor.succeeded:
                 self._ledger.release(call, "refused with the others", free=True)
             raise
         finally:

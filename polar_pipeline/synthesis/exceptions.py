@@ -42,12 +42,7 @@ USELESS = ("refused", "malformed", "truncated")  # outcomes of replies that are 
 # exceptions of httpx by name, because the SDK has changed the package that they come from
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "LocalProtocolError", "PoolTimeout"}
 PAGE = "a web page"
-_PERMANENT = (
-    NO_CONNECTION,
-    PAGE,
-    "status 403",
-    "status 404",
-)  # address, permission or model are wrong for all requests
+_PERMANENT = (NO_CONNECTION, PAGE, "status 403", "status 404")  # address, permission or model are wrong for all
 _MAX_FREE_FAILURES, _MAX_PAID_FAILURES = 5, 20  # without any success, before a run gives up; paid answers vary more
 _VERBS = {
     "refused": "refuses",
@@ -95,7 +90,7 @@ def error_inside(body: str, key: Key) -> CallResult | None:
 def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
     """What an error with this status (of HTTP, or told in the answer) and body means.
 
-    Raises InputError for a refused key, a closed account and a missing model, with which every call would fail.
+    Raises InputError for a refused key and a closed account, with which every call would fail.
     """
     error = error.get("error", error) if isinstance(error, dict) else error
     fields = error if isinstance(error, dict) else {}
