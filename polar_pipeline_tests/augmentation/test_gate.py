@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.augmentation import gate as augmentation
-from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
+from polar_pipeline.augmentation.gate import (
+    SHARES,
+    Evaluation,
+    ShareResult,
+    cap_share,
+    compare,
+    evaluate_shares,
+    helpful_share,
+)
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
@@ -25,9 +33,13 @@ CARD = load_card("polar")
 PROFILE = load_profile("demo")
 
 
-def shares_of(table: pd.DataFrame, root: Path) -> list[ShareResult]:
+def evaluation(table: pd.DataFrame, root: Path) -> Evaluation:
     backbone = LinearBackbone(LinearSettings(), seed=1, folds=5, card=CARD, root=root)
     return evaluate_shares(table, "deu", PROFILE, backbone)
+
+
+def shares_of(table: pd.DataFrame, root: Path) -> list[ShareResult]:
+    return evaluation(table, root).results
 
 
 def curated(good: bool) -> pd.DataFrame:
@@ -46,7 +58,7 @@ def curated(good: bool) -> pd.DataFrame:
         for place, (text, label) in enumerate(zip(extra["text"], labels, strict=True))
     ]  # fmt: skip
     table = pd.concat([few, posts_table(rows, CARD)], ignore_index=True)
-    return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0)
+    return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0, judge_probability=np.nan)
 
 
 def test_good_posts_help_and_noise_does_not(tmp_path: Path) -> None:
@@ -109,7 +121,8 @@ def test_a_share_above_the_profiles_is_measured_and_not_chosen(
         ShareResult(share, share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001))
         for share, gain in gains.items()
     ]
-    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: results)
+    found = Evaluation(results, pd.Series(dtype="Int8"))
+    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: found)
     profile = Profile(name="x", description="", curation=CurationSettings(share=most))
-    found = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
-    assert found.share == chosen and found.results == results
+    decided = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
+    assert decided.share == chosen and decided.results == results

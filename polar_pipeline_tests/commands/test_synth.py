@@ -107,7 +107,8 @@ def test_exported_posts_are_kept_or_say_why_not_and_can_be_read_again(
     kept = int(posts["keep"].sum())
     assert f"{len(posts)} synthetic posts of 1 languages, {kept} of them kept, in {target}" in said
     assert list(table) == [
-        "id", "language", "text", "polarization", "parent_id", "source", "kept", "reason", "shown"
+        "id", "language", "text", "polarization", "parent_id", "source", "kept", "reason", "asked_type",
+        "judge_probability", "backbone_label", "shown",
     ]  # fmt: skip
     assert table["id"].tolist() == posts["id"].tolist() and set(table["source"]) == {"perturbed"}
     assert table["parent_id"].tolist() == posts["parent_id"].tolist() and set(table["language"]) == {"deu"}
