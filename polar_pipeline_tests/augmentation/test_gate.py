@@ -71,6 +71,33 @@ def test_good_posts_help_and_noise_does_not(tmp_path: Path) -> None:
     assert helpful_share(noise) == 0
 
 
+def test_labels_of_synthetic_posts_are_given_by_models_of_real_posts_of_other_folds(tmp_path: Path) -> None:
+    table = curated(True)
+    real = table[(table["source"] == REAL) & (table["fold"] >= 0)]
+    copies = real.assign(id="copy_" + real["id"], source="direct", label=1 - real["label"])
+    dropped = copies.head(10).assign(id="dropped_" + real["id"].head(10), keep=False, stage="judge")
+    with_copies = pd.concat([table[table["source"] == REAL], copies, dropped], ignore_index=True)
+    with_copies["judge_probability"] = with_copies["judge_probability"].mask(with_copies["stage"] == "judge", 0.1)
+    found = evaluation(with_copies, tmp_path)
+    by_id = dict(zip(with_copies["id"], found.labels, strict=True))
+    # a copy of a post in its own fold would be known by heart to a model that was trained on it, with the other label
+    assert all(by_id[f"copy_{name}"] == by_id[name] for name in real["id"])
+    assert all(by_id[f"dropped_{name}"] == by_id[name] for name in real["id"].head(10))
+    assert found.labels[with_copies["fold"] < 0].isna().all()
+    alone = evaluation(table[table["source"] == REAL], tmp_path)
+    assert found.results[0] == alone.results[0]  # nothing is learned from posts that are only scored
+    assert [by_id[name] for name in real["id"]] == alone.labels[real.index].tolist()
+    assert macro_f1(real["label"].to_numpy(dtype=int), alone.labels[real.index].to_numpy(dtype=int)) == (
+        alone.results[0].macro_f1
+    )
+
+
+def test_what_fell_before_the_judge_gets_no_label(tmp_path: Path) -> None:
+    table = curated(True)
+    table["keep"] = table["keep"].mask(table["source"] != REAL, False)
+    assert evaluation(table, tmp_path).labels[table["source"] != REAL].isna().all()
+
+
 def test_only_what_helps_beyond_the_error_is_taken() -> None:
     def result(share: float, value: float, low: float) -> ShareResult:
         return ShareResult(share, share, 1, 0.7 + value, Interval(value, low, value + 0.1))
