@@ -135,8 +135,8 @@ def _say_what_is_stale(lineage: Lineage, codes: list[str], stale: dict[str, list
 def _run(project: Project, stale: dict[str, list[str]], processes: int, force: bool) -> list[Outcome]:
     """Run languages, a line each with the rate and the time left. Returns those that failed."""
     synthesis = project.profile.synthesis
-    if synthesis.source == "endpoint" or project.profile.curation.asks_endpoint:
-        check_endpoint(synthesis)  # a missing key is said once, and not by each language
+    for endpoint in project.profile.endpoints:
+        check_endpoint(endpoint)  # a missing key is said once, and not by each language
     if synthesis.source == "file":
         check_path(project.synthesis(next(iter(stale))))
     jobs = min(processes, len(stale))

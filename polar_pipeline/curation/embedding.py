@@ -4,10 +4,12 @@ The default needs no weights: counts of character n-grams (`corpus.text.ngram_ve
 """
 
 import asyncio
+import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +29,22 @@ from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 NGRAMS = "ngrams"
 API = "api:"  # before the name of an endpoint's model
 TEXTS_PER_CALL = 256  # of an endpoint
+_LEAST_TEXT = 64  # characters below which no text is too long for any model
+# refusals that fewer or shorter texts can mend: 413 says it by itself
+_TOO_MUCH_WORDS = re.compile(
+    r"batch|too (many|large|long|big)|maximum|max_|\blimit|exceed|at most|up to|no more than|context|\btokens?\b|"
+    r"length|array",
+    re.IGNORECASE,
+)
+_TOO_MUCH_STATUS = ("status 400", "status 413", "status 422", "status 500")
+
+
+class TooManyTexts(InputError):
+    """The endpoint takes fewer texts in a request; `fewer` are to be tried."""
+
+    def __init__(self, message: str, fewer: int) -> None:
+        super().__init__(message)
+        self.fewer = fewer
 
 
 class Embedder(Protocol):
@@ -88,7 +106,11 @@ class EndpointEmbedder:
         return f"{self.name} at {address(self._settings.base_url)}"
 
     def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:  # noqa: ARG002
-        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if the endpoint gives none."""
+        """Unit vectors, float32 (texts, dimensions of the model). Raises InputError if the endpoint gives none.
+
+        Raises TooManyTexts if the endpoint takes fewer at a time. A single text that is too long for the model is cut,
+        as encoders do.
+        """
         texts = [text or " " for text in texts]
         key = fingerprint([address(self._settings.base_url), self._model, texts])
         budget = Budget(self._settings.max_dollars, self._settings.max_requests)
@@ -110,10 +132,18 @@ class EndpointEmbedder:
                     result, vectors = await self._call(key, texts, client, ledger)
                 if vectors is not None:
                     return vectors
+                if _too_much(result):
+                    if len(texts) == 1 and len(texts[0]) > _LEAST_TEXT:
+                        texts = [texts[0][: len(texts[0]) // 2]]
+                        continue
+                    if len(texts) > 1:
+                        raise TooManyTexts(self._refused(result), len(texts) // 2)
                 if not await retries.wait_to_retry(result):
-                    break
+                    raise InputError(self._refused(result))
+
+    def _refused(self, result: CallResult) -> str:
         said = f", {result.message!r}" if result.message else ""
-        raise InputError(
+        return (
             f"curation.embedder {self.name!r}: the endpoint gave no embeddings ({result.failure or 'malformed'}{said}, "
             f"{address(self._settings.base_url)}): correct the model's name, the key or the address, or use {NGRAMS}."
         )
@@ -143,6 +173,14 @@ class CachedEmbedder(EmbeddingCache):
     def __init__(self, inner: "EncoderEmbedder | EndpointEmbedder", path: Path, batch: int | None = None) -> None:
         super().__init__(inner, path, batch)
         self.name, self._asked = inner.name, inner
+
+    def embed(self, texts: list[str], advance: Callable[[float], None] | None = None) -> Floats:
+        """As the cache does, in the batches that the other embedder takes."""
+        while True:
+            try:
+                return super().embed(texts, advance)
+            except TooManyTexts as refused:  # what was embedded before is kept
+                self._batch = refused.fewer
 
     @property
     def calls(self) -> CallSummary:
@@ -186,15 +224,28 @@ def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None
     return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache / file, TEXTS_PER_CALL)
 
 
+def _too_much(result: CallResult) -> bool:
+    """Whether a call was refused for the number or length of its texts."""
+    if result.no_model or result.no_credit or result.failure not in _TOO_MUCH_STATUS:
+        return False
+    return result.failure == "status 413" or _TOO_MUCH_WORDS.search(result.message) is not None
+
+
 def _parse(body: str, wanted: int) -> tuple[Floats | None, int | None]:
     """Vectors and tokens, each None if the answer has none. Never raises, because the answer may have been paid for."""
     try:
         content = json.loads(body)
-        rows = sorted(content["data"], key=lambda row: int(row["index"]))
-        vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        data = content["data"]
+        rows = sorted(data, key=lambda row: int(row["index"])) if "index" in data[0] else data
+        vectors = np.array([_vector(row["embedding"]) for row in rows], dtype=np.float32)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None, None
     usage = content.get("usage")
-    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    tokens = usage.get("prompt_tokens", usage.get("total_tokens")) if isinstance(usage, dict) else None
     whole = vectors.ndim == 2 and len(vectors) == wanted and bool(np.isfinite(vectors).all())
     return (vectors if whole else None), tokens if is_token_count(tokens) else None
+
+
+def _vector(given: Any) -> Any:
+    """Numbers, or float32 in base64, as some servers answer whatever was asked for."""
+    return np.frombuffer(base64.b64decode(given, validate=True), "<f4") if isinstance(given, str) else given

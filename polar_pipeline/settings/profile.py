@@ -132,6 +132,14 @@ class Profile(Settings):
         return any(entry.scope == "language" and entry.device != "cpu" for entry in self._loras)
 
     @property
+    def endpoints(self) -> list[SynthesisSettings]:
+        """How each endpoint is reached that the profile asks: to write posts, to verify them, to embed them."""
+        synthesis, curation = self.synthesis, self.curation
+        asked = [synthesis] if synthesis.source == "endpoint" else []
+        asked += [synthesis.at(synthesis.judge)] if curation.judge or curation.round_trip is not None else []
+        return asked + ([synthesis.at(synthesis.embeddings)] if curation.embedder.startswith("api:") else [])
+
+    @property
     def fingerprint(self) -> str:
         """Short sha256 of all settings but name and description, by which a reader tells two reports apart."""
         return hashlib.sha256(json.dumps(self._settings(), sort_keys=True).encode()).hexdigest()[:12]

@@ -119,6 +119,34 @@ def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_noth
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("key")
+@pytest.mark.parametrize("rules", [{"most_texts": 8}, {"most_texts": 1, "no_index": 1}, {"base64": 1}])
+def test_an_endpoint_gets_as_many_texts_as_it_takes_each_once(tmp_path: Path, rules: dict[str, float]) -> None:
+    texts = ["x" * (place + 1) for place in range(20)]
+    server = made.Running(tmp_path, rules)
+    try:
+        asked = endpoint(server.url, tmp_path)
+        found = make_embedder("api:small", tmp_path / "cache", tmp_path, asked).embed(texts)
+        assert server.get("count")["embedded"] == 20
+    finally:
+        server.stop()
+    np.testing.assert_allclose(found[:, 0] / found[:, 1], np.arange(1, 21), rtol=2e-2)  # float16 of unit vectors
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("key")
+def test_a_text_that_is_too_long_for_the_endpoints_model_is_cut(tmp_path: Path) -> None:
+    server = made.Running(tmp_path, {"longest_text": 100})
+    try:
+        asked = endpoint(server.url, tmp_path)
+        found = make_embedder("api:small", tmp_path / "cache", tmp_path, asked).embed(["x" * 390, "x" * 50, "y" * 3])
+        assert server.get("count")["embedded"] == 3
+    finally:
+        server.stop()
+    np.testing.assert_allclose(found[:, 0] / found[:, 1], [97, 50, 3], rtol=2e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("key")
 def test_endpoints_that_name_a_model_alike_share_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     servers = []
     for name in ("one", "other"):

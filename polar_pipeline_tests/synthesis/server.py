@@ -10,9 +10,11 @@ batch_breaks, lists_refused (the first list after that), batch_failed, batch_exp
 """
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
+import struct
 import sys
 import time
 from pathlib import Path
@@ -37,7 +39,7 @@ class Server:
         self.good: list[dict[str, Any]] = []
         self._files: dict[str, list[str]] = {}
         self._jobs: list[dict[str, Any]] = []  # newest last
-        self.count = {"calls": 0, "charged": 0, "batched": 0, "posts": 0}  # batched: charged in batches
+        self.count = {"calls": 0, "charged": 0, "batched": 0, "posts": 0, "embedded": 0}  # batched: charged in batches
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
@@ -67,9 +69,17 @@ class Server:
         self.count["calls"] += 1
         if (fate := self._fate(self.count["calls"])).isdigit():
             return JSONResponse({"error": {"message": "no"}}, int(fate))
-        rows = [
-            {"index": place, "object": "embedding", "embedding": [len(text), 1.0]} for place, text in enumerate(texts)
-        ]
+        if len(texts) > self._rules.get("most_texts", len(texts)):
+            return JSONResponse({"error": f"batch size {len(texts)} > maximum allowed batch size", "code": 413}, 413)
+        if max(map(len, texts)) > self._rules.get("longest_text", 10**6):
+            return JSONResponse({"error": {"message": "input is too large to process, increase the batch size"}}, 500)
+        self.count["embedded"] += len(texts)
+        vectors: list[Any] = [[len(text), 1.0] for text in texts]
+        if "base64" in self._rules:
+            vectors = [base64.b64encode(struct.pack("<2f", *vector)).decode() for vector in vectors]
+        rows = [{"index": place, "embedding": vector} for place, vector in enumerate(vectors)]
+        if "no_index" in self._rules:
+            rows = [{"embedding": vector} for vector in vectors]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
         return JSONResponse({"object": "list", "model": "small", "data": rows, "usage": usage})
 
