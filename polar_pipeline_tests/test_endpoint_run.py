@@ -94,6 +94,12 @@ def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path)
     assert whole > sum(call.cost for call in calls if call.answer == "ok")  # unreadable answers are paid for too
     assert metrics["synthetic_posts"]["calls/malformed"] > 0 and metrics["synthetic_posts"]["calls/status_500"] > 0
     assert 0 < metrics["deduped_posts"]["judge_agreement"] < 1
+    judged = metrics["deduped_posts"]
+    assert judged["judge_answered"] > 0.5 and judged["judge_probability"] == pytest.approx(judged["judge_agreement"])
+    assert judged["agreement/synthetic/plan_and_judge"] == judged["judge_agreement"]
+    assert 0.4 < judged["agreement/real/label_and_judge"] < 0.6 and judged["kappa/real/label_and_judge"] == 0
+    asked = {name: value for name, value in metrics["synthetic_posts"].items() if name.startswith("asked/")}
+    assert asked["asked/gender_sexual"] > judged["made/gender_sexual"] > 0  # some answers were unreadable
     flagged = {
         name.rsplit("/", 1)[1] for name, value in metrics["deduped_posts"].items() if name[:4] == "flag" and value
     }

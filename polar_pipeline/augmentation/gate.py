@@ -14,8 +14,8 @@ from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.curate import CONTRAST, for_backbones
-from polar_pipeline.decision.selection import nested_predictions
-from polar_pipeline.decision.strategies import MemberScores
+from polar_pipeline.decision.selection import held_out_predictions, nested_fits
+from polar_pipeline.decision.strategies import gather
 from polar_pipeline.metrics.intervals import Interval, paired_interval
 from polar_pipeline.metrics.scores import Ints, macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
@@ -39,38 +39,67 @@ class ShareResult(NamedTuple):
     difference: Interval  # to training without any; holds for all shares of a language together
 
 
+class Evaluation(NamedTuple):
+    """What every share did, and the labels that the backbone gave while it was trained on real posts alone.
+
+    `labels` (Int8) is by the names of the curated table's rows: a label of each post in a fold by a model that has not
+    seen the fold, missing for other posts and for synthetic ones that fell before the judge.
+    """
+
+    results: list[ShareResult]
+    labels: "pd.Series[int]"
+
+
 class Gate(NamedTuple):
-    """The share that helps beyond the error, 0 when none does, and what every share did."""
+    """The share that helps beyond the error, 0 when none does, and the evaluation that says so (None without one)."""
 
     share: float
-    results: list[ShareResult]
+    evaluation: Evaluation | None = None
+
+    @property
+    def results(self) -> list[ShareResult]:
+        """What every share did."""
+        return self.evaluation.results if self.evaluation else []
 
 
-def gate(curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile) -> Gate:
-    """Choose a share for the curated table. Shares above the profile's are measured too, but not chosen."""
+def gate(
+    curated: pd.DataFrame, language: str, card: TaskCard, profile: Profile, backbone: Backbone | None = None
+) -> Gate:
+    """Choose a share for the curated table, by the linear backbone unless another one is given.
+
+    Shares above the profile's are measured too, but not chosen.
+    """
     own = next((entry for entry in profile.backbones if isinstance(entry, LinearSettings)), LinearSettings())
     with tempfile.TemporaryDirectory() as folder:
-        backbone = make_backbone(own, profile, card, Home(Path(folder)))
-        results = evaluate_shares(curated, language, profile, backbone)
+        backbone = backbone or make_backbone(own, profile, card, Home(Path(folder)))
+        evaluation = evaluate_shares(curated, language, profile, backbone)
     most = profile.curation.of(language).share
-    return Gate(helpful_share([result for result in results if result.asked <= most]), results)
+    return Gate(helpful_share([result for result in evaluation.results if result.asked <= most]), evaluation)
 
 
-def evaluate_shares(curated: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> list[ShareResult]:
+def evaluate_shares(curated: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> Evaluation:
     """One result per share that there are enough posts for, the first without synthetic posts."""
-    results: list[ShareResult] = []
-    without: Ints = np.zeros(0, dtype=np.int64)
-    for asked in SHARES:
+    first = _predict(_only_scored(curated), language, profile, backbone)
+    real = (first.table["source"] == REAL).to_numpy(dtype=bool)
+    labels, without = first.labels[real], first.predictions[real]
+    nothing = compare(labels, without, without, profile.seed)
+    results = [ShareResult(0.0, 0.0, 0, macro_f1(labels, without), nothing)]
+    for asked in SHARES[1:]:
         table = for_backbones(cap_share(curated, asked))
         trained = table[table["keep"] & (table["fold"] >= 0)]
         made = int((trained["source"] != REAL).sum())
-        if results and made == results[-1].posts:
+        if made == results[-1].posts:
             continue  # there are no more posts
-        labels, predictions = _predict(table, language, profile, backbone)
-        without = without if results else predictions
-        difference = compare(labels, predictions, without, profile.seed)
-        results.append(ShareResult(asked, made / len(trained), made, macro_f1(labels, predictions), difference))
-    return results
+        found = _predict(table, language, profile, backbone)
+        difference = compare(labels, found.predictions, without, profile.seed)
+        results.append(ShareResult(asked, made / len(trained), made, macro_f1(labels, found.predictions), difference))
+    given = pd.Series(first.predictions, index=first.table.index).reindex(curated.index).astype("Int8")
+    return Evaluation(results, given)
+
+
+def with_labels(table: pd.DataFrame, decided: Gate) -> pd.DataFrame:
+    """The curated table with the labels that the backbone gave, where there was an evaluation."""
+    return table.assign(backbone_label=decided.evaluation.labels) if decided.evaluation else table
 
 
 def compare(labels: Ints, predictions: Ints, without: Ints, seed: int) -> Interval:
@@ -101,15 +130,40 @@ def cap_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
     return table.assign(keep=keep, stage=stage, reason=reason)
 
 
-def _predict(table: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> tuple[Ints, Ints]:
-    """Labels and nested predictions of the real posts in folds."""
-    scores = backbone.score(language, backbone.train(language, table, Progress()), table)
-    real = table[table["source"] == REAL].reset_index(drop=True)
-    inside = (real["fold"] >= 0).to_numpy(dtype=bool)
-    labels, folds = (real.loc[inside, name].to_numpy(dtype=np.int64) for name in ("label", "fold"))
-    member = MemberScores(backbone.name, (0,), scores["logit"].to_numpy(dtype=float)[inside, None])
+def _only_scored(curated: pd.DataFrame) -> pd.DataFrame:
+    """The real posts, and the synthetic ones that came as far as the judge, none of which may be fitted on.
+
+    All of the latter count, because those that the judge let pass are not all that it has judged.
+    """
+    made = curated["source"] != REAL
+    reached = made & (curated["keep"].astype(bool) | curated["judge_probability"].notna())
+    return curated[~made | reached].assign(keep=curated["keep"].astype(bool) & ~made)
+
+
+class _Predicted(NamedTuple):
+    """Rows of a table that are in folds, and their labels and predictions, both 0/1 (rows,)."""
+
+    table: pd.DataFrame
+    labels: Ints
+    predictions: Ints
+
+
+def _predict(table: pd.DataFrame, language: str, profile: Profile, backbone: Backbone) -> _Predicted:
+    """Nested predictions of the real posts in folds, and of the synthetic ones that may not be fitted on.
+
+    A backbone scores real posts: so those synthetic ones are given to it as real posts that it may not fit on either,
+    which the model scores that holds their fold out. Everything that is learned is learned from real posts.
+    """
+    scored = (table["source"] == REAL) | ~table["keep"].astype(bool)
+    given = table.assign(source=table["source"].where(~scored, REAL)).reset_index(drop=True)
+    scores = backbone.score(language, backbone.train(language, given, Progress()), given)
+    inside = table[scored & (table["fold"] >= 0)]
+    members = gather(inside, scores, [backbone.name], language)
+    labels, folds = (inside[name].to_numpy(dtype=np.int64) for name in ("label", "fold"))
+    real = (inside["source"] == REAL).to_numpy(dtype=bool)
     settings = profile.decision.model_copy(update={"departures": False})
-    return labels, nested_predictions(labels, folds, [member], settings, profile.seed)
+    fits = nested_fits(labels[real], folds[real], [one.rows(real) for one in members], settings, profile.seed)
+    return _Predicted(inside, labels, held_out_predictions(folds, members, fits))
 
 
 def _mixed_order(kept: pd.DataFrame) -> "pd.Index[int]":

@@ -1,21 +1,16 @@
-"""`polar synth`: what synthetic posts would cost, whether they help, and which answers may be asked for again."""
+"""`polar synth plan` and `retry`: what synthetic posts would cost, and which answers may be asked for again."""
 
 import math
 from typing import NamedTuple
 
 import click
 import pandas as pd
-from rich.table import Table
 
-from polar_pipeline.augmentation.gate import Gate, ShareResult, gate
 from polar_pipeline.commands.printing import new_table, print_table
-from polar_pipeline.curation.curate import Curated, curate_by_profile
 from polar_pipeline.curation.embedding import API, TEXTS_PER_CALL, CachedEmbedder, make_embedder
 from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.curation.verification import verification_requests
 from polar_pipeline.defs.project import Project
-from polar_pipeline.errors import InputError
-from polar_pipeline.report.comparison import verdict
 from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.synthesis.exceptions import USELESS
 from polar_pipeline.synthesis.formats import (
@@ -27,7 +22,7 @@ from polar_pipeline.synthesis.formats import (
     worst_tokens,
 )
 from polar_pipeline.synthesis.from_file import posts_from_file
-from polar_pipeline.synthesis.generate import Made, make_posts, planned_requests
+from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import prompt_pool
@@ -43,7 +38,6 @@ _WITHOUT_ENDPOINT = {
     "offline": "perturbs real posts on this machine",
     "file": "reads its synthetic posts from a file",
 }
-_SHARE_COLUMNS = ("language", "allowed", "share", "posts", "macro-F1", "difference", "interval", "verdict")
 
 
 class PlanRow(NamedTuple):
@@ -100,7 +94,7 @@ def _row(project: Project, code: str) -> PlanRow:
     to_send = [request for request in requests if request.key not in outcomes]
     endpoint = Endpoint(language(code), project.profile.synthesis, project.home.ledgers, lambda _: None)
     expected = _expected(project, code, posts, requests)
-    verification = verification_requests(expected, project.card, project.profile.curation, endpoint)
+    verification = verification_requests(expected, project.card, project.profile.curation, endpoint, posts)
     embedder = make_embedder(project.profile.curation.embedder, project.home.embeddings, project.home.bases, endpoint)
     of_endpoint = isinstance(embedder, CachedEmbedder) and embedder.name.startswith(API)
     embedded = embedder.new([*posts["text"], *expected["text"]]) if of_endpoint else []  # type: ignore[attr-defined]
@@ -177,36 +171,6 @@ def _cells(row: PlanRow) -> list[str]:
     return [*(f"{count:,}" for count in row[:7]), f"{row.likely:,.4f}", f"{row.reserved:,.4f}"]
 
 
-def print_evaluation(project: Project, codes: list[str]) -> int:
-    """Train with and without synthetic posts, and say with an interval whether they help.
-
-    Returns the exit code: 1 when a language has no post to train with.
-    """
-    profile = project.profile
-    if profile.synthesis.source == "none":
-        raise InputError(
-            f"profile {profile.name!r} makes no synthetic posts: set synthesis.source to offline, endpoint or file."
-        )
-    table, closing, empty = new_table(_SHARE_COLUMNS), list[str](), 0
-    try:
-        for code in codes:
-            posts = project.posts(code)
-            settings, ledgers = project.synthesis(code), project.home.ledgers
-            made = make_posts(posts, code, project.card, settings, profile.seed, ledgers, _say, likely_parents)
-            curated = curate_by_profile(posts, made.posts, code, project.card, profile, project.home, _say)
-            decided = gate(curated.table, code, project.card, profile)
-            _add_rows(table, code, decided.results)
-            closing.append(_closing(project, code, made, curated, decided))
-            empty += not curated.usable
-    finally:  # results are worth seeing even if a later language fails
-        if table.row_count:
-            print_table(table, least=100)
-            click.echo("Intervals hold for all shares of a language together, at 95%.")
-        for line in closing:
-            click.echo(line)
-    return 1 if empty else 0
-
-
 def retry(project: Project, codes: list[str], read_again: bool, open_batches: bool) -> int:
     """Let the next run ask for useless answers again, and for what is in `open_batches`; or only read answers again.
 
@@ -247,34 +211,3 @@ def _give_up_batches(project: Project, code: str) -> None:
         if given_up
         else f"{code}: no batch is open."
     )
-
-
-def _add_rows(table: Table, code: str, results: list[ShareResult]) -> None:
-    """A row per share."""
-    for result in results:
-        found = result.difference
-        said = verdict(found).replace("B is better", "helps").replace("A is better", "hurts")
-        table.add_row(
-            code, f"{result.asked:.0%}", f"{result.share:.1%}", str(result.posts),
-            f"{result.macro_f1:.4f}", f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}",
-            said if result.posts else "",
-        )  # fmt: skip
-    table.add_section()
-
-
-def _closing(project: Project, code: str, made: Made, curated: Curated, decided: Gate) -> str:
-    """One sentence: how many posts there were to train with, and whether they help."""
-    settings, most = project.profile.synthesis.of(code), project.profile.curation.of(code).share
-    asked = f"{len(made.posts)} posts read" if settings.source == "file" else f"{settings.posts} posts asked for"
-    stopped = "".join(f"; {why}" for why in (made.stopped, curated.stopped) if why)
-    posts = f"{code}: {curated.usable} usable of {asked}{stopped}"
-    if not curated.usable:
-        return f"{posts}; nothing to train with."
-    if decided.share == 0:
-        return f"{posts}; no share up to {most:.0%} helps beyond the error, so train without them."
-    best = next(result for result in decided.results if result.share == decided.share)
-    return f"{posts}; train with up to {decided.share:.0%} of them ({best.difference.value:+.4f} macro-F1 out of fold)."
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

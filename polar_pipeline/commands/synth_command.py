@@ -25,16 +25,28 @@ def synth_plan(project: "Project", codes: list[str]) -> int:
     return print_plan(project, codes)
 
 
-@synth.command(name="evaluate", epilog=examples("polar synth evaluate --profile my.yaml --language deu"))
+@synth.command(
+    name="evaluate",
+    epilog=examples(
+        "polar synth evaluate --profile my.yaml --language deu",
+        "polar synth evaluate --profile my.yaml --language deu --backbone gemma",
+    ),
+)
+@click.option(
+    "--backbone",
+    metavar="NAME",
+    help="A backbone of the profile to train; default: the linear one. A fine-tuned one takes up to five trainings.",
+)
 @chosen_languages
-def synth_evaluate(project: "Project", codes: list[str]) -> int:
-    """Train the linear backbone with several shares of synthetic posts, and say whether they help.
+def synth_evaluate(project: "Project", codes: list[str], backbone: str | None) -> int:
+    """Train a backbone with several shares of synthetic posts, and say whether they help.
 
-    Posts that are not there yet are made first, which costs what `polar synth plan` says.
+    Then how far the planned labels, the judge (curation.judge) and the backbone without synthetic posts agree. Posts
+    that are not there yet are made first, which costs what `polar synth plan` says.
     """
-    from polar_pipeline.commands.synth import print_evaluation
+    from polar_pipeline.commands.synth_evaluate import print_evaluation
 
-    return print_evaluation(project, codes)
+    return print_evaluation(project, codes, backbone)
 
 
 @synth.command(name="retry", epilog=examples("polar synth retry --profile my.yaml --language deu"))

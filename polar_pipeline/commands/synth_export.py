@@ -51,7 +51,7 @@ def exported(curated: pd.DataFrame, language: str, card: TaskCard) -> pd.DataFra
     """The synthetic rows of a curated table, in columns that are named as the task card names them; all are texts."""
     rows = curated[curated["source"] != REAL].reset_index(drop=True)
     if rows.empty:  # `shown` is a column of synthetic posts
-        rows = rows.assign(shown="")
+        rows = rows.assign(shown="", asked_type="")
     real = set(curated.loc[curated["source"] == REAL, "id"])
     reasons = [
         f"{stage}: {reason}" if stage else "" for stage, reason in zip(rows["stage"], rows["reason"], strict=True)
@@ -61,16 +61,23 @@ def exported(curated: pd.DataFrame, language: str, card: TaskCard) -> pd.DataFra
             id_column(card): rows["id"],
             language_column(card): language,
             card.columns.text: rows["text"],
-            card.label.column: [card.label.word(int(label)) for label in rows["label"]],
+            card.label.column: [_word(card, label) for label in rows["label"]],
             # pairs have an id in common that no post has
             PARENT: rows["parent_id"].where(rows["parent_id"].isin(real), ""),
             "source": rows["source"],
             "kept": rows["keep"].map({True: "true", False: "false"}),
             "reason": reasons,
+            "asked_type": rows["asked_type"],
+            "judge_probability": rows["judge_probability"].map(lambda value: "" if pd.isna(value) else f"{value:g}"),
+            "backbone_label": rows["backbone_label"].map(lambda label: "" if pd.isna(label) else _word(card, label)),
             SHOWN: rows["shown"],
         },
         dtype="str",
     )
+
+
+def _word(card: TaskCard, label: int) -> str:
+    return card.label.word(int(label))
 
 
 def _check(project: Project, target: Path) -> None:

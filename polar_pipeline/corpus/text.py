@@ -1,4 +1,4 @@
-"""What a text alone shows: whether it is blank, the key under which it counts as a duplicate, and its script."""
+"""What texts alone show: whether one is blank, the key of its duplicates, its script, and n-grams to compare it by."""
 
 import unicodedata
 from collections import Counter
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import regex
 
-from polar_pipeline.metrics.scores import Ints
+from polar_pipeline.metrics.scores import Floats, Ints
 from polar_pipeline.task.languages import LANGUAGES
 
 # ASCII only: in scripts without spaces, `\S+` or `\w+` would take the text that follows an address or a mention with it
@@ -28,6 +28,7 @@ SCRIPTS = tuple(
     )
 )
 OTHER = "other"
+_DIMENSIONS = 1024  # of the vectors of n-grams
 UNSPACED = ("Han", "Khmer", "Myanmar", "Thai", "Lao")  # scripts that put no spaces between words
 
 
@@ -75,6 +76,22 @@ def dominant_scripts(texts: list[str]) -> list[str]:
         counts = Counter(sorted(numbers[character] for character in text if character in numbers))
         found.append(names[counts.most_common(1)[0][0]] if counts else "")  # of equals, the first in `SCRIPTS`
     return found
+
+
+def ngram_vectors(texts: list[str]) -> Floats:
+    """Log counts of the character 3- to 5-grams of normalised texts as unit vectors, float32 (texts, 1024).
+
+    They are hashed with random signs, so that dot products are those of the whole count vectors up to an error of
+    1/sqrt(dimensions) (Weinberger et al. 2009). A text without content is a zero vector.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.preprocessing import normalize
+
+    counter = HashingVectorizer(analyzer="char", ngram_range=(3, 5), n_features=_DIMENSIONS, norm=None)
+    counts = counter.transform([normalise(text) for text in texts])
+    counts.data = np.sign(counts.data) * np.log1p(np.abs(counts.data))
+    vectors: Floats = normalize(counts).toarray().astype(np.float32)
+    return vectors
 
 
 def _strip(text: str) -> str:

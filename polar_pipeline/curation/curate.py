@@ -1,11 +1,13 @@
 """Real and synthetic posts in one table, whose rows say whether they are kept or else which stage objected and why.
 
 Columns: those of the posts table, `keep` (bool), `stage` and `reason` (text, "" where kept), `similar_to` (id of the
-earlier row that it is like, "" where there is none) and `similarity` (float). Both halves of a contrastive pair are
-kept, or none. Real posts are always kept, except contradictory ones where the settings say so.
+earlier row that it is like, "" where there is none), `similarity` (float), `judge_probability` (float, that the post is
+positive, NaN where the judge gave none) and `backbone_label` (Int8, of a backbone that has not seen the post, missing
+until the gate fills it in). Both halves of a contrastive pair are kept, or none. Real posts are always kept, except
+contradictory ones where the settings say so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +32,7 @@ from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 
 CONTRAST = "contrast"  # the source of the two posts of a pair, which share a `parent_id`
-VERDICT = ["keep", "stage", "reason", "similar_to", "similarity"]
+VERDICT = ["keep", "stage", "reason", "similar_to", "similarity", "judge_probability", "backbone_label"]
 STAGES = ["empty", "leakage", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
 STAGES += ["pair", "share", "contradiction"]
 _LIKE = {TEXT: "the same text as", COSINE: "by cosine like", WORDS: "by its words like"}
@@ -44,7 +46,7 @@ class Curated(NamedTuple):
     table: pd.DataFrame
     calls: CallSummary
     stopped: str  # what ended the verification before all posts were verified; "" when nothing did
-    agreement: float | None  # of the judge with the labels; None where it was not asked
+    judged: int  # synthetic posts that the judge was asked about
 
     @property
     def usable(self) -> int:
@@ -60,9 +62,12 @@ def curate_by_profile(
     embedder = make_embedder(profile.curation.embedder, home.embeddings, home.bases, endpoint)
     verifier = Verifier(card, profile.curation, embedder, endpoint)
     table = curate(real, synthetic, language, card, profile.curation, embedder, verifier)
+    if verifier.judged:
+        given = pd.concat([verifier.probabilities, verifier.judge_real(table)])
+        table = table.assign(judge_probability=given.reindex(table.index))
     if verifier.stopped:
         say(f"{language}: {verifier.stopped}; not all posts were verified")
-    return Curated(table, verifier.calls.plus(embedder.calls), verifier.stopped, verifier.agreement)
+    return Curated(table, verifier.calls.plus(embedder.calls), verifier.stopped, verifier.judged)
 
 
 def curate(
@@ -101,6 +106,8 @@ def curate(
         reason=pd.Series(curation.reason, dtype="str"),
         similar_to=pd.Series(curation.similar_to, dtype="str"),
         similarity=curation.similarity,
+        judge_probability=np.nan,
+        backbone_label=pd.array([pd.NA] * len(table), dtype="Int8"),
     )
 
 
@@ -110,7 +117,7 @@ def for_backbones(table: pd.DataFrame) -> pd.DataFrame:
     Of the verdict only `keep` stays, which says on which rows they may fit.
     """
     rows = table[table["keep"] | (table["source"] == REAL)]
-    return rows.drop(columns=[name for name in VERDICT if name != "keep"]).reset_index(drop=True)
+    return rows.drop(columns=[name for name in VERDICT if name != "keep"], errors="ignore").reset_index(drop=True)
 
 
 def funnel(table: pd.DataFrame) -> list[dict[str, object]]:
@@ -128,6 +135,21 @@ def funnel(table: pd.DataFrame) -> list[dict[str, object]]:
             "kept": int(group["keep"].sum()),
         }
         for (source, label), group in made.groupby(["source", "label"], sort=True)
+    ]
+
+
+def type_funnel(table: pd.DataFrame, asked: Mapping[str, int]) -> list[dict[str, object]]:
+    """How many positive posts of each type were asked for, made and kept, in a row per type; `asked` is by type.
+
+    Keys: type, asked, made, kept.
+    """
+    if "asked_type" not in table:
+        return []
+    made = table[table["source"] != REAL]
+    return [
+        {"type": name, "asked": count, "made": len(mine), "kept": int(mine["keep"].sum())}
+        for name, count in asked.items()
+        for mine in [made[made["asked_type"] == name]]
     ]
 
 

@@ -1,7 +1,6 @@
 """Embedders: texts to unit vectors whose dot product says how alike two texts are.
 
-The default needs no weights: counts of character n-grams, hashed with random signs, so that dot products are those of
-the whole count vectors up to an error of 1/sqrt(dimensions) (Weinberger et al. 2009).
+The default needs no weights: counts of character n-grams (`corpus.text.ngram_vectors`).
 """
 
 import asyncio
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from polar_pipeline.corpus.text import normalise
+from polar_pipeline.corpus.text import ngram_vectors
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.pretrained.cache import EmbeddingCache
@@ -30,7 +29,6 @@ from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 NGRAMS = "ngrams"
 API = "api:"  # before the name of an endpoint's model
 TEXTS_PER_CALL = 256  # of an endpoint
-_DIMENSIONS = 1024
 _LEAST_TEXT = 64  # characters below which no text is too long for any model
 # refusals that fewer or shorter texts can mend: 413 says it by itself
 _TOO_MUCH_WORDS = re.compile(
@@ -69,14 +67,7 @@ class NgramEmbedder:
 
     def embed(self, texts: list[str]) -> Floats:
         """Unit vectors, float32 (texts, 1024)."""
-        from sklearn.feature_extraction.text import HashingVectorizer
-        from sklearn.preprocessing import normalize
-
-        counter = HashingVectorizer(analyzer="char", ngram_range=(3, 5), n_features=_DIMENSIONS, norm=None)
-        counts = counter.transform([normalise(text) for text in texts])
-        counts.data = np.sign(counts.data) * np.log1p(np.abs(counts.data))
-        vectors: Floats = normalize(counts).toarray().astype(np.float32)
-        return vectors
+        return ngram_vectors(texts)
 
 
 class EncoderEmbedder:

@@ -26,13 +26,17 @@ from polar_pipeline.synthesis.connection import chosen_address
 from polar_pipeline.synthesis.from_file import files_sha256
 
 # Raised when a stage's results change though no setting did.
-STAGE_VERSIONS = {"corpus": 3, "synthesis": 2, "curation": 3, "backbones": 4, "decision": 4, "report": 3}
+STAGE_VERSIONS = {"corpus": 3, "synthesis": 3, "curation": 4, "backbones": 4, "decision": 4, "report": 3}
 
 ACROSS = ("benchmark_report", "submission")  # the assets over all languages
 SHOWN = ("raw_posts", "corpus_audit", "deduped_posts", "thresholds", "ensemble_predictions")  # what the report reads
 SUBMITTED = ("ensemble_predictions",)
+_FINER = {"types", "manifestations"}  # names of finer labels
 # what of the task card says how files are read
-_READ = dict.fromkeys(("auxiliary", "canaries", "columns", "files", "id_begins", "kind", "labels", "languages"), True)
+_READ: dict[str, Any] = dict.fromkeys(
+    ("canaries", "columns", "files", "id_begins", "kind", "labels", "languages"), True
+)
+_READ["auxiliary"] = _FINER
 # How a step uses the machine, which changes no result.
 _MACHINE = {"device", "threads", "recompute", "checkpoint_seconds"}
 
@@ -54,6 +58,7 @@ def nodes(project: Project) -> Iterator[Node]:
     profile, card = project.profile, project.card
     labels = card.model_dump(mode="json", include={**_READ, "label": {"column", "negative", "positive", "words"}})
     words = card.model_dump(mode="json", include={"title", "label"})
+    types = card.model_dump(mode="json", include={"auxiliary": {"types", "definitions"}})["auxiliary"]
 
     def fixed(stage: str, **settings: Any) -> Callable[[str | None], dict[str, Any]]:
         whole = {"version": STAGE_VERSIONS[stage], "seed": profile.seed, **settings}
@@ -69,7 +74,8 @@ def nodes(project: Project) -> Iterator[Node]:
             columns = card.columns
             settings["source_columns"] = [columns.text, columns.id, columns.language]
             settings["source_skip_bad"] = card.files.skip_bad
-        return fixed("synthesis", card=words, synthesis=settings)(language)
+        asked = {"types": types} if profile.synthesis.source == "endpoint" else {}
+        return fixed("synthesis", card=words, synthesis=settings, **asked)(language)
 
     def given(language: str | None) -> dict[str, str]:
         settings = project.synthesis(str(language))
@@ -102,7 +108,7 @@ def nodes(project: Project) -> Iterator[Node]:
     for entry in profile.backbones:
         own = {
             "folds": profile.folds.count,
-            "card": card.model_dump(mode="json", include={"auxiliary", "kind", "labels"}),
+            "card": card.model_dump(mode="json", include={"auxiliary": _FINER, "kind": True, "labels": True}),
         }
         settings = _backbone_settings(entry, fixed("backbones", **own))
         pooled = isinstance(entry, LoraSettings) and entry.scope != "language"

@@ -4,7 +4,9 @@ No drawing and no HTML here. Functions that take `judged` get the table of `judg
 of its rows. `read_test_labels` alone reads labels of test.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +17,8 @@ from polar_pipeline.corpus.folds import scored_posts
 from polar_pipeline.corpus.labels import read_labels, target_labels
 from polar_pipeline.corpus.parts import read_parts
 from polar_pipeline.corpus.posts import made_ids
-from polar_pipeline.curation.curate import funnel
+from polar_pipeline.curation.agreement import agreements
+from polar_pipeline.curation.curate import funnel, type_funnel
 from polar_pipeline.curation.diversity import diversity, gallery
 from polar_pipeline.decision.decide import language_seed
 from polar_pipeline.decision.label_errors import doubtful_labels
@@ -45,6 +48,7 @@ class LanguageResults(NamedTuple):
     audit: Audit
     card: TaskCard
     curated: pd.DataFrame | None = None  # with synthetic posts, as `deduped_posts` holds them
+    asked_types: Mapping[str, int] = MappingProxyType({})  # positive posts that were asked for, by type
 
 
 class Results(NamedTuple):
@@ -85,6 +89,8 @@ def language_evidence(
         audit=audit,
         types_unseen=tuple(name for name, count in audit.types_train.items() if count == 0),
         funnel=tuple(funnel(curated)) if curated is not None else (),
+        type_funnel=() if curated is None else tuple(type_funnel(curated, results.asked_types)),
+        agreements=() if curated is None else tuple(agreements(curated)),
         diversity={} if curated is None else diversity(curated),
         gallery=() if curated is None else tuple(gallery(curated)),
         class_weights=decisions.class_weights,

@@ -110,6 +110,25 @@ _SYNTHETIC: Columns = [
 ]
 
 
+_TYPES: Columns = [
+    ("language", "code of the language", lambda row: row[0]),
+    ("type", "type that positive posts were asked to have", lambda row: row[1]["type"]),
+    *(
+        (name, f"positive posts of that type {what}", lambda row, name=name: row[1][name])
+        for name, what in (("asked", "in the plan"), ("made", "that came"), ("kept", "that are kept for training"))
+    ),
+]
+_AGREEMENT: Columns = [
+    ("language", "code of the language", lambda row: row[0]),
+    ("posts", "synthetic or real", lambda row: row[1].posts),
+    ("one", "plan (label that was asked for), label (of a real post) or judge", lambda row: row[1].one),
+    ("other", "judge, or a backbone that learned from real posts of other folds", lambda row: row[1].other),
+    ("common", "posts that both said something of", lambda row: row[1].common),
+    ("agreement", "share of them on which both say the same", lambda row: row[1].share),
+    ("kappa", "Cohen's kappa: 0 is chance, 1 is always", lambda row: row[1].kappa),
+]
+
+
 def export_report(
     folder: Path, results: Results, test_labels: TestLabels, profile: Profile, card: TaskCard
 ) -> list[Path]:
@@ -180,6 +199,8 @@ def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Referen
     """The tables by name. One without rows is left out."""
     labels = [(item, label) for item in evidence for label in item.labels]
     synthetic = [(item.language, line) for item in evidence for line in item.funnel]
+    types = [(item.language, line) for item in evidence for line in item.type_funnel]
+    agreed = [(item.language, one) for item in evidence for one in item.agreements]
     tables = {
         "summary": _table("Means over the languages", _SUMMARY, _summary(evidence).items()),
         "scores": _table("Macro-F1 by language", _scores(reference), evidence),
@@ -191,6 +212,8 @@ def report_tables(evidence: list[LanguageEvidence], reference: dict[str, Referen
         },
         "label_needs": _table("Where labels would help most", _LABEL_NEEDS, label_needs(evidence)),
         "synthetic_posts": _table("Synthetic posts by the stage of curation that rejected them", _SYNTHETIC, synthetic),
+        "synthetic_types": _table("Positive synthetic posts by the type asked for", _TYPES, types),
+        "agreement": _table("Agreement of planned labels, judge and backbone", _AGREEMENT, agreed),
     }
     return {name: table for name, table in tables.items() if len(table.frame)}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from polar_pipeline.corpus.audit import Audit
+from polar_pipeline.curation.agreement import Agreement
 from polar_pipeline.curation.diversity import Diversity
 from polar_pipeline.decision.decide import NONE
 from polar_pipeline.decision.record import Decision, Estimate
@@ -68,6 +69,8 @@ class LanguageEvidence:
     audit: Audit
     types_unseen: tuple[str, ...]  # labels and auxiliary types without a positive train post
     funnel: tuple[dict[str, object], ...]  # of synthetic posts, by source and label; empty without any
+    type_funnel: tuple[dict[str, object], ...] = ()  # of positive synthetic posts, by the type asked for
+    agreements: tuple[Agreement, ...] = ()  # of plan, judge and backbone
     class_weights: tuple[float, ...] = ()
     doubtful: int = 0  # posts whose labels are doubtful
     doubts: tuple[dict[str, object], ...] = ()  # the most doubtful of them

@@ -40,8 +40,14 @@ class CurationSettings(Settings):
     dropped. It compares meaning, so embedder may not be ngrams then. null asks for no translation.
     """
     judge: bool = False
-    """Whether the endpoint labels each post without knowing its label, and posts that it labels otherwise are
-    dropped.
+    """Whether the endpoint gives each post, without knowing its label, the probability that it is positive."""
+    judge_threshold: float = Field(default=0.7, ge=0, le=1)
+    """Probability that the judge must give the label that a post was asked for, or the post is dropped: that of the
+    best Hausa system of the task. A post that it gives no number passes.
+    """
+    judge_real_posts: int = Field(default=100, ge=0)
+    """Real training posts, half of each label, that the judge is asked about too, blind, to see whether it can be
+    believed. They are kept whatever it says.
     """
     temperature: float | None = Field(default=0.0, ge=0, le=2)
     """Temperature of translation and judge, whose answers should be the same every time. null sends none."""
@@ -56,6 +62,7 @@ class CurationSettings(Settings):
     def content_settings(self) -> dict[str, Any]:
         """The settings of one language (see `of`) that change which posts are kept, as JSON."""
         unused = set() if self.judge or self.round_trip is not None else {"temperature"}
+        unused |= set() if self.judge else {"judge_threshold", "judge_real_posts"}
         return self.model_dump(mode="json", exclude={"per_language", *unused})
 
     def of(self, code: str) -> "CurationSettings":

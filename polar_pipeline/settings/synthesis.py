@@ -49,6 +49,8 @@ class LanguagePlan(Settings):
     """Shares of the three strategies."""
     positive_share: float | None = Field(default=None, gt=0, lt=1)
     """Share of positives to come near to."""
+    minority_only: bool | None = None
+    """Whether only posts of the rarer label are asked for."""
 
 
 class OtherEndpoint(Settings):
@@ -96,12 +98,20 @@ class SynthesisSettings(Settings):
     """
     positive_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of positives that real and synthetic posts together come near to."""
+    minority_only: bool = False
+    """Whether only posts of the label that the language has fewer of are asked for, whatever positive_share says.
+    Pairs, which have both labels, are then none: their share goes to the other two strategies.
+    """
     posts_per_request: int = Field(default=6, ge=1, le=50)
     """Posts of one request. Several share the cost of one prompt; with more of them models begin to repeat
     themselves.
     """
     examples: int = Field(default=4, ge=1, le=20)
     """Real training posts of one fold that a request shows as examples of the style."""
+    examples_by: Literal["random", "nearest"] = "random"
+    """Which those are. random: any. nearest: a post of the label and type that the request is for, and those of both
+    labels that are most like it by character n-grams, with their labels.
+    """
     model: str = Field(default="gpt-4o-mini", min_length=1)
     """The model's name at the endpoint."""
     base_url: Url | None = None
@@ -156,8 +166,8 @@ class SynthesisSettings(Settings):
     max_requests: int | None = Field(default=None, ge=0)
     """Requests that are never exceeded, over all languages of a home. null: no cap."""
     per_language: dict[str, LanguagePlan] = Field(default={})
-    """Posts, shares and positive_share that a language has instead of those above, such as {khm: {posts: 300,
-    shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
+    """Posts, shares, positive_share and minority_only that a language has instead of those above, such as {khm:
+    {posts: 300, shares: [0.7, 0.3, 0.0], positive_share: 0.6}}.
     """
 
     @model_validator(mode="after")
@@ -179,11 +189,11 @@ class SynthesisSettings(Settings):
         """What changes the posts of a language (see `of`), as JSON: no caps, prices, batches, speed or retries."""
         names = {
             "none": {"source"},
-            "offline": {"source", "posts", "positive_share"},
+            "offline": {"source", "posts", "positive_share", "minority_only"},
             "file": {"source"},  # its bytes are known by their hash, wherever it lies
             "endpoint": {
-                "source", "posts", "shares", "positive_share", "posts_per_request", "examples", "model", "base_url",
-                "temperature", "max_tokens", "max_tokens_name",
+                "source", "posts", "shares", "positive_share", "minority_only", "posts_per_request", "examples",
+                "examples_by", "model", "base_url", "temperature", "max_tokens", "max_tokens_name",
             },
         }  # fmt: skip
         return self.model_dump(mode="json", include=names[self.source])

@@ -243,14 +243,14 @@ def _in_order(items: list[Any], labels: Sequence[int], key: str) -> bool:
 
 
 def _text_in(value: Any, key: str) -> str | None:
-    """A text, a small number as text, or the text of an object."""
+    """A text, a number as text, or the text of an object."""
     if isinstance(value, dict):
         if key in value:
             return _text_in(value[key], key) if not isinstance(value[key], dict) else None
         known = [value[name] for name in TEXT_KEYS if isinstance(value.get(name), str)]
         strings = [one for one in value.values() if isinstance(one, str)]
         return known[0] if known else strings[0] if len(strings) == 1 else None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None
 

@@ -14,11 +14,11 @@ from polar_pipeline.task.card import TaskCard
 
 Strategy = Literal["direct", "rewrite", "contrast", "translate", "judge"]
 STRATEGIES: tuple[Strategy, ...] = ("direct", "rewrite", "contrast")  # those that make posts; the others verify them
-COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request", "shown"]
+COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request", "shown", "asked_type"]
 
 _MESSAGE_OVERHEAD = 16  # tokens of a message's frame (role, separators): a handful in every published chat format
 _MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
-_FIELDS = {"translate": "translation", "judge": "label"}  # of an object, where it holds the answer
+_FIELDS = {"translate": "translation", "judge": "probability"}  # of an object, where it holds the answer
 _MOST_UNREAD = 20_000  # characters of an answer that are kept
 
 
@@ -48,11 +48,12 @@ class Request(Record):
     temperature: float | None  # None: the endpoint's default
     max_tokens: int
     max_tokens_name: str = "max_tokens"  # the parameter's name at this endpoint
+    asked_type: str = ""  # of the positive posts wanted, as the messages say it; "" for none in particular
 
     @cached_property
     def key(self) -> str:
-        """sha256 of all fields: the same plan asks the same requests of the same model at the same address."""
-        return fingerprint(self.model_dump(mode="json"))
+        """sha256 of all that is sent: the same plan asks the same requests of the same model at the same address."""
+        return fingerprint(self.model_dump(mode="json", exclude={"asked_type"}))
 
 
 class Reply(Record):
@@ -152,6 +153,7 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
             "parent_id": _parent_id(request, position),
             "request": reply.key,
             "shown": ids_json(request.shown),
+            "asked_type": request.asked_type if label else "",
         }
         for request, reply in zip(requests, replies, strict=True)
         if reply is not None
@@ -162,12 +164,14 @@ def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: 
 
 
 def posts_table(rows: list[dict[str, object]], card: TaskCard) -> pd.DataFrame:
-    """Rows as a posts table with two more columns; auxiliary labels are missing.
+    """Rows as a posts table with three more columns; auxiliary labels are missing.
 
     `request` is the request's key ("" where none was sent), `shown` a JSON list of the ids of all real posts that the
-    request showed, or that the post was made from, in which a leak can be looked for.
+    request showed, or that the post was made from, in which a leak can be looked for. `asked_type` is the type that a
+    positive post was asked to have ("" where none was): nobody has checked that it has it, or no other, so it is no
+    auxiliary label.
     """
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame = pd.DataFrame([{"asked_type": "", **row} for row in rows], columns=COLUMNS)
     frame = frame.astype({name: str for name in COLUMNS if name not in ("label", "fold")})
     frame = frame.astype({"label": "Int8", "fold": "Int8"})
     return frame.assign(**{name: pd.array([pd.NA] * len(frame), dtype="Int8") for name in card.auxiliary.columns})

@@ -9,8 +9,9 @@ import pandas as pd
 import regex
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.synthesis.examples import ParentSampler
 from polar_pipeline.synthesis.formats import ids_json, posts_table
-from polar_pipeline.synthesis.plan import LabelBalancer, ParentSampler, prompt_pool
+from polar_pipeline.synthesis.plan import LabelBalancer, prompt_pool
 from polar_pipeline.task.card import TaskCard
 
 SOURCE = "perturbed"
@@ -28,7 +29,8 @@ def perturbed_posts(
     """
     pool = prompt_pool(posts)
     generator = np.random.default_rng(seed)
-    labels = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share).labels(settings.posts)
+    known = pool["label"].to_numpy(dtype=int)
+    labels = LabelBalancer(known, settings.positive_share, settings.minority_only).labels(settings.posts)
     parents = ParentSampler([pool], generator)
     rows: list[dict[str, object]] = []
     for number, label in enumerate(labels):

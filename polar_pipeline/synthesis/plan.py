@@ -1,11 +1,10 @@
-"""The plan: how many posts of which strategy, label and fold, and which real posts each request is shown.
+"""The plan: how many posts of which strategy, label, type and fold, and which real posts each request is shown.
 
 Only labelled rows of train are shown, and those of one request are of one fold, which the synthetic posts inherit. So
 the model that holds a fold out never trains on a post that was made from it.
 """
 
-import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,8 +15,11 @@ from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.synthesis.examples import ParentSampler, make_examples
 from polar_pipeline.synthesis.formats import STRATEGIES, Strategy
 from polar_pipeline.task.card import TaskCard
+
+_LEAST = 0.1  # share of posts that are of another label, or of any type, than those that are lacking
 
 
 class PlannedRequest(NamedTuple):
@@ -27,7 +29,7 @@ class PlannedRequest(NamedTuple):
     number: int  # position in the plan
     fold: int
     labels: tuple[int, ...]
-    topic: str  # an auxiliary type of the card, or "" for none in particular
+    topic: str  # the type of the card that positive posts are to have and all are about; "" for none in particular
     shown: pd.DataFrame  # id, text, label, fold
 
 
@@ -38,24 +40,37 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
     what was paid for stays of use. Raises InputError if there are no posts to show.
     """
     pool = prompt_pool(posts)
-    labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share)
-    topics = {strategy: _topics(pool, card, [seed, place]) for place, strategy in enumerate(STRATEGIES)}
+    labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share, settings.minority_only)
+    types = TypeBalancer(pool, card)
     folds = [fold for _, fold in pool.groupby("fold", sort=True)]
-    parents = ParentSampler(folds, np.random.default_rng(seed))
+    parents, examples = ParentSampler(folds, np.random.default_rng(seed)), make_examples(folds, settings, seed)
     planned: list[PlannedRequest] = []
     used = Counter[Strategy]()
     for strategy, size in _mix(settings):
         labels = labeller.pairs(size // 2) if strategy == "contrast" else labeller.labels(size)
-        if strategy == "rewrite":
+        if strategy == "rewrite":  # a rewritten post keeps the type of its parent
             shown, topic = parents.draw(labels), ""
         else:
-            fold = folds[used[strategy] % len(folds)]
-            order = np.random.default_rng([seed, len(planned)]).permutation(len(fold))
-            shown, topic = fold.iloc[np.sort(order[: settings.examples])], next(topics[strategy])
+            place, positives = used[strategy] % len(folds), sum(labels)
+            topic = types.deal(place, positives)
+            lacking = int(2 * positives >= len(labels))
+            shown = examples.draw(place, len(planned), lacking, topic if lacking else "")
         used[strategy] += 1
         shown = shown[["id", "text", "label", "fold"]]
         planned.append(PlannedRequest(strategy, len(planned), int(shown["fold"].iloc[0]), labels, topic, shown))
     return planned
+
+
+def asked_types(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> dict[str, int]:
+    """How many positive posts of each type of the card the plan asks for; empty where it asks for no type."""
+    if settings.source != "endpoint":
+        return {}
+    # which examples are shown changes no type, and random ones are found faster
+    planned = plan(posts, card, settings.model_copy(update={"examples_by": "random"}), seed)
+    asked = Counter[str]()
+    for one in planned:
+        asked[one.topic] += sum(one.labels)
+    return {name: asked[name] for name in card.auxiliary.types if name in asked}
 
 
 def prompt_pool(posts: pd.DataFrame) -> pd.DataFrame:
@@ -76,18 +91,21 @@ class LabelBalancer:
     """Chooses labels so that real and synthetic posts together come as near as possible to a share of positives.
 
     Where even posts of one label alone would not reach it, a tenth have the other label, so that no label means
-    "synthetic".
+    "synthetic". With `minority_only`, all have the label that fewer real posts have (positive if both have as many).
     """
 
-    def __init__(self, real: Ints, share: float) -> None:
+    def __init__(self, real: Ints, share: float, minority_only: bool = False) -> None:
         """`real` are the labels of the real posts (0/1), `share` the wanted share of positives."""
         self._missing, self._share = share * len(real) - float(real.sum()), share
         self._posts, self._positives = 0, 0
+        self._only = int(2 * real.sum() <= len(real)) if minority_only else None
 
     def labels(self, posts: int) -> tuple[int, ...]:
         """Labels of the next `posts`, evenly mixed."""
+        if self._only is not None:
+            return (self._only,) * posts
         self._posts += posts
-        least, most = round(0.1 * self._posts), round(0.9 * self._posts)
+        least, most = round(_LEAST * self._posts), round((1 - _LEAST) * self._posts)
         wanted = int(np.clip(round(self._missing + self._share * self._posts), least, most))
         positives = int(np.clip(wanted - self._positives, 0, posts))
         self._positives += positives
@@ -101,58 +119,43 @@ class LabelBalancer:
         return (1, 0) * count
 
 
-def _topics(pool: pd.DataFrame, card: TaskCard, seed: list[int]) -> Iterator[str]:
-    """The card's types in a random order, for ever; those with fewer positive posts come more often. "" for none."""
-    known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
-    positives = {name: int((pool[name] == 1).sum()) for name in known}
-    ranked = sorted(known, key=lambda name: (positives[name], name))
-    deck = [name for place, name in enumerate(ranked) for _ in range(len(ranked) - place)] or [""]
-    for turn in itertools.count():
-        for place in np.random.default_rng([*seed, turn]).permutation(len(deck)):
-            yield deck[place]
+class TypeBalancer:
+    """Deals the card's types: the fewer positive posts a type has beside the others, the more often it comes.
 
+    A type's share of the requests is what it lacks to the type with the most positive posts, those asked for so far
+    included. A tenth goes to all types alike, so that each comes up. Shares hold in every fold as in the whole.
+    """
 
-class ParentSampler:
-    """Draws real posts to rewrite: different ones of one fold per request, and all about equally often."""
+    def __init__(self, pool: pd.DataFrame, card: TaskCard) -> None:
+        """`pool` are the real posts; types that none of them has a label for are not dealt."""
+        known = [name for name in card.auxiliary.types if name in pool and pool[name].notna().any()]
+        positive = (pool["label"] == 1).to_numpy(dtype=bool)
+        self._positives = {name: int((pool.loc[positive, name] == 1).sum()) for name in known}
+        # requests that a type was owed less those that it got: in all, and in each fold
+        self._owed: dict[str, float] = dict.fromkeys(known, 0.0)
+        self._owed_in: defaultdict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(known, 0.0))
 
-    def __init__(self, folds: list[pd.DataFrame], generator: np.random.Generator) -> None:
-        self._folds = folds
-        self._decks = [
-            {label: generator.permutation(np.flatnonzero(fold["label"] == label)) for label in (0, 1)} for fold in folds
-        ]
-        self._drawn = [Counter[int]() for _ in folds]
+    def deal(self, place: int, positives: int) -> str:
+        """The type of a request for so many positive posts from the fold at `place`; "" where the card has none."""
+        if not self._positives:
+            return ""
+        for owed in (self._owed, self._owed_in[place]):
+            for name, share in self.shares().items():
+                owed[name] += share
+        chosen = max(self._positives, key=lambda name: self._owed[name] + self._owed_in[place][name])
+        for owed in (self._owed, self._owed_in[place]):
+            owed[chosen] -= 1
+        self._positives[chosen] += positives
+        return chosen
 
-    def draw(self, labels: tuple[int, ...]) -> pd.DataFrame:
-        """A post of each label, in their order, of the fold whose posts were used least.
-
-        Raises InputError if no fold has enough posts.
-        """
-        needs = Counter(labels)
-
-        def use(place: int) -> float:
-            """The largest share, over the labels, of the fold's posts used so far and with the next one."""
-            decks, drawn = self._decks[place], self._drawn[place]
-            return max(drawn[label] / len(decks[label]) + 1 / len(decks[label]) for label in needs)
-
-        able = [
-            place
-            for place, decks in enumerate(self._decks)
-            if all(len(decks[label]) >= need for label, need in needs.items())
-        ]
-        if not able:
-            most = {label: max(len(decks[label]) for decks in self._decks) for label in needs}
-            label = next((label for label in needs if most[label] < needs[label]), min(needs))
-            raise InputError(
-                f"a request to rewrite wants {needs[label]} different training posts labelled {label} of one fold, and "
-                "no fold has enough: set synthesis.posts_per_request or folds.count lower, or the second of "
-                "synthesis.shares to 0."
-            )
-        place = min(able, key=use)
-        decks, drawn, rows = self._decks[place], self._drawn[place], list[int]()
-        for label in labels:
-            rows.append(int(decks[label][drawn[label] % len(decks[label])]))
-            drawn[label] += 1
-        return self._folds[place].iloc[rows]
+    def shares(self) -> dict[str, float]:
+        """Each type's share of the next requests."""
+        most = max(self._positives.values())
+        lacking = {name: most - count for name, count in self._positives.items()}
+        whole, even = sum(lacking.values()), 1 / len(lacking)
+        return {
+            name: (1 - _LEAST) * (lack / whole if whole else even) + _LEAST * even for name, lack in lacking.items()
+        }
 
 
 def _mix(settings: SynthesisSettings) -> Iterator[tuple[Strategy, int]]:
@@ -163,7 +166,7 @@ def _mix(settings: SynthesisSettings) -> Iterator[tuple[Strategy, int]]:
     size, left = settings.posts_per_request, settings.posts
     done = dict.fromkeys(STRATEGIES, 0)
     sizes: dict[Strategy, int] = {"direct": size, "rewrite": size, "contrast": max(size // 2, 1) * 2}
-    shares = dict(zip(STRATEGIES, settings.shares, strict=True))
+    shares = dict(zip(STRATEGIES, _shares(settings), strict=True))
     while left:
         able = [name for name in STRATEGIES if shares[name] > 0 and (name != "contrast" or left > 1)] or ["direct"]
         made = sum(done.values())
@@ -171,3 +174,12 @@ def _mix(settings: SynthesisSettings) -> Iterator[tuple[Strategy, int]]:
         posts = min(sizes[strategy], left - left % 2 if strategy == "contrast" else left)
         done[strategy], left = done[strategy] + posts, left - posts
         yield strategy, posts
+
+
+def _shares(settings: SynthesisSettings) -> tuple[float, float, float]:
+    """Those of the settings; without pairs where only one label is wanted."""
+    direct, rewrite, contrast = settings.shares
+    if not settings.minority_only:
+        return direct, rewrite, contrast
+    whole = direct + rewrite
+    return (direct / whole, rewrite / whole, 0.0) if whole else (1.0, 0.0, 0.0)

@@ -34,15 +34,18 @@ Do not mention this task, the labels, or that the posts are written for anything
 numbering."""
 
 _ASK: dict[str, str] = {
-    "direct": """Write {count} new posts about {topic}, in this order: {order}.
+    "direct": """Write {count} new posts about {topic}, in this order: {order}.{type}
 They should read as if they stood beside the posts shown, but take over no sentence of them.""",
     "rewrite": """Rewrite each of the {count} posts shown, in their order, as another person would have posted it: \
 other words, other order, other details of the same kind; the same opinion, target and degree of hostility. They are \
 {order}, and must stay so.""",
     "contrast": """Write {pairs} pairs of posts about {topic}. The two posts of a pair are alike in topic, wording, \
 length and style, and differ in one thing: the first is {positive}, the second is {negative}. Give them one after the \
-other: {order}.""",
+other: {order}.{type}""",
 }
+
+_TYPE = "\nEvery {positive} one is to be {positive} of this type: {name}{meaning}."
+_OTHERS = " The {negative} ones are about the same matters."
 
 # features of the register, which differ between corpora in every language
 _REGISTER = {
@@ -90,7 +93,7 @@ def to_request(
         labels=planned.labels,
         messages=(
             Message(role="system", content=system),
-            Message(role="user", content=_user_message(planned, language, style, card)),
+            Message(role="user", content=_user_message(planned, language, style, card, settings)),
         ),
         address=address(settings.base_url),
         model=settings.model,
@@ -98,17 +101,25 @@ def to_request(
         max_tokens_name=settings.max_tokens_name,
         # a character is at most about two tokens in the scripts that tokenizers know worst, and JSON adds some
         max_tokens=min(64 + len(planned.labels) * 2 * max(style.high, 80), settings.max_tokens),
+        asked_type=planned.topic,
     )
 
 
-def fence(posts: pd.DataFrame) -> str:
-    """Texts as JSON between <data> and </data>; no text can end the fence."""
+def fence(posts: pd.DataFrame, names: tuple[str, str] | None = None) -> str:
+    """Texts as JSON between <data> and </data>, with their labels if there are `names` for 0 and 1.
+
+    No text can end the fence.
+    """
     rows = [{"text": text} for text in posts["text"]]
+    if names:
+        rows = [row | {"label": names[label]} for row, label in zip(rows, posts["label"], strict=True)]
     inner = json.dumps(rows, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
     return f"<data>\n{inner}\n</data>"
 
 
-def _user_message(planned: PlannedRequest, language: Language, style: Style, card: TaskCard) -> str:
+def _user_message(
+    planned: PlannedRequest, language: Language, style: Style, card: TaskCard, settings: SynthesisSettings
+) -> str:
     label = card.label
     names = (label.negative, label.positive)
     task = _ASK[planned.strategy].format(
@@ -118,6 +129,7 @@ def _user_message(planned: PlannedRequest, language: Language, style: Style, car
         order=", ".join(names[label] for label in planned.labels),
         positive=label.positive,
         negative=label.negative,
+        type=_type(planned, card),
     )
     style_text = _STYLE.format(
         name=language.name,
@@ -129,7 +141,21 @@ def _user_message(planned: PlannedRequest, language: Language, style: Style, car
         high=style.high,
     )
     # strangers' posts come before the task, so that the last word is ours
-    return f"{style_text}\n\nReal posts:\n{fence(planned.shown)}\n\n{task}"
+    labelled = settings.examples_by == "nearest" and planned.strategy != "rewrite"
+    return f"{style_text}\n\nReal posts:\n{fence(planned.shown, names if labelled else None)}\n\n{task}"
+
+
+def _type(planned: PlannedRequest, card: TaskCard) -> str:
+    """Which type positive posts are to have, and what it means; "" where none is asked for."""
+    name, label = planned.topic, card.label
+    if not name or not any(planned.labels):
+        return ""
+    meaning = card.auxiliary.definitions.get(name, "").rstrip(".")
+    if not meaning and name == _OTHER:
+        meaning = f"none of {_all_but_other(card)}"
+    said = _TYPE.format(positive=label.positive, name=name, meaning=f" ({meaning})" if meaning else "")
+    mixed = planned.strategy == "direct" and not all(planned.labels)
+    return said + _OTHERS.format(negative=label.negative) if mixed else said
 
 
 def _topic(name: str, card: TaskCard) -> str:
@@ -137,5 +163,9 @@ def _topic(name: str, card: TaskCard) -> str:
     if not name:
         return "whatever people there argue about"
     if name == _OTHER:
-        return f"matters of other kinds than {', '.join(kind for kind in card.auxiliary.types if kind != _OTHER)}"
+        return f"matters of other kinds than {_all_but_other(card)}"
     return f"{name} matters"
+
+
+def _all_but_other(card: TaskCard) -> str:
+    return ", ".join(kind for kind in card.auxiliary.types if kind != _OTHER)

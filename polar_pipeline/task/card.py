@@ -86,6 +86,13 @@ class Auxiliary(Settings):
 
     types: tuple[str, ...] = ()
     manifestations: tuple[str, ...] = ()
+    definitions: Mapping[str, str] = Field(default_factory=dict)  # of some of them, by name: prompts say them
+
+    @model_validator(mode="after")
+    def _defines_its_own(self) -> "Auxiliary":
+        if unknown := [name for name in self.definitions if name not in self.columns]:
+            raise ValueError(f"auxiliary.definitions has {unknown[0]!r}, which is none of the auxiliary labels")
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 
 from polar_pipeline.augmentation import gate as augmentation
-from polar_pipeline.augmentation.gate import SHARES, ShareResult, cap_share, compare, evaluate_shares, helpful_share
+from polar_pipeline.augmentation.gate import (
+    SHARES,
+    Evaluation,
+    ShareResult,
+    cap_share,
+    compare,
+    evaluate_shares,
+    helpful_share,
+)
 from polar_pipeline.backbones.linear.backbone import LinearBackbone
 from polar_pipeline.corpus.folds import assign_folds
 from polar_pipeline.corpus.posts import REAL, read_posts
@@ -25,9 +33,13 @@ CARD = load_card("polar")
 PROFILE = load_profile("demo")
 
 
-def shares_of(table: pd.DataFrame, root: Path) -> list[ShareResult]:
+def evaluation(table: pd.DataFrame, root: Path) -> Evaluation:
     backbone = LinearBackbone(LinearSettings(), seed=1, folds=5, card=CARD, root=root)
     return evaluate_shares(table, "deu", PROFILE, backbone)
+
+
+def shares_of(table: pd.DataFrame, root: Path) -> list[ShareResult]:
+    return evaluation(table, root).results
 
 
 def curated(good: bool) -> pd.DataFrame:
@@ -46,7 +58,7 @@ def curated(good: bool) -> pd.DataFrame:
         for place, (text, label) in enumerate(zip(extra["text"], labels, strict=True))
     ]  # fmt: skip
     table = pd.concat([few, posts_table(rows, CARD)], ignore_index=True)
-    return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0)
+    return table.assign(keep=True, **dict.fromkeys(VERDICT[1:4], ""), similarity=0.0, judge_probability=np.nan)
 
 
 def test_good_posts_help_and_noise_does_not(tmp_path: Path) -> None:
@@ -57,6 +69,33 @@ def test_good_posts_help_and_noise_does_not(tmp_path: Path) -> None:
     assert tuple(good[0].difference) == (0, 0, 0) and good[0].macro_f1 == noise[0].macro_f1
     assert good[-1].difference.value > noise[-1].difference.value
     assert helpful_share(noise) == 0
+
+
+def test_labels_of_synthetic_posts_are_given_by_models_of_real_posts_of_other_folds(tmp_path: Path) -> None:
+    table = curated(True)
+    real = table[(table["source"] == REAL) & (table["fold"] >= 0)]
+    copies = real.assign(id="copy_" + real["id"], source="direct", label=1 - real["label"])
+    dropped = copies.head(10).assign(id="dropped_" + real["id"].head(10), keep=False, stage="judge")
+    with_copies = pd.concat([table[table["source"] == REAL], copies, dropped], ignore_index=True)
+    with_copies["judge_probability"] = with_copies["judge_probability"].mask(with_copies["stage"] == "judge", 0.1)
+    found = evaluation(with_copies, tmp_path)
+    by_id = dict(zip(with_copies["id"], found.labels, strict=True))
+    # a copy of a post in its own fold would be known by heart to a model that was trained on it, with the other label
+    assert all(by_id[f"copy_{name}"] == by_id[name] for name in real["id"])
+    assert all(by_id[f"dropped_{name}"] == by_id[name] for name in real["id"].head(10))
+    assert found.labels[with_copies["fold"] < 0].isna().all()
+    alone = evaluation(table[table["source"] == REAL], tmp_path)
+    assert found.results[0] == alone.results[0]  # nothing is learned from posts that are only scored
+    assert [by_id[name] for name in real["id"]] == alone.labels[real.index].tolist()
+    assert macro_f1(real["label"].to_numpy(dtype=int), alone.labels[real.index].to_numpy(dtype=int)) == (
+        alone.results[0].macro_f1
+    )
+
+
+def test_what_fell_before_the_judge_gets_no_label(tmp_path: Path) -> None:
+    table = curated(True)
+    table["keep"] = table["keep"].mask(table["source"] != REAL, False)
+    assert evaluation(table, tmp_path).labels[table["source"] != REAL].isna().all()
 
 
 def test_only_what_helps_beyond_the_error_is_taken() -> None:
@@ -109,7 +148,8 @@ def test_a_share_above_the_profiles_is_measured_and_not_chosen(
         ShareResult(share, share, 10, 0.8 + gain, Interval(gain, gain - 0.001, gain + 0.001))
         for share, gain in gains.items()
     ]
-    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: results)
+    found = Evaluation(results, pd.Series(dtype="Int8"))
+    monkeypatch.setattr(augmentation, "evaluate_shares", lambda *_: found)
     profile = Profile(name="x", description="", curation=CurationSettings(share=most))
-    found = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
-    assert found.share == chosen and found.results == results
+    decided = augmentation.gate(pd.DataFrame(), "deu", load_card("polar"), profile)
+    assert decided.share == chosen and decided.results == results

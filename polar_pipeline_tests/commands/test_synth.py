@@ -27,7 +27,7 @@ languages: [deu]
 backbones:
   - {{name: linear, kind: linear}}
 synthesis: {{source: endpoint, posts: 60, base_url: {url}, timeout: 2.0, attempts: 2, {more}}}
-curation: {{judge: true}}
+curation: {{judge: true, judge_real_posts: {real}}}
 """
 
 
@@ -38,9 +38,9 @@ def server(tmp_path: Path) -> Iterator[Running]:
     running.stop()
 
 
-def write(folder: Path, url: str, more: str = "max_dollars: 10") -> str:
+def write(folder: Path, url: str, more: str = "max_dollars: 10", real: int = 0) -> str:
     path = folder / "own.yaml"
-    path.write_text(PROFILE.format(url=url, more=more))
+    path.write_text(PROFILE.format(url=url, more=more, real=real))
     return str(path)
 
 
@@ -107,7 +107,8 @@ def test_exported_posts_are_kept_or_say_why_not_and_can_be_read_again(
     kept = int(posts["keep"].sum())
     assert f"{len(posts)} synthetic posts of 1 languages, {kept} of them kept, in {target}" in said
     assert list(table) == [
-        "id", "language", "text", "polarization", "parent_id", "source", "kept", "reason", "shown"
+        "id", "language", "text", "polarization", "parent_id", "source", "kept", "reason", "asked_type",
+        "judge_probability", "backbone_label", "shown",
     ]  # fmt: skip
     assert table["id"].tolist() == posts["id"].tolist() and set(table["source"]) == {"perturbed"}
     assert table["parent_id"].tolist() == posts["parent_id"].tolist() and set(table["language"]) == {"deu"}
@@ -135,6 +136,10 @@ def test_the_plan_counts_verification_what_is_useless_and_the_caps_and_takes_no_
     )  # type: ignore[union-attr]
     assert (requests, answered, useless, posts) == (10, 0, 0, 60) and 10 <= look < 20
     assert "never more than $10.0000" in before and server.get("count")["calls"] == 0
+    own = write(tmp_path, server.url, real=60)  # 60 real posts of five folds, six a request
+    more = re.search(r"deu \d+ \d+ \d+ \d+ (\d+)", words(polar(home, "synth", "plan", "--profile", own).stdout))
+    assert more and 10 <= int(more[1]) - look < 15
+    write(tmp_path, server.url)
     polar(home, "synth", "evaluate", "--profile", write(tmp_path, server.url), OPENAI_API_KEY="sk-x")
     with Ledger(home / "ledgers", "deu"):  # as a run would hold it
         after = words(polar(home, *plan).stdout)
@@ -151,8 +156,8 @@ def test_the_plan_counts_embeddings_of_an_endpoint_until_the_cache_has_them(
     tmp_path: Path, server: Running, source: str
 ) -> None:
     own = tmp_path / "own.yaml"
-    text = PROFILE.format(url=server.url, more="max_dollars: 10000, price_embedding: 1000.0")
-    text = text.replace("{judge: true}", "{embedder: 'api:small', gate: false}")
+    text = PROFILE.format(url=server.url, more="max_dollars: 10000, price_embedding: 1000.0", real=0)
+    text = text.replace("{judge: true, judge_real_posts: 0}", "{embedder: 'api:small', gate: false}")
     own.write_text(text.replace("source: endpoint", f"source: {source}"))
     home, plan = tmp_path / "home", ("synth", "plan", "--profile", str(own))
 

@@ -327,4 +327,4 @@ def test_copies_and_another_language_are_flagged(tmp_path: Path, monkeypatch: py
     texts = german.loc[german["keep"], "text"]
     assert texts.is_unique and found.usable == len(texts) > 25
     assert (german["stage"] == "duplicate").sum() > 30
-    assert found.calls.dollars == 0 and found.agreement is None and found.stopped == ""  # no verification was wanted
+    assert found.calls.dollars == 0 and found.judged == 0 and found.stopped == ""  # no verification was wanted

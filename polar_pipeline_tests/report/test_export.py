@@ -24,7 +24,7 @@ def results(*codes: str, texts: list[str] | None = None) -> Results:
         posts["source"] = "real"
         if texts:
             posts["text"] = [texts[i % len(texts)] for i in range(len(posts))]
-        curated = posts.assign(keep=True, stage="")
+        curated = posts.assign(keep=True, stage="", judge_probability=0.5, backbone_label=posts["label"])
         present[code] = LanguageResults(posts, predictions, decisions, Findings(), CARD, curated)
     return Results(present, {"swa": "raw_posts not materialized yet"})
 

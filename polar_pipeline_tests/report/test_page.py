@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from polar_pipeline.curation.agreement import Agreement
 from polar_pipeline.curation.diversity import Diversity
 from polar_pipeline.decision.record import Estimate, Excluded
 from polar_pipeline.metrics.intervals import mean_interval
@@ -190,10 +191,20 @@ def test_the_funnel_of_synthetic_posts_is_shown_where_there_are_any() -> None:
     pair = {"label": 0, "real": "<b>one</b>", "synthetic": "<script>x</script>", "source": "direct"}
     varied = {"real": Diversity(9, 0.5, 0.75, 0.125), "synthetic": Diversity(9, 0.25, 0.5, 0.875)}
     made = dataclasses.replace(item, funnel=(line,), diversity=varied, gallery=(pair,))
+    plain = Page(render_report([made], {}, CARD, PROFILE)).text
+    assert "Which types were asked for" not in plain and "Can their labels be believed" not in plain
+    agreed = (
+        Agreement("synthetic", "plan", "judge", 9, 2 / 3, 0.25),
+        Agreement("real", "label", "backbone", 8, 1, None),
+    )
+    made = dataclasses.replace(
+        made, type_funnel=({"type": "<political>", "asked": 8, "made": 7, "kept": 5},), agreements=agreed
+    )
     html = render_report([made], {}, CARD, PROFILE)
-    assert "<direct>" not in html and "<script>x" not in html and "<b>one" not in html
+    assert "<political>" not in html and "<direct>" not in html and "<script>x" not in html and "<b>one" not in html
     words = Page(html).text.split("What became of the synthetic posts")[1].split("Threshold and calibration")[0].split()
     text = "".join(words)
-    assert "deu<direct>polarized927" in text
+    assert "deu<direct>polarized927" in text and "deu<political>875" in text
+    assert "deusyntheticplanandjudge966.7%0.250" in text and "deureallabelandbackbone8100" in text
     assert "real90.5000.7500.125" in text and "synthetic90.2500.5000.875" in text
     assert text.endswith("notpolarized<b>one</b><script>x</script>direct")

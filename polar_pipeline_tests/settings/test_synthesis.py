@@ -51,7 +51,7 @@ def test_a_file_needs_a_path_and_what_it_holds_depends_on_no_setting() -> None:
 CHANGES = {
     "path": "other.csv",
     "posts": 66, "shares": (0.4, 0.4, 0.2), "positive_share": 0.7, "posts_per_request": 5, "examples": 3,
-    "model": "other",
+    "minority_only": True, "examples_by": "nearest", "model": "other",
     "base_url": "http://other:1/v1", "temperature": 0.5, "max_tokens": 300, "max_tokens_name": "max_completion_tokens",
     "batch": True, "concurrency": 3, "timeout": 7.0, "attempts": 2, "price_prompt": 9.0, "price_completion": 9.0,
     "price_batch": 0.1, "price_embedding": 9.0, "max_dollars": 0.5, "max_requests": 7,
@@ -95,6 +95,11 @@ def test_the_temperature_of_a_verification_counts_where_there_is_one() -> None:
             CurationSettings.model_validate({**changes, "temperature": at}).content_settings() for at in (0.0, 1.0)
         )
         assert (one == other) == same
+    for name, value in {"judge_threshold": 0.9, "judge_real_posts": 10}.items():
+        for judge in (True, False):
+            one, other = (CurationSettings.model_validate({"judge": judge, **change}).content_settings()
+                          for change in ({}, {name: value}))  # fmt: skip
+            assert (one == other) != judge
     for name, value in {"near_duplicate": 0.8, "embedder": "x", "gate": False, "contradictions": "drop"}.items():
         changed = CurationSettings.model_validate({name: value}).content_settings()
         assert changed != CurationSettings().content_settings()

@@ -258,7 +258,7 @@ class Server:
         if fate in ("german", "duplicate"):
             content = json.dumps({"posts": [_german(stem, place) for place in range(size)]}, ensure_ascii=False)
         task = body["messages"][-1]["content"]
-        if task.endswith("Label each text."):
+        if task.endswith("Give each text its probability."):
             content = json.dumps({"posts": ["1" if "eins" in text else "0" for text in _fenced(task)]})
         elif "Translate each text" in task:  # a faithful translator, but for one word
             content = json.dumps({"posts": [text.replace("treu", "anders und ganz neu") for text in _fenced(task)]})

@@ -253,7 +253,8 @@ def test_what_is_exported_is_read_again_as_it_was(tmp_path_factory: Any, texts: 
     frame["fold"], frame["split"], frame["source"], frame["request"] = 1, "train", "rewrite", "r"
     frame["parent_id"], frame["shown"] = "deu_0001", '["deu_0001", "deu_0006"]'
     frame.loc[frame["label"] == 1, ["source", "parent_id"]] = ["contrast", "deu_pair_00001_0"]
-    table = pd.concat([POSTS, frame]).assign(keep=True, stage="", reason="")
+    table = pd.concat([POSTS, frame.assign(asked_type="political")]).assign(keep=True, stage="", reason="")
+    table = table.assign(judge_probability=0.85, backbone_label=pd.array([pd.NA] * len(table), dtype="Int8"))
     found = exported(table, "deu", made.CARD)
     path = folder / f"all.{'jsonl' if lines else 'csv'}"
     path.write_bytes(json_lines(found) if lines else spreadsheet_csv(found, made.CARD))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.formats import Request
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.plan import prompt_pool
@@ -85,6 +86,56 @@ def test_what_other_means_is_said_by_the_types_that_it_is_not() -> None:
         "than political, racial/ethnic, religious, gender/sexual, in" in content for content in others
     )
     assert not any("other matters" in content for content in topics)
+
+
+TYPE = re.compile(r"Every polarized one is to be polarized of this type: (\S+) \((.+)\)\.")
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 0, 1)])
+def test_positives_are_to_be_of_a_type_and_its_definition_is_said(shares: tuple[float, float, float]) -> None:
+    asked = requests(posts=300, shares=shares)
+    for request in asked:
+        found = TYPE.search(request.messages[1].content)
+        assert (found is not None) == (1 in request.labels)
+        if found:
+            assert found[1] == request.asked_type
+            assert f"{found[2]}." == made.CARD.auxiliary.definitions[request.asked_type]
+        both = shares[0] and set(request.labels) == {0, 1}
+        assert bool(both) == ("The not polarized ones are about the same matters." in request.messages[1].content)
+    assert {request.asked_type for request in asked} == set(made.CARD.auxiliary.types)
+
+
+def test_a_type_without_a_definition_is_named_and_other_means_none_of_the_rest() -> None:
+    bare = made.CARD.model_copy(update={"auxiliary": made.CARD.auxiliary.model_copy(update={"definitions": {}})})
+    planned = planned_requests(made.make_posts(), "deu", bare, made.settings(posts=300, shares=(1, 0, 0)), 0)
+    said = {one.asked_type: one.messages[1].content for one in planned if 1 in one.labels}
+    assert "of this type: religious." in said["religious"]
+    assert "of this type: other (none of political, racial/ethnic, religious, gender/sexual)." in said["other"]
+
+
+def test_without_types_and_with_rewriting_nothing_is_asked_that_was_not_asked_before() -> None:
+    """The keys of the requests as they were before posts were asked for by type: paid answers are found by them."""
+    bare = made.make_posts().drop(columns=list(made.CARD.auxiliary.columns))
+    chosen = made.settings(base_url="http://x:1/v1")
+    keys = [one.key for one in planned_requests(bare, "deu", made.CARD, chosen, 0)]
+    assert fingerprint(keys) == "cef967a7147aa5850e849696a186717c73f46bcbd8288a337b232d81ad31fcf5"
+    rewritten = [
+        one.key for one in planned_requests(made.make_posts(), "deu", made.CARD, chosen, 0) if one.strategy == "rewrite"
+    ]
+    assert fingerprint(rewritten) == "8f1d86a0579d3f5ceb6130e06bad373c85528ece9a7ee3d0aeda79a568c98ecf"
+
+
+def test_nearest_examples_are_shown_with_their_labels_as_data() -> None:
+    posts = made.make_posts()
+    labels = dict(zip(posts["text"], posts["label"], strict=True))
+    for request in requests(examples_by="nearest"):
+        rows = fenced(request)
+        if request.strategy == "rewrite":
+            assert all(set(row) == {"text"} for row in rows)
+        else:
+            assert all(row["label"] == ("not polarized", "polarized")[labels[row["text"]]] for row in rows)
+    for request in requests(HOSTILE, examples_by="nearest"):
+        assert all(row["text"].endswith(HOSTILE) for row in fenced(request))
 
 
 def test_style_is_learned_from_posts_that_may_be_shown_alone() -> None:

@@ -22,6 +22,7 @@ from polar_pipeline.report.submission import submission_problems, write_submissi
 from polar_pipeline.report.summary import summary_row
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.outputs import Check
+from polar_pipeline.synthesis.plan import asked_types
 from polar_pipeline.tracking.base import TrackedRun
 
 
@@ -99,7 +100,8 @@ def load_results(project: Project) -> Results:
     found = {}
     for code in present:
         posts, audit, curated, decisions, predictions = (lineage.read(asset, code) for asset in SHOWN)
-        found[code] = LanguageResults(posts, predictions, decisions, audit, project.card, curated)
+        asked = asked_types(posts, project.card, project.synthesis(code), project.profile.seed)
+        found[code] = LanguageResults(posts, predictions, decisions, audit, project.card, curated, asked)
     return Results(found, absent)
 
 

@@ -6,18 +6,21 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from polar_pipeline.augmentation.gate import Gate, ShareResult, cap_share, gate
+from polar_pipeline.augmentation.gate import Gate, ShareResult, cap_share, gate, with_labels
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel
+from polar_pipeline.curation.agreement import agreement_rows, agreements, judge_figures
+from polar_pipeline.curation.curate import Curated, curate_by_profile, funnel, type_funnel
 from polar_pipeline.curation.diversity import diversity
 from polar_pipeline.curation.fold_leakage import fold_leaks, likely_parents
 from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.storage.files import plain_name
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.synthesis.generate import Made, make_posts
 from polar_pipeline.synthesis.ledger import CallSummary
+from polar_pipeline.synthesis.plan import asked_types
 from polar_pipeline.tracking.base import TrackedRun
 
 SYNTHESIS_OPTIONS = {
@@ -47,12 +50,20 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
             settings = settings.model_copy(update={"max_dollars": context.options["max_dollars"]})
         made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say, likely_parents)
         shown = {"source"} if settings.source == "file" else {"source", "model", "posts", "temperature"}
+        shown |= {"minority_only", "examples_by"} if settings.source == "endpoint" else set()
+        asked = asked_types(raw_posts, card, settings, profile.seed)
         run.log(
             params=settings.model_dump(mode="json", include=shown),
-            metrics={"posts": len(made.posts), **_call_metrics(made.calls)},
+            metrics={
+                "posts": len(made.posts),
+                **_call_metrics(made.calls),
+                **{f"asked/{plain_name(name)}": count for name, count in asked.items()},
+            },
         )
         context.incomplete = made.stopped
         context.add_output_metadata({"source": settings.source, **_made_metadata(made)})
+        if asked:
+            context.add_output_metadata({"asked_types": dg.MetadataValue.json(asked)})
         return made.posts
 
     def check_folds(context: StepContext, posts: pd.DataFrame, **upstream: pd.DataFrame) -> Iterator[Check]:  # noqa: ARG001
@@ -75,26 +86,37 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         language, say = context.partition_key, context.log.info
         reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say)
         context.incomplete = reviewed.stopped
-        share, results = _share(context, reviewed.table)
-        curated = cap_share(reviewed.table, share)
+        decided = _share(context, reviewed.table)
+        curated = with_labels(cap_share(reviewed.table, decided.share), decided)
         survival = funnel(curated)
-        agreement = {} if reviewed.agreement is None else {"judge_agreement": reviewed.agreement}
+        types = type_funnel(curated, asked_types(raw_posts, card, project.synthesis(language), profile.seed))
+        agreed = agreement_rows(agreements(curated))
+        judged = judge_figures(curated, reviewed.judged)
         varied = {
             f"{side}_{name}": value for side, one in diversity(curated).items() for name, value in one._asdict().items()
         }
-        run.log(metrics=_survival_metrics(curated, survival, share) | agreement | varied)
+        run.log(metrics=_survival_metrics(curated, survival, decided.share) | judged | varied)
+        run.log(metrics=_type_metrics(types) | _agreement_metrics(agreed))
         run.log(metrics=_call_metrics(reviewed.calls) if reviewed.calls.ended else {})
-        run.log(metrics={f"share_{100 * result.asked:.0f}/macro_f1": result.macro_f1 for result in results})
+        run.log(metrics={f"share_{100 * result.asked:.0f}/macro_f1": result.macro_f1 for result in decided.results})
         context.add_output_metadata(
             {
                 **frame_metadata(curated),
                 "synthetic_kept": int((curated["keep"] & (curated["source"] != REAL)).sum()),
-                "share_allowed": share,
+                "share_allowed": decided.share,
                 **_verification_metadata(reviewed),
-                **agreement,
+                **judged,
                 **varied,
-                **({"funnel": table(survival)} if survival else {}),
-                **({"shares": table(_share_rows(results))} if results else {}),
+                **{
+                    name: table(rows)
+                    for name, rows in (
+                        ("funnel", survival),
+                        ("types", types),
+                        ("agreement", agreed),
+                        ("shares", _share_rows(decided.results)),
+                    )
+                    if rows
+                },
             }
         )
         return curated
@@ -103,7 +125,7 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         """The profile's share, or with the gate what of it helps the cheapest backbone beyond the error."""
         settings = profile.curation.of(context.partition_key)
         if not settings.gate or not (curated["source"] != REAL).any():
-            return Gate(settings.share, [])
+            return Gate(settings.share)
         return gate(curated, context.partition_key, card, profile)
 
     return [synthetic_posts, deduped_posts]
@@ -133,6 +155,20 @@ def _survival_metrics(curated: pd.DataFrame, survival: list[dict[str, Any]], sha
         which = f"{row['source']}/{row['label']}"
         stages = {name: count for name, count in row.items() if name not in ("source", "label", "made", "kept")}
         found |= {f"kept/{which}": row["kept"], **{f"flagged/{which}/{stage}": n for stage, n in stages.items()}}
+    return found
+
+
+def _type_metrics(types: list[dict[str, Any]]) -> dict[str, float]:
+    """How many positive posts of each type were made and kept."""
+    return {f"{name}/{plain_name(row['type'])}": row[name] for row in types for name in ("made", "kept")}
+
+
+def _agreement_metrics(agreed: list[dict[str, Any]]) -> dict[str, float]:
+    """Agreement and kappa of each pair, such as agreement/synthetic/judge_and_backbone."""
+    found: dict[str, float] = {}
+    for row in agreed:
+        which = f"{row['posts']}/{plain_name(row['between'])}"
+        found |= {f"{name}/{which}": row[name] for name in ("agreement", "kappa") if row[name] is not None}
     return found
 
 
