@@ -99,7 +99,7 @@ def test_what_it_cost_and_what_was_kept_is_in_mlflow_and_dagster(tmp_path: Path)
     assert judged["agreement/synthetic/plan_and_judge"] == judged["judge_agreement"]
     assert 0.4 < judged["agreement/real/label_and_judge"] < 0.6 and judged["kappa/real/label_and_judge"] == 0
     asked = {name: value for name, value in metrics["synthetic_posts"].items() if name.startswith("asked/")}
-    assert asked["asked/gender_sexual"] > judged["made/gender_sexual"] > 0  # some answers were unreadable
+    assert asked["asked/gender_sexual"] >= judged["made/gender_sexual"] > 0  # some answers may be unreadable
     flagged = {
         name.rsplit("/", 1)[1] for name, value in metrics["deduped_posts"].items() if name[:4] == "flag" and value
     }
