@@ -26,7 +26,8 @@ def read(content: Any, labels: str = "11", shiftable: bool = False, **more: Any)
         '{"posts": ["a", "b"]}', '["a", "b"]', "```json\n[\"a\", \"b\"]\n```", 'x {"posts": ["a", "b"]} y',
         '{"posts": ["a", "b",]}', "{'posts': ['a', 'b']}", '{"posts": [{"text": "a"}, {"text": "b"}]}',
         '{"1": "a", "2": "b"}', '<think>["x", "y"]</think>["a", "b"]', '{"posts": ["a", "b"]',
-        '{"posts": [["a"], ["b"]]}', '{"thoughts": "two", "posts": ["a", "b"]}', '[{"label": 1, "text": "a"}, {"label": 1, "text": "b"}]',
+        '{"posts": [["a"], ["b"]]}',
+        '{"thoughts": "two", "posts": ["a", "b"]}', '[{"label": 1, "text": "a"}, {"label": 1, "text": "b"}]',
     ],
 )  # fmt: skip
 def test_one_meaning_in_many_forms(content: str) -> None:
