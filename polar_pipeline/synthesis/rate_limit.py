@@ -30,6 +30,7 @@ _IN_WORDS = re.compile(
     r"(?:try again|retry) (?:in|after) (?:about )?((?:\d+(?:\.\d+)? ?(?:ms|h|m|s)(?:[a-z]*) ?)+)", re.IGNORECASE
 )
 _TOLERATED = 0.1  # refusals per answer that do not lower the concurrency
+_SLOW_START = 3.0  # requests more with each answer: four times as many in flight after each round
 _FIRST_BACKOFF, _MAX_BACKOFF = 0.5, 60.0  # seconds
 _MAX_SILENCE = 10  # time-outs without any answer, after which refusals that name a wait are no longer waited for
 _RANDOM = random.Random()  # jitter, which has to differ between processes
@@ -38,8 +39,8 @@ _RANDOM = random.Random()  # jitter, which has to differ between processes
 class RateLimiter:
     """Limits the requests in flight of one process, and pauses all processes of the ledger when the endpoint says so.
 
-    Use `async with limiter` around each request, and report how it ended. The limit begins at one and grows by one with
-    each answer (slow start, Jacobson 1988) until the first refusals; then it follows additive increase and
+    Use `async with limiter` around each request, and report how it ended. The limit begins at one and grows by three
+    with each answer (slow start, Jacobson 1988) until the first refusals; then it follows additive increase and
     multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
     many answers as the limit. It is never more than `x-ratelimit-remaining-requests` said within this window.
     Occasional refusals, which busy endpoints give at any load, change nothing.
@@ -90,7 +91,9 @@ class RateLimiter:
 
     def answered(self) -> None:
         """Report an answer."""
-        self._limit = min(self._limit + (1.0 if self._slow_start else 1 / self._limit), float(self._concurrency))
+        self._limit = min(
+            self._limit + (_SLOW_START if self._slow_start else 1 / self._limit), float(self._concurrency)
+        )
         self._credit = min(max(self._credit, 0.0) + _TOLERATED, max(_TOLERATED * self._limit, 1.0))
 
     def update(self, headers: Mapping[str, str], refused: bool, error: Any = None) -> float:

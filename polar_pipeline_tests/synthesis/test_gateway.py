@@ -24,7 +24,7 @@ from polar_pipeline_tests.synthesis.gateway_wire import WIRE_CASES
 
 pytestmark = pytest.mark.slow
 ALL = [*CASES, *WIRE_CASES]
-TABLE = made.make_posts()
+TABLE = made.make_posts(80)
 RIGHT = re.compile(r"post [0-9a-f]{10} \d+ L([01])")
 
 
