@@ -3,7 +3,6 @@
 `python -m polar_pipeline_tests.synthesis.test_gateway [--all]` prints the table of docs/synthesis.md, or every case.
 """
 
-import os
 import re
 import sys
 import tempfile
@@ -113,7 +112,6 @@ def main() -> None:
         for area, figures in sums.items():
             print(f"| {area} | " + " | ".join(map(str, figures)) + " |")
     gateway.stop()
-    os._exit(0)
 
 
 if __name__ == "__main__":
