@@ -9,7 +9,7 @@ import pandas as pd
 from polar_pipeline.commands.printing import new_table, print_table
 from polar_pipeline.curation.embedding import API, TEXTS_PER_CALL, CachedEmbedder, make_embedder
 from polar_pipeline.curation.fold_leakage import likely_parents
-from polar_pipeline.curation.verification import verification_requests
+from polar_pipeline.curation.verification import judging, verification_requests
 from polar_pipeline.defs.project import Project
 from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.synthesis.exceptions import USELESS
@@ -22,7 +22,8 @@ from polar_pipeline.synthesis.formats import (
     worst_tokens,
 )
 from polar_pipeline.synthesis.from_file import posts_from_file
-from polar_pipeline.synthesis.generate import planned_requests
+from polar_pipeline.synthesis.generate import asked_as, halvable_requests
+from polar_pipeline.synthesis.halving import Halving
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import prompt_pool
@@ -84,14 +85,15 @@ def print_plan(project: Project, codes: list[str]) -> int:
 def _row(project: Project, code: str) -> PlanRow:
     settings = project.synthesis(code)
     posts = project.posts(code)
-    requests = (
-        planned_requests(posts, code, project.card, settings, project.profile.seed)
+    requests, halving = (
+        halvable_requests(posts, code, project.card, settings, project.profile.seed)
         if settings.source == "endpoint"
-        else []
+        else ([], Halving())
     )
     with Ledger(project.home.ledgers, code, read_only=True) as ledger:
-        outcomes = ledger.outcomes([request.key for request in requests])
-    to_send = [request for request in requests if request.key not in outcomes]
+        asked = [leaf for leaves in asked_as(requests, ledger, halving).values() for leaf in leaves]
+        outcomes = ledger.outcomes([request.key for request in asked])
+    to_send = [request for request in asked if request.key not in outcomes]
     endpoint = Endpoint(language(code), project.profile.synthesis, project.home.ledgers, lambda _: None)
     expected = _expected(project, code, posts, requests)
     verification = verification_requests(expected, project.card, project.profile.curation, endpoint, posts)
@@ -99,19 +101,21 @@ def _row(project: Project, code: str) -> PlanRow:
     of_endpoint = isinstance(embedder, CachedEmbedder) and embedder.name.startswith(API)
     embedded = embedder.new([*posts["text"], *expected["text"]]) if of_endpoint else []  # type: ignore[attr-defined]
     size = sum(len(text.encode("utf-8")) for text in embedded)
-    likely = [_likely_tokens(request) for request in to_send + verification]
+    judge = judging(endpoint).settings  # which has its own prices
+    priced = [(request, settings) for request in to_send] + [(request, judge) for request in verification]
+    likely = [(_likely_tokens(request), prices) for request, prices in priced]
     likely_embedded = round(size / _BYTES_PER_TOKEN)
     return PlanRow(
-        requests=len(requests),
+        requests=len(asked),
         answered=len(outcomes),
         useless=sum(outcome in USELESS for outcome in outcomes.values()),
         posts=sum(len(request.labels) for request in to_send),
         verification=len(verification),
         embeddings=math.ceil(len(embedded) / TEXTS_PER_CALL),
-        tokens=sum(map(sum, likely)) + likely_embedded,
-        likely=sum(dollars(*tokens, settings) for tokens in likely) + embedding_dollars(likely_embedded, settings),
-        reserved=sum(worst_dollars(request, settings) for request in to_send + verification)
-        + embedding_dollars(size, settings),
+        tokens=sum(sum(tokens) for tokens, _ in likely) + likely_embedded,
+        likely=sum(dollars(*tokens, prices) for tokens, prices in likely)
+        + embedding_dollars(likely_embedded, settings),
+        reserved=sum(worst_dollars(request, prices) for request, prices in priced) + embedding_dollars(size, settings),
     )
 
 
@@ -197,9 +201,9 @@ def retry(project: Project, codes: list[str], read_again: bool, open_batches: bo
 def _read_again(project: Project, code: str) -> int:
     """How many answers to the plan's requests the present reader gets texts out of; nothing is sent."""
     settings = project.profile.synthesis.of(code)
-    requests = planned_requests(project.posts(code), code, project.card, settings, project.profile.seed)
-    by_key = {request.key: request for request in requests}
+    requests, halving = halvable_requests(project.posts(code), code, project.card, settings, project.profile.seed)
     with Ledger(project.home.ledgers, code) as ledger:
+        by_key = {leaf.key: leaf for leaves in asked_as(requests, ledger, halving).values() for leaf in leaves}
         return ledger.read_again(by_key, lambda reply: read_again(by_key[reply.key], reply))
 
 

@@ -21,8 +21,9 @@ from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_f
 from polar_pipeline.settings.models import Encoding, ModelSource
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.synthesis.client import Client, Endpoint
+from polar_pipeline.synthesis.completion import token_count
 from polar_pipeline.synthesis.connection import address, open_sdk
-from polar_pipeline.synthesis.formats import CallResult, embedding_dollars, is_token_count
+from polar_pipeline.synthesis.formats import CallResult, embedding_dollars
 from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
@@ -241,9 +242,9 @@ def _parse(body: str, wanted: int) -> tuple[Floats | None, int | None]:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None, None
     usage = content.get("usage")
-    tokens = usage.get("prompt_tokens", usage.get("total_tokens")) if isinstance(usage, dict) else None
+    tokens = token_count(usage, "prompt_tokens", "total_tokens") if isinstance(usage, dict) else None
     whole = vectors.ndim == 2 and len(vectors) == wanted and bool(np.isfinite(vectors).all())
-    return (vectors if whole else None), tokens if is_token_count(tokens) else None
+    return (vectors if whole else None), tokens
 
 
 def _vector(given: Any) -> Any:

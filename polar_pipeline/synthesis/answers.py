@@ -1,39 +1,46 @@
-"""Reading an answer with status 200: what the model said, and the texts in it, as far as they are unambiguous.
+"""The texts in what a model said, as far as they are unambiguous.
 
-Endpoints wrap the same JSON in many ways: code fences, prose, thoughts, parts, other keys. What is read here brings the
-posts that were paid for; where labels could be shifted, nothing is read.
+Models wrap the same JSON in many ways: code fences, prose, thoughts, other keys. What is read here brings the posts
+that were paid for; where labels could be shifted, nothing is read, and what only stands in for a post is none.
 """
 
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from polar_pipeline.synthesis.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
 
 OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"
 TEXT_KEYS = ("text", "post", "content", "tweet", "message", "body")
 _LABEL_KEYS = ("label", "class", "category")
 _PLACE_KEYS = ("number", "index", "id", "no")
+_NOT_POSTS = {"error", "errors", "refusal", "reason", "reasons", "topics", "labels", "notes"}  # names of other lists
+_YES_NO = {"0": 0, "1": 1, "false": 0, "true": 1}
+# texts that only show where a post is to stand, such as `text1`, `<your post here>` or `[Post 2]`
+_PLACEHOLDER = re.compile(
+    r"[\W_]*((a|an|the|your|my|new|sample|first|second|third|next|last|insert)[\W_]+){0,3}"
+    r"(text|post|tweet|string|content|message|placeholder|example)[\W_]*([0-9]{1,2}|(goes )?here)?[\W_]*",
+    re.IGNORECASE,
+)
 
-_PARSE_ERRORS = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
-_THOUGHTS = ("think", "thinking", "reasoning", "thought")
+_THOUGHTS = re.compile(
+    r"</\s*(?:[a-z]+:)?(?:think|thinking|thought|reasoning|analysis)\s*>|◁/think▷|\[/THINK\]|"
+    r"<\|channel\|>final(?:<\|[a-z]+\|>| )*<\|message\|>",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"```[\w+-]*(.*?)```", re.DOTALL)
-_NUMBERED = re.compile(r"(\d{1,3})[.):][ \t]+(\S.*)")
+_NUMBERED = re.compile(r"(?:\*\*)?(?:[^\W\d_]{1,12} )?#?(\d{1,3})[.):](?:\*\*)?[ \t]+(\S.*)", re.DOTALL)
 _FEWEST_NUMBERED = 3  # lines of a numbered list: two may be a refusal
 _LIST_BEGINS = re.compile(r'(```\w*\s*)?(\{\s*"posts"\s*:\s*)?\[')
 _ONE_NUMBER = re.compile(r"\D*(\d{1,3})\D*")
+_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
+_CURLY = re.compile(r"(?<=[\[{,:\s])“|”(?=\s*[\]},:])")  # quotes where JSON has its own
 _STRINGS = json.JSONDecoder(strict=False)
 _LONGEST = 1 << 16  # characters of an answer that is read in other ways than as JSON
-
-
-class Said(NamedTuple):
-    """What an answer holds: the model's text, why it ended, whether it refused, and the whole answer."""
-
-    text: str
-    finish: str
-    refused: bool
-    whole: dict[str, Any]
-    thought: bool = False  # the text is what the model thought, because it said nothing
+_MOST_VALUES = 200  # brackets in a text at which JSON is looked for
 
 
 class Read(NamedTuple):
@@ -43,219 +50,291 @@ class Read(NamedTuple):
     outcome: str
 
 
-def what_was_said(body: str) -> Said:
-    """The message in an answer's body. Never raises; a body that is no answer says nothing."""
-    whole = json_or_none(body.removeprefix("\ufeff")) or _from_stream(body)
-    if not isinstance(whole, dict):
-        return Said("", "unreadable", False, {})
-    try:
-        choice = whole["choices"][0]
-        finish = choice.get("finish_reason")
-        message = choice.get("message") or choice.get("delta") or {"content": choice.get("text")}
-    except _PARSE_ERRORS:
-        message, finish = whole.get("message"), "none" if isinstance(whole.get("message"), dict) else "unreadable"
-    if not isinstance(message, dict):
-        return Said("", "unreadable", False, whole)
-    refused = bool(message.get("refusal")) or finish == "content_filter"
-    finish = finish if isinstance(finish, str) and is_utf8(finish) else "none"
-    text = _text_of(message)
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    if not text and isinstance(thoughts, str):
-        return Said(thoughts, finish, refused, whole, thought=True)
-    return Said(text, finish, refused, whole)
+class _Item(NamedTuple):
+    """One text of an answer, None for what is none, with the label and the number that stand beside it."""
+
+    text: str | None
+    label: str = ""
+    place: int | None = None
 
 
-def read_texts(said: Said, labels: Sequence[int], shiftable: bool, key: str = "text") -> Read:
+def read_texts(
+    said: Said, labels: Sequence[int], shiftable: bool, key: str = "text", names: Sequence[str] = ("0", "1")
+) -> Read:
     """The texts of an answer for posts with these labels; of objects, the field `key` where they have it.
 
     `shiftable`: posts stand for themselves, so that one too few or too many leaves those that keep their label
-    wherever the gap is. Otherwise there are exactly as many as labels, or none.
+    wherever the gap is. Otherwise there are exactly as many as labels, or none. `names` are the words for 0 and 1.
     """
     if said.refused:
         return Read((), REFUSED)
-    if said.finish == "length":
-        whole = _complete_strings(said.text) if shiftable and not said.thought else []
-        kept: list[str | None] = list(whole[: len(labels)])
-        return Read((*kept, *[None] * (len(labels) - len(kept))), OK) if kept else Read((), TRUNCATED)
+    parts, whole_list = list[list[str | None]](), False
     for value, sure in _values(said):
         try:
-            found = _texts_in(value, labels, key)
-        except _PARSE_ERRORS:  # such as a number of thousands of digits
+            items = _items(value, len(labels), key, names)
+            whole_list = whole_list or bool(items)
+            found = items and _arranged(items, labels, shiftable and sure, names)
+        except PARSE_ERRORS:  # such as a number of thousands of digits
             continue
-        if found is None or not all(is_utf8(text) for text in found):
+        found = _distinct(found, labels) if found and key == "text" else found
+        if not found or not any(found) or (key != "text" and not all(found)):
             continue
-        if len(found) == len(labels):
+        if items and len(items) == len(labels):
             return Read(tuple(found), OK)
-        if shiftable and sure and any(aligned := _aligned(found, labels)):
-            return Read(tuple(aligned), OK)
-    return Read((), MALFORMED)
-
-
-def is_utf8(text: str) -> bool:
-    """JSON may escape half a character (a lone surrogate), which no file can hold."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def json_or_none(text: str) -> Any:
-    """A text as JSON, in which strings may have raw line breaks; None for any other text."""
-    try:
-        return json.loads(text, strict=False)
-    except _PARSE_ERRORS:
-        return None
-
-
-def _text_of(message: dict[str, Any]) -> str:
-    """The content of a message: a text, parts of one, or the arguments of a call."""
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        content = "".join(part for part in parts if isinstance(part, str))
-    if isinstance(content, dict):
-        content = json.dumps(content, ensure_ascii=False)
-    if isinstance(content, str) and content.strip():
-        return content
-    try:
-        return str(message["tool_calls"][0]["function"]["arguments"])
-    except _PARSE_ERRORS:
-        return ""
-
-
-def _from_stream(body: str) -> dict[str, Any] | None:
-    """An answer that came as a stream of events although none was asked for, put together; None for other bodies."""
-    events = [json_or_none(line[5:].strip()) for line in body.splitlines() if line.startswith("data:")]
-    found = [one for one in events if isinstance(one, dict)]
-    if not found:
-        return None
-    text, finish, usage = "", None, None
-    for one in found:
-        if one.get("error"):
-            return one
-        usage = one.get("usage") or usage
-        for choice in one.get("choices") or [] if isinstance(one.get("choices"), list) else []:
-            said = choice.get("delta") or choice.get("message") if isinstance(choice, dict) else None
-            text += _text_of(said) if isinstance(said, dict) else ""
-            finish = choice.get("finish_reason") or finish if isinstance(choice, dict) else finish
-    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage}
+        parts.append(found)
+    if said.cut and shiftable and not said.thought and not whole_list:
+        whole = [text if _is_post(text, names) else None for text in _complete_strings(_without_thoughts(said.text))]
+        parts.append(_distinct((whole + [None] * len(labels))[: len(labels)], labels))
+    if parts and any(parts[0]):
+        return Read(tuple(parts[0]), OK)
+    return Read((), TRUNCATED if said.cut else MALFORMED)
 
 
 def _values(said: Said) -> Iterator[tuple[Any, bool]]:
     """What JSON a text may hold, and whether nothing was mended; the surest reading first.
 
-    As it is, in a fence, between prose; then mended, or as a numbered list. Of thoughts only an object with `posts`.
+    As it is; then the last value in it, all of them together, mended, or as a numbered list. Of thoughts only an
+    object with `posts`.
     """
     text = said.text.replace("\ufeff", "").strip()
     if (value := json_or_none(text)) is not None:
         yield value, True
         return
-    plain = _without_thoughts(text[:_LONGEST]) if len(text) <= _LONGEST else ""
-    fenced = [piece.strip() for piece in _FENCE.findall(plain)]
-    for piece in dict.fromkeys([plain, *reversed(fenced), *_between_brackets(plain)]):
-        value = json_or_none(piece)
-        if value is not None and (not said.thought or (isinstance(value, dict) and "posts" in value)):
-            yield value, True
+    plain = _without_thoughts(text) if len(text) <= _LONGEST else ""
+    values = _json_in(plain)
     if said.thought:
+        yield from ((value, True) for value in reversed(values) if isinstance(value, dict) and "posts" in value)
         return
+    yield from ((value, True) for value in reversed(values))
+    if len(values) > 1 and all(isinstance(value, dict) for value in values):
+        listed = [value.get("posts") for value in values]
+        whole = [one for part in listed for one in part] if all(isinstance(one, list) for one in listed) else values
+        yield whole, False
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    strings = [json_or_none(line.removesuffix(",")) for line in lines]
+    if len(lines) > 1 and all(isinstance(one, str) for one in strings):
+        yield strings, False
+    yield from ((value, False) for value in _mended(plain))
+    if len(lines) >= _FEWEST_NUMBERED and all(_NUMBERED.fullmatch(line) for line in lines):
+        yield lines, False
+
+
+def _json_in(text: str) -> list[Any]:
+    """The lists and objects in a text, one after the other."""
+    found, place = list[Any](), 0
+    for _ in range(_MOST_VALUES):
+        begin = re.compile(r"[\[{]").search(text, place)
+        if begin is None:
+            break
+        place = begin.start()
+        try:
+            value, place = _STRINGS.raw_decode(text, place)
+            found.append(value)
+        except PARSE_ERRORS:
+            place += 1
+    return found
+
+
+def _mended(plain: str) -> Iterator[Any]:
+    """JSON whose slips can be mended in one way only."""
     from json_repair import repair_json
 
-    for piece in [plain, *reversed(fenced)]:
+    for piece in dict.fromkeys([plain, *(piece.strip() for piece in reversed(_FENCE.findall(plain)))]):
+        piece = _CURLY.sub('"', piece)
         if not _may_be_mended(piece):
             continue
         for reader in (ast.literal_eval, lambda text: repair_json(text, return_objects=True)):
             try:
-                yield reader(piece), False
-            except (*_PARSE_ERRORS, SyntaxError, MemoryError):
+                yield reader(piece)
+            except (*PARSE_ERRORS, SyntaxError, MemoryError):
                 continue
-    lines = [found for line in plain.splitlines() if (found := _NUMBERED.fullmatch(line.strip()))]
-    if len(lines) >= _FEWEST_NUMBERED and [int(found[1]) for found in lines] == list(range(1, len(lines) + 1)):
-        yield [found[2] for found in lines], False
 
 
 def _without_thoughts(text: str) -> str:
-    """A text without what stands between <think> and </think>, or before a </think> that nothing opens."""
-    for name in _THOUGHTS:
-        end = text.lower().rfind(f"</{name}>")
-        if end >= 0:
-            text = text[end + len(name) + 3 :]
-    return text.strip()
+    """A text without what stands before the last mark that ends thoughts."""
+    ends = [found.end() for found in _THOUGHTS.finditer(text)]
+    return text.replace("\ufeff", "")[ends[-1] if ends else 0 :].strip()
 
 
 def _may_be_mended(piece: str) -> bool:
     """Whether a piece is JSON but for slips: whole from bracket to bracket, with as many opening as closing quotes."""
-    begins = re.match(r"[\[{]\s*[\"'{\[]", piece)
+    begins = re.match(r"[\[{]\s*[\"'{\[\w]", piece)
     return bool(begins) and piece[:1] + piece[-1:] in ("{}", "[]") and piece.count('"') % 2 == 0
 
 
-def _between_brackets(text: str) -> list[str]:
-    """What stands between the first opening and the last closing bracket, of either kind, the outer one first."""
-    found = []
-    for opening, closing in ("{}", "[]"):
-        start, end = text.find(opening), text.rfind(closing)
-        if 0 <= start < end:
-            found.append((start, text[start : end + 1]))
-    return [piece for _, piece in sorted(found)]
-
-
-def _texts_in(value: Any, labels: Sequence[int], key: str) -> list[str] | None:
-    """The texts of a JSON value: under `posts`, in the only list, in a bare list, or in numbered fields; else None."""
+def _items(value: Any, count: int, key: str, names: Sequence[str]) -> list[_Item] | None:
+    """The texts of a JSON value: under `posts`, by label, in numbered fields, in the only list; None if unclear."""
+    if isinstance(value, str):
+        inner = json_or_none(value)
+        return _items(inner, count, key, names) if isinstance(inner, list | dict | str) else None
     if isinstance(value, dict):
-        lists = [one for one in value.values() if isinstance(one, list)]
-        if isinstance(value.get("posts"), list | dict):
-            return _texts_in(value["posts"], labels, key)
-        if len(lists) == 1:
-            return _texts_in(lists[0], labels, key)
-        if len(labels) == 1 and len(value) == 1 and set(value) & {key, "posts", *TEXT_KEYS}:
-            return _texts_in(list(value.values()), labels, key)
-        numbers = [int(found[1]) for name in value if (found := _ONE_NUMBER.fullmatch(name))]
-        if len(numbers) == len(value) == len(labels) and sorted(numbers) in _countings(len(numbers)):
-            ordered = [one for _, one in sorted(zip(numbers, value.values(), strict=True), key=lambda pair: pair[0])]
-            return _texts_in(ordered, labels, key)
+        return _items_of_object(value, count, key, names)
+    if not isinstance(value, list | tuple) or not value:
         return None
-    if not isinstance(value, list) or not value or not _in_order(value, labels, key):
+    if all(isinstance(one, list | tuple) for one in value):  # pairs, or each text in a list of its own
+        value = [one for part in value for one in part]
+    items = list[_Item]()
+    for one in value:
+        told = {_word(name): text for name, text in one.items()} if isinstance(one, dict) else {}
+        if set(told) == {_word(name) for name in names} and key == "text":  # a pair
+            items += [_Item(_text_in(told[_word(name)], key), _word(name)) for name in reversed(names)]
+        else:
+            items.append(_Item(_text_in(one, key), _label_of(one, key, names), _place_of(one)))
+    if key != "text":
+        return items if all(item.text is not None for item in items) else None
+    if any(item.text is None for item in items) and not all(isinstance(one, str | dict | None) for one in value):
         return None
-    texts = [_text_in(one, key) for one in value]
-    return None if any(text is None for text in texts) else [text for text in texts if text is not None]
+    return [item._replace(text=item.text if _is_post(item.text, names) else None) for item in _unwrapped(items)]
 
 
-def _countings(count: int) -> list[list[int]]:
-    return [list(range(count)), list(range(1, count + 1))]
+def _items_of_object(value: dict[str, Any], count: int, key: str, names: Sequence[str]) -> list[_Item] | None:
+    fields = {_word(name): one for name, one in value.items()}
+    if isinstance(fields.get("posts"), list | dict | str):
+        items = _items(fields["posts"], count, key, names)
+        return _with_labels(items, fields.get("labels")) if items else items
+    by_label = [fields.get(_word(name)) for name in names]
+    if key == "text" and all(isinstance(part, list) for part in by_label):
+        return [
+            _Item(text if isinstance(text, str) and _is_post(text, names) else None, _word(name))
+            for name, part in zip(names, by_label, strict=True)
+            for text in part or []
+        ]
+    if key == "text" and set(fields) & (_NOT_POSTS - {"labels"}):
+        return None
+    lists = [name for name, one in fields.items() if isinstance(one, list) and (name != "labels" or key != "text")]
+    if len(lists) == 1:
+        items = _items(fields[lists[0]], count, key, names)
+        return _with_labels(items, fields.get("labels")) if items else items
+    if count == 1 and len(value) == 1 and set(value) & {key, "posts", *TEXT_KEYS}:
+        return _items(list(value.values()), count, key, names)
+    numbers = [int(found[1]) for name in value if (found := _ONE_NUMBER.fullmatch(name))]
+    if len(numbers) == len(value) == count and _counts(numbers):
+        ordered = [one for _, one in sorted(zip(numbers, value.values(), strict=True), key=lambda pair: pair[0])]
+        return _items(ordered, count, key, names)
+    inner = [one for one in value.values() if isinstance(one, dict)]
+    return _items(inner[0], count, key, names) if len(inner) == 1 and not lists else None
 
 
-def _in_order(items: list[Any], labels: Sequence[int], key: str) -> bool:
-    """Whether objects say nothing against their places: their numbers count up, their labels are those asked for."""
-    objects = [one for one in items if isinstance(one, dict)]
-    for name in _PLACE_KEYS:
-        numbers = [one[name] for one in objects if isinstance(one.get(name), int)]
-        if len(numbers) > 1 and numbers not in (*_countings(len(numbers)), sorted(set(numbers))):
-            return False
-    for name in _LABEL_KEYS:
-        given = [str(one[name]).casefold() for one in objects if name in one and name != key]
-        pairs = set(zip(given, labels, strict=False))
-        # each word stands for one label; 0 and 1 for themselves
-        if given and (len(given) != len(labels) or len({word for word, _ in pairs}) != len(set(labels))):
-            return False
-        if any(word in ("0", "1") and int(word) != label for word, label in pairs) or len(pairs) > len(set(labels)):
-            return False
-    return True
+def _with_labels(items: list[_Item], labels: Any) -> list[_Item]:
+    """Items with the labels of a list beside theirs."""
+    if not isinstance(labels, list) or len(labels) != len(items):
+        return items
+    return [item._replace(label=_word(label)) for item, label in zip(items, labels, strict=True)]
+
+
+def _arranged(
+    items: list[_Item], labels: Sequence[int], shiftable: bool, names: Sequence[str]
+) -> list[str | None] | None:
+    """For each label its text, None for those without one; None for all where the items contradict their places."""
+    places = [item.place for item in items if item.place is not None]
+    if len(places) == len(items) and _counts(places):
+        items = sorted(items, key=lambda item: item.place or 0)
+    elif len(places) > 1 and places != sorted(set(places)):
+        return None
+    meaning = _YES_NO | {_word(name): label for label, name in enumerate(names)}
+    told = [meaning.get(item.label) for item in items]
+    if None not in told and told != list(labels):
+        return _by_label(items, told, labels) if shiftable else None
+    if not _consistent([item.label for item in items], labels):
+        return None
+    texts = [item.text for item in items]
+    if len(texts) == len(labels):
+        return texts
+    return _aligned(texts, labels) if shiftable else None
+
+
+def _by_label(items: list[_Item], told: list[int | None], labels: Sequence[int]) -> list[str | None]:
+    """Texts that say their label, each in the next place that has it."""
+    left = {label: [item.text for item, own in zip(items, told, strict=True) if own == label] for label in (0, 1)}
+    return [left[label].pop(0) if left[label] else None for label in labels]
+
+
+def _consistent(words: list[str], labels: Sequence[int]) -> bool:
+    """Whether words beside the texts, if there are any, can be names of their labels: one for each."""
+    if not any(words):
+        return True
+    pairs = set(zip(words, labels, strict=False))
+    one_each = len(pairs) == len({word for word, _ in pairs}) == len(set(labels))
+    return len(words) == len(labels) and one_each and all(_YES_NO.get(word, label) == label for word, label in pairs)
+
+
+def _counts(numbers: Iterable[int]) -> bool:
+    """Whether numbers are those from 0 or 1 on, in any order."""
+    ordered = sorted(numbers)
+    return ordered in (list(range(len(ordered))), list(range(1, len(ordered) + 1)))
+
+
+def _word(value: Any) -> str:
+    return re.sub(r"[\s_-]+", " ", str(value).casefold()).strip()
+
+
+def _label_of(value: Any, key: str, names: Sequence[str]) -> str:
+    """What an object says of its own label."""
+    if not isinstance(value, dict) or key != "text":
+        return ""
+    positive = next((one for name, one in value.items() if _word(name) == _word(names[1])), None)
+    if isinstance(positive, bool):
+        return _word(positive)
+    return next((_word(value[name]) for name in _LABEL_KEYS if isinstance(value.get(name), str | int)), "")
+
+
+def _place_of(value: Any) -> int | None:
+    """The number that an object gives itself."""
+    given = [value[name] for name in _PLACE_KEYS if name in value] if isinstance(value, dict) else []
+    return int(given[0]) if given and re.fullmatch(r"[0-9]{1,6}", str(given[0])) else None
 
 
 def _text_in(value: Any, key: str) -> str | None:
-    """A text, a number as text, or the text of an object."""
+    """A text, the text of an object, also of one that is written as a string, or for a judge a number."""
+    if isinstance(value, str):
+        inner = json_or_none(value) if value.startswith("{") else None
+        text = _text_in(inner, key) if isinstance(inner, dict) else value
+        return text.replace("\0", "") if text is not None and is_utf8(text) else None
     if isinstance(value, dict):
         if key in value:
             return _text_in(value[key], key) if not isinstance(value[key], dict) else None
         known = [value[name] for name in TEXT_KEYS if isinstance(value.get(name), str)]
-        strings = [one for one in value.values() if isinstance(one, str)]
-        return known[0] if known else strings[0] if len(strings) == 1 else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) else None
+        strings = [one for name, one in value.items() if isinstance(one, str) and name not in _LABEL_KEYS + _PLACE_KEYS]
+        return _text_in(known[0] if known else strings[0], key) if known or len(strings) == 1 else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if key == "probability" and is_number else None
 
 
-def _aligned(texts: list[str], labels: Sequence[int]) -> list[str | None]:
+def _unwrapped(items: list[_Item]) -> list[_Item]:
+    """Items without numbers that count their texts, and without quotes around all of them."""
+    if len(items) < 2:
+        return items
+    numbered = [_NUMBERED.fullmatch(item.text or "") for item in items]
+    if all(numbered) and _counts(int(found[1]) for found in numbered if found):
+        items = [
+            item._replace(text=found[2], place=int(found[1]))
+            for item, found in zip(items, numbered, strict=True)
+            if found
+        ]
+    texts = [item.text or "" for item in items]
+    if all(len(text) > 1 and _QUOTES.get(text[0]) == text[-1] for text in texts):
+        items = [item._replace(text=text[1:-1]) for item, text in zip(items, texts, strict=True)]
+    return items
+
+
+def _is_post(text: str | None, names: Sequence[str]) -> bool:
+    """Whether a text can be a post: neither empty nor a mark for one (`...`, `<post 1>`), nor the name of a label."""
+    if not text or _word(text) in {_word(name) for name in names}:
+        return False
+    if not re.search(r"[^\W\d_]", text):
+        return any(unicodedata.category(character) == "So" for character in text)  # emoji
+    return not _PLACEHOLDER.fullmatch(text[:80])
+
+
+def _distinct(texts: list[str | None], labels: Sequence[int]) -> list[str | None]:
+    """Texts without those that are given for both labels, or for all posts: a refusal in place of each."""
+    given = set(zip(texts, labels, strict=True))
+    if len(texts) > 1 and len(set(texts)) == 1:
+        return [None] * len(texts)
+    return [None if (text, 1 - label) in given else text for text, label in zip(texts, labels, strict=True)]
+
+
+def _aligned(texts: Sequence[str | None], labels: Sequence[int]) -> list[str | None]:
     """For each label the text that has it wherever texts are missing or too many; None for the others."""
     shift = len(labels) - len(texts)
     kept: list[str | None] = [None] * len(labels)
@@ -270,7 +349,6 @@ def _aligned(texts: list[str], labels: Sequence[int]) -> list[str | None]:
 
 def _complete_strings(text: str) -> list[str]:
     """The whole strings at the beginning of a list of posts that was cut off; nothing of other answers."""
-    text = text.replace("\ufeff", "").strip()
     begins = _LIST_BEGINS.match(text)
     found, place = list[str](), begins.end() if begins else len(text)
     while (place := _after_blanks(text, place)) < len(text) and text[place] == '"':

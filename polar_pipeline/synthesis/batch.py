@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
 from polar_pipeline.synthesis.client import Say
 from polar_pipeline.synthesis.connection import address, api_key, open_sdk
@@ -44,9 +45,10 @@ class _NoBatchesError(_RefusedError):
 
 
 class SentRequest(Record):
-    """A request of a batch and its prices, as the ledger keeps them until the batch has ended."""
+    """A request of a batch, its prices and its account, as the ledger keeps them until the batch has ended."""
 
     request: Request
+    account: str = ""  # hash of the request's key and all secrets that went with it; "" in older versions
     price_prompt: float
     price_completion: float
     price_batch: float
@@ -94,19 +96,20 @@ class BatchRun:
                 except _NoBatchesError:
                     raise InputError(
                         f"the endpoint at {self._address} does not have the batch in which an earlier run left "
-                        f"{len(calls)} requests: start the one that took it there, or give the batch up with `polar "
-                        "synth retry --open-batches`, which counts it at its worst case and has it asked again."
+                        f"{len(calls)} requests: start the one that took it there, use the key that it was sent with, "
+                        "or give the batch up with `polar synth retry --open-batches`, which counts it at its worst "
+                        "case and has it asked again."
                     ) from None
 
     def _sendable(self) -> dict[str, tuple[float, str]]:
         """Requests that may be sent once more: the most that each can cost, and what the ledger keeps of it."""
         answered = self._ledger.outcomes(self._requests)
         keys = [key for key in self._requests if key not in answered and self._sent[key] < self._settings.attempts]
-        prices = self._settings.model_dump(include=set(SentRequest.model_fields))
+        prices = self._settings.model_dump(include={"price_prompt", "price_completion", "price_batch"})
         return {
             key: (
                 worst_dollars(self._requests[key], self._settings),
-                SentRequest(request=self._requests[key], **prices).model_dump_json(),
+                SentRequest(request=self._requests[key], account=self._account(key), **prices).model_dump_json(),
             )
             for key in keys[:_MAX_REQUESTS]
         }
@@ -148,6 +151,8 @@ class BatchRun:
         """
         created = await self._ask(self._look_up, name)
         if created is None:
+            if any(self._of_another_account(key, call) for key, call in calls.items()):
+                raise _NoBatchesError(name)  # nobody can say whether it was ever sent
             self._release(calls, "never sent", free=True)
             return ""
         batch = await self._wait_for(created)
@@ -220,7 +225,19 @@ class BatchRun:
             sent = SentRequest.model_validate_json(call.sent)
         except ValidationError:
             return self._requests.get(key), self._settings
-        return sent.request, self._settings.model_copy(update=sent.model_dump(exclude={"request"}))
+        return sent.request, self._settings.model_copy(update=sent.model_dump(exclude={"request", "account"}))
+
+    def _account(self, key: str) -> str:
+        """A hash of what may decide whose batches are seen: the key, and what headers and query carry."""
+        secret = api_key(self._settings)
+        return fingerprint([key, secret.value, *secret.others])
+
+    def _of_another_account(self, key: str, call: BatchCall) -> bool:
+        try:
+            account = SentRequest.model_validate_json(call.sent).account
+        except ValidationError:
+            return False
+        return account not in ("", self._account(key))
 
     def _release(self, calls: Mapping[str, BatchCall], outcome: str, free: bool) -> None:
         for key, call in calls.items():

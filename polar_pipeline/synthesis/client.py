@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
+from polar_pipeline.synthesis.answers import OK, TRUNCATED
 from polar_pipeline.synthesis.connection import address, api_key, open_sdk
 from polar_pipeline.synthesis.dialect import (
-    TELLING,
+    Change,
     Dialect,
     adapted,
     body_in,
     default_path,
     first_dialect,
+    is_too_large,
     remember,
     remembered,
+    simpler,
 )
 from polar_pipeline.synthesis.exceptions import (
     FailureMonitor,
@@ -28,7 +31,8 @@ from polar_pipeline.synthesis.exceptions import (
     no_credit_left,
     without_secrets,
 )
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
+from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, dollars, parse_reply, worst_dollars
+from polar_pipeline.synthesis.halving import Halving
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.task.languages import Language
@@ -94,7 +98,7 @@ class Client:
             async with asyncio.timeout(self._settings.timeout):  # for the whole of the answer
                 response = await request
             self._limiter.update(response.headers, refused=False)
-            body = without_secrets(response.http_response.content.decode("utf-8", "replace"), self._key)
+            body = without_secrets(_decoded(response.http_response), self._key)
             if (inside := error_inside(body, self._key)) is None:
                 return CallResult(body=body)
             result = inside
@@ -109,8 +113,17 @@ class Client:
         except InputError:
             self._ledger.release(call, "refused", free=True)
             raise
-        self._ledger.release(call, result.failure, None if result.charged else 0.0, result.free)
+        cost = None if result.charged else dollars(*result.tokens, self._settings)
+        self._ledger.release(call, result.failure, cost, result.free)
         return result
+
+
+def _decoded(response: Any) -> str:
+    """The body as UTF-8, which JSON has to be; else as its header says."""
+    try:
+        return str(response.content.decode("utf-8"))
+    except UnicodeDecodeError:
+        return str(response.text)
 
 
 class OnlineRun:
@@ -121,14 +134,21 @@ class OnlineRun:
     """
 
     def __init__(
-        self, pending: list[Request], ledger: Ledger, settings: SynthesisSettings, succeeded: bool, say: Say
+        self,
+        pending: list[Request],
+        ledger: Ledger,
+        settings: SynthesisSettings,
+        succeeded: bool,
+        say: Say,
+        halving: Halving,
     ) -> None:
         """`succeeded`: whether any request of the plan was answered before."""
         self._pending, self._ledger, self._settings, self._say = deque(pending), ledger, settings, say
         self._address = address(settings.base_url)
         self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
         self._limiter = RateLimiter(settings.concurrency, ledger)
-        self._total, self._done, self._in_flight, self._refused_free = len(pending), 0, 0, False
+        self._halving, self._ended = halving, False  # ended: by an error that every request would meet
+        self._total, self._done, self._in_flight = len(pending), 0, 0
         self._started = self._said = self._last_answer = time.monotonic()
         self._reserving = asyncio.Lock()
         known = remembered(ledger.folder, self._address, settings.model)
@@ -149,18 +169,37 @@ class OnlineRun:
 
     async def _work(self) -> None:
         while self._pending and not self.stopped:
-            await self._answer(self._pending.popleft())
+            request = self._pending.popleft()
+            try:
+                await self._answer(request)
+            except InputError:
+                self._ended = True
+                raise
             self._done += 1
             self._report()
+
+    def _halve(self, request: Request) -> bool:
+        """Put the halves of a request in its place, if it has any."""
+        halves = self._halving.halves(request)
+        self._pending.extendleft(reversed(halves))
+        self._total += len(halves)
+        return bool(halves)
 
     async def _answer(self, request: Request) -> None:
         """Call until the request needs no further call, at most as often as the settings allow."""
         retries, tried = RetryPolicy(self._settings), list[Dialect]()
         result = await self._call(request)
         while result and not self._ledger.finished(request.key) and not self.stopped:
-            other = self._adapted(request, result, tried)
-            if other is None and not await retries.wait_to_retry(result, self._last_answer):
+            if result.reply and result.reply.outcome == TRUNCATED and self._halve(request):
                 break
+            other = self._adapted(request, result, tried)
+            too_large = result.reply is None and is_too_large(result.failure, result.details)
+            if other is None and too_large and self._halve(request):
+                return
+            if other is None and not await retries.wait_to_retry(result, self._last_answer):
+                other = self._simpler(request, result, tried)
+                if other is None:
+                    break
             result = await self._call(request, other)
         if result and (result.reply or not self.stopped):
             self._record(request, result)
@@ -171,14 +210,28 @@ class OnlineRun:
         Before anything was answered it becomes the way of all requests, later that of this one alone: words of a
         single refusal say little about the others.
         """
-        if result.reply or result.sent is None or result.failure not in TELLING:
+        if result.reply or result.sent is None or result.no_model:
             return None
         tried.append(result.sent)
-        if result.sent != self._dialect and self._dialect not in tried:  # another request has found it meanwhile
+        other_way = (
+            result.sent != self._dialect and self._dialect not in tried
+        )  # another request has found it meanwhile
+        if other_way and (not result.retryable or result.failure in ("status 500", "status 501")):
             return self._dialect
         if self._answered and result.failure.startswith(("status 5", "status 404", "status 405")):
             return None
-        change = adapted(result.sent, result.failure, result.message, request)
+        return self._chosen(adapted(result.sent, result.failure, result.details, request), tried)
+
+    def _simpler(self, request: Request, result: CallResult, tried: list[Dialect]) -> Dialect | None:
+        """A simpler way for a request that was refused without a reason, before anything was answered."""
+        if result.reply or result.sent is None or self._answered:
+            return None
+        change = self._chosen(simpler(result.sent, result.failure, result.details, request), tried)
+        if change is None and tried:  # none of them was better
+            self._dialect = tried[0]
+        return change
+
+    def _chosen(self, change: Change | None, tried: list[Dialect]) -> Dialect | None:
         form = self._settings.answers
         if change is None or change.dialect in tried or not (form == "auto" or change.dialect.answers.startswith(form)):
             return None
@@ -190,13 +243,9 @@ class OnlineRun:
     def _record(self, request: Request, result: CallResult) -> None:
         if not result.reply:
             self.failures[request.key] = result.failure
-        try:
-            if result.no_credit and not self._monitor.succeeded:
-                raise InputError(f"{no_credit_left(self._address, result.failure, result.message)}.")
-            self._monitor.record(result.reply.outcome if result.reply else result.failure, result.message)
-        except InputError:
-            self._refused_free = result.free
-            raise
+        if result.no_credit and not self._monitor.succeeded:
+            raise InputError(f"{no_credit_left(self._address, result.failure, result.message)}.")
+        self._monitor.record(result.reply.outcome if result.reply else result.failure, result.message)
         if result.no_credit:
             self._stop(no_credit_left(self._address, result.failure, result.message))
 
@@ -213,7 +262,7 @@ class OnlineRun:
             if result.reply is None:
                 return result
             self._limiter.answered()
-            if not self._answered and result.sent == self._dialect and result.reply.outcome == "ok":
+            if not self._answered and result.sent == self._dialect and result.reply.outcome == OK:
                 self._answered = True
                 remember(self._ledger.folder, self._address, self._settings.model, self._dialect)
             self._last_answer = time.monotonic()
@@ -222,16 +271,17 @@ class OnlineRun:
             return result
 
     async def _send(self, request: Request, call: int, dialect: Dialect) -> CallResult:
+        """Send a call. When another one has ended the run, its answer is still waited for and paid."""
         self._in_flight += 1
+        sending = asyncio.ensure_future(self._client.complete(call, request, dialect))
         try:
-            return (await self._client.complete(call, request, dialect))._replace(sent=dialect)
-        except InputError:
-            self._refused_free = True
-            raise
+            return (await asyncio.shield(sending))._replace(sent=dialect)
         except asyncio.CancelledError:
-            # refused like the request that ended the run; otherwise the call stays open
-            if self._refused_free and not self._monitor.succeeded:
-                self._ledger.release(call, "refused with the others", free=True)
+            if not self._ended:  # the process is to end
+                sending.cancel()
+            result = await asyncio.gather(sending, return_exceptions=True)
+            if isinstance(result[0], CallResult) and result[0].reply:
+                self._ledger.settle(call, result[0].reply)
             raise
         finally:
             self._in_flight -= 1
@@ -244,7 +294,7 @@ class OnlineRun:
         worst = worst_dollars(request, self._settings)
         async with self._reserving:
             seen, since = None, time.monotonic()
-            while not self.stopped:
+            while not (self.stopped or self._ended):
                 call = self._ledger.reserve(request.key, worst)
                 if call is not None:
                     return call

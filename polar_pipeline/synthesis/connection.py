@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from polar_pipeline.errors import InputError
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _OPENAI = "https://api.openai.com/v1"
 _CONNECT_TIMEOUT = 10.0  # seconds
-_CALLS = ("/chat/completions", "/completions", "/embeddings")  # which people copy with the address
+# which people copy with the address; elsewhere `/models` is where Azure has the API
+_CALL = re.compile(r"(/chat/completions|/chat|/completions|/responses|/embeddings|(?<=/v1)/models)$")
 
 
 class Key(NamedTuple):
@@ -21,7 +22,7 @@ class Key(NamedTuple):
 
     variable: str
     value: str
-    others: tuple[str, ...] = ()  # further secrets that requests carry: headers and query from the environment
+    others: tuple[str, ...] = ()  # further secrets that headers and query carry
 
 
 def chosen_address(base_url: str | None) -> str:
@@ -38,8 +39,9 @@ def address(base_url: str | None) -> str:
     except ValueError:
         legal = False
     if not legal or not chosen.isprintable() or " " in chosen:
+        shown = chosen.rpartition("@")[2]  # without a password
         raise InputError(
-            f"{chosen!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
+            f"{shown!r} is not the address of an endpoint: write synthesis.base_url (or OPENAI_BASE_URL) "
             "like http://localhost:8000/v1."
         )
     if parts.username or parts.password or any(_is_secret(name) for name, _ in parse_qsl(parts.query)):
@@ -47,10 +49,8 @@ def address(base_url: str | None) -> str:
             "the address of the endpoint holds a password or key: leave it out, and use synthesis.key_variable, "
             "headers or query, which can name environment variables."
         )
-    path = parts.path.rstrip("/")
-    for call in _CALLS:
-        path = path.removesuffix(call)
-    return urlunsplit(parts._replace(path=path.rstrip("/"), fragment=""))
+    path = re.sub("//+", "/", parts.path).rstrip("/")
+    return urlunsplit(parts._replace(path=_CALL.sub("", path), fragment=""))
 
 
 def _is_secret(name: str) -> bool:
@@ -63,11 +63,12 @@ def api_key(settings: SynthesisSettings) -> Key:
     key = os.environ.get(name, "").strip()  # a key read from a file may end in a newline
     if not key:
         raise InputError(f"{name} is not set: export the endpoint's key (any word for a local server without one).")
-    if not (key.isascii() and key.isprintable()) or " " in key:
+    if not (key.isascii() and key.isprintable()) or set(key) & set(" \"'"):
         raise InputError(f"{name} holds characters that no key has: copy it anew, without spaces or quotes.")
-    found = [*_expanded(settings.headers, "headers").items(), *_expanded(settings.query, "query").items()]
-    given = settings.headers | settings.query
-    return Key(name, key, tuple(value for name, value in found if value != given[name]))
+    _expanded(settings.headers, "headers"), _expanded(settings.query, "query")
+    fields = [*settings.headers.values(), *settings.query.values()]
+    secrets = {os.environ[found[1]].strip() for text in fields for found in VARIABLE.finditer(text)}
+    return Key(name, key, tuple(sorted(secrets, key=len, reverse=True)))
 
 
 def check_endpoint(settings: SynthesisSettings) -> None:
@@ -89,14 +90,28 @@ def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI
     query = dict(parse_qsl(parts.query)) | _expanded(settings.query, "query")
     # Azure takes the key in a header of its own
     azure = {"api-key": key} if "api-version" in query or str(parts.hostname).endswith(".azure.com") else {}
+    try:
+        client = openai.DefaultAsyncHttpxClient(event_hooks={"response": [_keep_post]})
+    except Exception as error:  # of packages that the SDK may change: a proxy or a certificate that is of no use
+        raise InputError(
+            f"no connection can be opened as the environment says ({error}): correct HTTP_PROXY, HTTPS_PROXY, "
+            "ALL_PROXY or SSL_CERT_FILE, or unset them."
+        ) from None
     return openai.AsyncOpenAI(
         api_key=key,
+        http_client=client,
         base_url=urlunsplit(parts._replace(query="")) + path,
         default_headers=azure | _expanded(settings.headers, "headers"),
         default_query=query,
         max_retries=0,
         timeout=openai.Timeout(None, connect=connect, pool=connect),
     )
+
+
+async def _keep_post(response: Any) -> None:
+    """Have redirects followed with the same call: a 301 or 302 would make it a GET, which no endpoint has."""
+    if response.status_code in (301, 302) and "location" in response.headers:
+        response.status_code = 308
 
 
 def _expanded(given: dict[str, str], what: str) -> dict[str, str]:

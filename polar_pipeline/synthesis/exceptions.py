@@ -1,33 +1,41 @@
 """How calls of an endpoint fail: which failures may be retried, which cost money, and what the user should do."""
 
-import json
+import os
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.answers import json_or_none
+from polar_pipeline.synthesis.completion import completion_in, error_in, json_or_none, tokens_in
 from polar_pipeline.synthesis.connection import Key
-from polar_pipeline.synthesis.formats import BROKEN, NO_CONNECTION, TIMED_OUT, CallResult
+from polar_pipeline.synthesis.formats import BROKEN, NO_CONNECTION, PAGE, REDIRECT, TIMED_OUT, CallResult
 from polar_pipeline.synthesis.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     import openai
 
-_PAGE = re.compile(r"\ufeff?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+_PAGE = re.compile(r"\ufeff?\s*(<!--.*?-->\s*)*<(!doctype|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _SHORTEST_SECRET = 8  # characters of a key that is looked for everywhere
-_NO_KEY = {"invalid_api_key", "invalid_authentication", "authentication_error", "unauthenticated", "401"}
+_NO_KEY = {"invalid_api_key", "api_key_invalid", "invalid_authentication", "authentication_error", "unauthenticated"}
+_NO_KEY |= {"401"}
 _CLOSED = {"account_deactivated", "account_suspended", "access_terminated", "organization_restricted"}
 _CLOSED |= {"unsupported_country_region_territory", "account_policy_violation"}
 _NO_CREDIT = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "insufficient_credits"}
-_NO_CREDIT |= {"insufficient_balance", "payment_required", "402"}
-_NO_CREDIT_WORDS = ("insufficient balance", "insufficient credit", "billing is not active", "your current quota")
-_NO_MODEL = {"model_not_found", "deploymentnotfound", "model_not_available"}
-_MISSING_MODEL = re.compile(
-    r"[\W_]*((the|error|requested|specified) *:? *){0,4}models?\b.{0,80}(does not exist|not found|not available)|"
-    r"[\W_]*(no such|unknown|invalid) model"
+_NO_CREDIT |= {"insufficient_balance", "payment_required", "budget_exceeded", "arrearage", "402"}
+_NO_MODEL = {"model_not_found", "deploymentnotfound", "model_not_available", "model_not_supported", "invalid_model"}
+_NO_MODEL |= {"model_decommissioned"}
+# words further on may be those of a post, so they are looked for where an endpoint's own sentence begins
+_OWN_WORDS = 120
+_KEY_WORDS = re.compile(r"(invalid|incorrect|valid|no) api[ _]key|api[ _]key (is )?(not valid|invalid|expired)")
+_CREDIT_WORDS = re.compile(
+    r"insufficient (balance|credit|funds)|credit balance is too low|billing is not active|budget has been exceeded|"
+    r"your current quota|key limit exceeded|usage limits"
+)
+_MODEL_WORDS = re.compile(
+    r"\bmodels?\b.{0,80}(not exist|not found|not available|not supported by|no longer supported|not loaded)|"
+    r"\b(no such|unknown|invalid|not a valid) model|\bno models loaded"
 )
 # codes of errors in answers with status 200 that stand for a status of HTTP
 _STATUS_OF_CODES = {
@@ -37,12 +45,20 @@ _STATUS_OF_CODES = {
     **dict.fromkeys(_NO_CREDIT, 402),
     **dict.fromkeys(_NO_MODEL, 404),
 }
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+_ECHOES = {"input", "failed_generation", "url", "@type"}  # fields that repeat what was sent, or name documentation
+_WORDS = ("message", "detail", "error", "msg", "errors")  # fields of an error that say what is wrong, in this order
 USELESS = ("refused", "malformed", "truncated")  # outcomes of replies that are paid for and bring no posts
 
 # exceptions of httpx by name, because the SDK has changed the package that they come from
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "LocalProtocolError", "PoolTimeout"}
-PAGE = "a web page"
-_PERMANENT = (NO_CONNECTION, PAGE, "status 403", "status 404")  # address, permission or model are wrong for all
+_PERMANENT = (
+    NO_CONNECTION,
+    PAGE,
+    REDIRECT,
+    "status 403",
+    "status 404",
+)  # address, permission or model are wrong for all
 _MAX_FREE_FAILURES, _MAX_PAID_FAILURES = 5, 20  # without any success, before a run gives up; paid answers vary more
 _VERBS = {
     "refused": "refuses",
@@ -56,35 +72,37 @@ def classify_error(error: "openai.APIError", limiter: RateLimiter, key: Key) -> 
     import openai
 
     if not isinstance(error, openai.APIStatusError):
-        if type(error.__cause__).__name__ in _NEVER_SENT:
-            return CallResult(failure=NO_CONNECTION, message=without_key(str(error.__cause__), key))
+        cause = error.__cause__
+        if type(cause).__name__ in _NEVER_SENT:
+            proxies = ", ".join(name for name in _PROXIES if os.environ.get(name))
+            said = without_key(str(cause), key) + (f"; {proxies} may name a proxy" if proxies else "")
+            return CallResult(failure=NO_CONNECTION, message=said)
+        if type(cause).__name__ == "TooManyRedirects":
+            return CallResult(failure=REDIRECT, message=str(cause), retryable=False)
         timed_out = isinstance(error, openai.APITimeoutError)
         return CallResult(failure=TIMED_OUT if timed_out else BROKEN, charged=True)
     response = error.response
-    wait = limiter.update(response.headers, refused=True)
-    return classify(error.status_code, error.body or response.text, wait, key)
+    body = json_or_none(response.text) or response.text
+    if 300 <= error.status_code < 400:
+        return CallResult(failure=REDIRECT, message=f"status {error.status_code}", retryable=False)
+    wait = limiter.update(response.headers, refused=True, error=body if error.status_code >= 429 else None)
+    return classify(error.status_code, body, wait, key)
 
 
 def error_inside(body: str, key: Key) -> CallResult | None:
-    """The error that an answer with status 200 holds in place of a message, or None. It costs nothing.
+    """The error that an answer with status 200 holds in place of a message, or None.
 
     Raises InputError as `classify`.
     """
     if _PAGE.match(body):
         return CallResult(failure=PAGE, message=f"a web page{_title(body)}", retryable=False, inside=True)
-    whole = json_or_none(body)
-    if not isinstance(whole, dict):
+    whole = completion_in(body)
+    error = error_in(whole)
+    if error is None:
         return None
-    choices = whole.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = whole.get("error") if not first.get("message") else None
-    error = error or (first.get("error") if not _says_something(first) else None)
-    if not error:
-        return None
-    code = error.get("code") or error.get("status") if isinstance(error, dict) else None
-    number = int(str(code)) if re.fullmatch(r"[0-9]{3}", str(code)) else 0
-    status = number if 400 <= number < 600 else _STATUS_OF_CODES.get(str(code), 500)
-    return classify(status, error, 0.0, key)._replace(inside=True)
+    codes = [code for code in _codes(error) if re.fullmatch(r"[45][0-9]{2}", code) or code in _STATUS_OF_CODES]
+    status = 500 if not codes else int(codes[0]) if codes[0].isdigit() else _STATUS_OF_CODES[codes[0]]
+    return classify(status, error, 0.0, key)._replace(inside=True, tokens=tokens_in(whole) or (0, 0))
 
 
 def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
@@ -92,30 +110,58 @@ def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
 
     Raises InputError for a refused key and a closed account, with which every call would fail.
     """
-    error = error.get("error", error) if isinstance(error, dict) else error
-    fields = error if isinstance(error, dict) else {}
-    codes = {str(fields.get(name)).casefold() for name in ("code", "type", "status")}
-    words = fields.get("message") or fields.get("detail") or (error if isinstance(error, str) else json.dumps(error))
-    words = f"a web page{_title(words)}" if isinstance(words, str) and _PAGE.match(words) else str(words)
-    said, plain = without_key(words, key), words.casefold()
+    codes, words = set(_codes(error)), _words(error) or _leaves(error)
+    page = bool(_PAGE.match(words))
+    words = f"a web page{_title(words)}" if page else words
+    said, plain = without_key(words, key), words.casefold()[:_OWN_WORDS]
     quoted = f", {said!r}" if said else ""
-    if codes & _NO_KEY or status == 401:
+    if codes & _NO_KEY or status == 401 or (status in (400, 403, 500) and _KEY_WORDS.search(plain)):
         # without the endpoint's own words, which may repeat the key
         raise InputError(f"the endpoint refused the key (status {status}): set {key.variable} to a valid one.")
     if codes & _CLOSED:
         raise InputError(f"the endpoint has closed the account of the key (status {status}{quoted}): ask its operator.")
-    poor = status in (402, 403, 429) and any(word in plain for word in _NO_CREDIT_WORDS)
-    no_credit = status == 402 or bool(codes & _NO_CREDIT) or poor
-    # other statuses have a model that is only busy, and words further on may be those of a post
-    no_model = bool(codes & _NO_MODEL) or (status in (400, 404) and bool(_MISSING_MODEL.match(plain)))
+    # Google says the words of an empty account for a minute's quota, and when to come back
+    poor = status in (400, 402, 403, 429) and _CREDIT_WORDS.search(plain) and "resource_exhausted" not in codes
+    no_credit = status == 402 or bool(codes & _NO_CREDIT) or bool(poor)
+    # other statuses have a model that is only busy
+    no_model = bool(codes & _NO_MODEL) or (status in (400, 404) and bool(_MODEL_WORDS.search(plain)))
     return CallResult(
-        failure=f"status {404 if no_model else status}",
+        failure=PAGE if page and status == 403 else f"status {404 if no_model else status}",
         message=said,
-        retryable=(status in (408, 409, 425, 429) or status >= 500) and not no_credit and not no_model,
+        details=_leaves(error),
+        retryable=(status in (408, 409, 425, 429, 499) or status >= 500) and not no_credit and not no_model,
         wait=wait,
         no_credit=no_credit,
         no_model=no_model,
     )
+
+
+def _codes(error: Any) -> list[str]:
+    """The codes in an error, however deep, in small letters."""
+    if isinstance(error, list):
+        return [code for one in error for code in _codes(one)]
+    if not isinstance(error, dict):
+        return []
+    own = [str(error[name]).casefold() for name in ("code", "type", "status", "reason") if error.get(name)]
+    return own + [code for one in error.values() if isinstance(one, dict | list) for code in _codes(one)]
+
+
+def _words(error: Any) -> str:
+    """What an error says in a sentence; all of it where it has none."""
+    if isinstance(error, dict):
+        said = next((found for name in _WORDS if (found := _words(error.get(name)))), "")
+        place = error.get("loc")  # as FastAPI names a field
+        return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) else said
+    if isinstance(error, list):
+        return "; ".join(filter(None, map(_words, error)))
+    return str(error or "")
+
+
+def _leaves(error: Any) -> str:
+    """All that an error says, its codes and the names of parameters too, but nothing that it repeats."""
+    if isinstance(error, dict):
+        return " ".join(filter(None, (_leaves(one) for name, one in error.items() if name not in _ECHOES)))
+    return " ".join(filter(None, map(_leaves, error))) if isinstance(error, list) else str(error or "")
 
 
 def without_key(text: str, key: Key) -> str:
@@ -129,20 +175,20 @@ def without_secrets(text: str, key: Key) -> str:
     A short key, such as `none` of a local server, is no secret and may be part of words: it goes where a key stands.
     """
     for secret in key.others:
-        text = text.replace(secret, "[secret]") if len(secret) >= _SHORTEST_SECRET else text
+        text = _replaced(text, secret, "[secret]") if len(secret) >= _SHORTEST_SECRET else text
     if len(key.value) >= _SHORTEST_SECRET:
-        return text.replace(key.value, "[key]")
+        return _replaced(text, key.value, "[key]")
     return re.sub(rf"(?i:(bearer|key)[ :='\"]+){re.escape(key.value)}\b", r"\1 [key]", text) if key.value else text
+
+
+def _replaced(text: str, secret: str, mark: str) -> str:
+    """A text with a mark in place of a secret, also where JSON has escaped its slashes."""
+    return text.replace(secret, mark).replace(secret.replace("/", "\\/"), mark)
 
 
 def _title(page: str) -> str:
     found = _TITLE.search(page)
     return f" ({' '.join(found.group(1).split())[:60]!r})" if found else ""
-
-
-def _says_something(choice: dict[str, Any]) -> bool:
-    message = choice.get("message")
-    return isinstance(message, dict) and bool(message.get("content"))
 
 
 class FailureMonitor:
@@ -198,6 +244,8 @@ def advice(outcome: str, message: str, address: str, settings: SynthesisSettings
             f"{endpoint} answered with {message or PAGE}: its address is not that of an API, correct "
             "synthesis.base_url (or OPENAI_BASE_URL)."
         )
+    if outcome == REDIRECT:
+        return f"{endpoint} redirects without an end ({message}): correct synthesis.base_url (or OPENAI_BASE_URL)."
     if outcome == "status 403":
         return (
             f"the endpoint refused the key ({outcome}{said}): set {settings.key_variable} to one that may use "

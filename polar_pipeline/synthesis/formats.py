@@ -2,14 +2,15 @@
 
 import json
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
-from polar_pipeline.synthesis.answers import OK, read_texts, what_was_said
+from polar_pipeline.synthesis.answers import OK, Read, read_texts
+from polar_pipeline.synthesis.completion import Said, tokens_in, what_was_said
 from polar_pipeline.task.card import TaskCard
 
 Strategy = Literal["direct", "rewrite", "contrast", "translate", "judge"]
@@ -17,7 +18,6 @@ STRATEGIES: tuple[Strategy, ...] = ("direct", "rewrite", "contrast")  # those th
 COLUMNS = ["id", "text", "label", "split", "fold", "source", "parent_id", "request", "shown", "asked_type"]
 
 _MESSAGE_OVERHEAD = 16  # tokens of a message's frame (role, separators): a handful in every published chat format
-_MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
 _FIELDS = {"translate": "translation", "judge": "probability"}  # of an object, where it holds the answer
 _MOST_UNREAD = 20_000  # characters of an answer that are kept
 
@@ -49,11 +49,14 @@ class Request(Record):
     max_tokens: int
     max_tokens_name: str = "max_tokens"  # the parameter's name at this endpoint
     asked_type: str = ""  # of the positive posts wanted, as the messages say it; "" for none in particular
+    label_names: tuple[str, str] = ("0", "1")  # the words for labels 0 and 1 in its messages
 
     @cached_property
     def key(self) -> str:
         """sha256 of all that is sent: the same plan asks the same requests of the same model at the same address."""
-        return fingerprint(self.model_dump(mode="json", exclude={"asked_type"}))
+        return fingerprint(
+            self.model_dump(mode="json", exclude={"asked_type", "label_names"})
+        )  # which the messages have
 
 
 class Reply(Record):
@@ -106,9 +109,9 @@ def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:
 def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Reply:
     """The reply in a response with status 200. Never raises: what cannot be read is `malformed`."""
     said = what_was_said(body)
-    prompt, completion, counted = _parse_usage(said.whole, request)
-    # posts that are made directly stand for themselves; rewritten ones and pairs belong to others
-    found = read_texts(said, request.labels, request.strategy == "direct", _FIELDS.get(request.strategy, "text"))
+    tokens = tokens_in(said.whole)
+    prompt, completion = tokens or worst_tokens(request)
+    found = _read(request, said)
     return Reply(
         key=request.key,
         texts=found.texts,
@@ -117,7 +120,7 @@ def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Rep
         prompt_tokens=prompt,
         completion_tokens=completion,
         dollars=dollars(prompt, completion, settings),
-        counted=counted,
+        counted=tokens is not None,
         unread="" if found.outcome == OK else body[:_MOST_UNREAD].encode("utf-8", "replace").decode(),
     )
 
@@ -126,15 +129,15 @@ def read_again(request: Request, reply: Reply) -> Reply:
     """A reply whose answer could not be read, as it is read today; its price stays."""
     if reply.outcome == OK or not reply.unread:
         return reply
-    said = what_was_said(reply.unread)
-    found = read_texts(said, request.labels, request.strategy == "direct", _FIELDS.get(request.strategy, "text"))
+    found = _read(request, what_was_said(reply.unread))
     unread = "" if found.outcome == OK else reply.unread
     return reply.model_copy(update={"texts": found.texts, "outcome": found.outcome, "unread": unread})
 
 
-def is_token_count(tokens: Any) -> TypeGuard[int]:
-    """Whether a value of `usage` can be a number of tokens."""
-    return isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MAX_TOKENS
+def _read(request: Request, said: Said) -> Read:
+    # posts that are made directly stand for themselves; rewritten ones and pairs belong to others
+    shiftable, field = request.strategy == "direct", _FIELDS.get(request.strategy, "text")
+    return read_texts(said, request.labels, shiftable, field, request.label_names)
 
 
 def synthetic_posts(requests: list[Request], replies: list[Reply | None], card: TaskCard) -> pd.DataFrame:
@@ -188,18 +191,9 @@ def _parent_id(request: Request, position: int) -> str:
     return f"{request.language}_pair_{request.number:05}_{position // 2}" if request.strategy == "contrast" else ""
 
 
-def _parse_usage(content: Any, request: Request) -> tuple[int, int, bool]:
-    """Tokens as the endpoint counted them; where it did not, the upper bounds."""
-    usage = content.get("usage") if isinstance(content, dict) else None
-    if isinstance(usage, dict):
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if is_token_count(prompt) and is_token_count(completion):
-            return prompt, completion, True
-    return *worst_tokens(request), False
-
-
-# how calls fail that got no answer with a status
+# how calls fail that got no status of an API
 NO_CONNECTION, TIMED_OUT, BROKEN = "no connection", "no answer in time", "the connection broke"
+PAGE, REDIRECT = "a web page", "a redirect"
 
 
 class CallResult(NamedTuple):
@@ -207,17 +201,20 @@ class CallResult(NamedTuple):
 
     reply: Reply | None = None
     failure: str = ""  # one of the constants above, or `status 429`
-    message: str = ""  # the endpoint's own words, without the key
+    message: str = ""  # the endpoint's own words in one short line, without the key
+    details: str = ""  # all that the refusal says, its codes too
     retryable: bool = True
     wait: float = 0.0  # seconds that the endpoint asked for
     charged: bool = False  # the endpoint may have worked on it, and so may charge for it
     no_credit: bool = False  # the account behind the key has no money left
     no_model: bool = False  # the endpoint does not have the model
-    inside: bool = False  # the failure was told in an answer with status 200, which costs nothing then
+    inside: bool = False  # the failure was told in an answer with status 200
+    tokens: tuple[int, int] = (0, 0)  # prompt and completion tokens that such an answer charges for all the same
     body: str | None = None  # of an answer with status 200
     sent: Any = None  # the `Dialect` that the request was written in
 
     @property
     def free(self) -> bool:
         """Whether it was refused before any work: such a call counts neither as money nor as a request."""
-        return self.failure == NO_CONNECTION or self.failure.startswith("status 4") or self.inside
+        refused = self.failure in (NO_CONNECTION, PAGE, REDIRECT) or self.failure.startswith("status 4") or self.inside
+        return refused and not any(self.tokens)

@@ -15,11 +15,12 @@ from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.batch import BatchRun
 from polar_pipeline.synthesis.client import OnlineRun, Say
 from polar_pipeline.synthesis.connection import check_endpoint
-from polar_pipeline.synthesis.formats import Reply, Request, posts_table, synthetic_posts
+from polar_pipeline.synthesis.formats import Reply, Request, posts_table, read_again, synthetic_posts
 from polar_pipeline.synthesis.from_file import LikelyParents, posts_from_file
+from polar_pipeline.synthesis.halving import Halving, joined
 from polar_pipeline.synthesis.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.perturb import perturbed_posts
-from polar_pipeline.synthesis.plan import plan, prompt_pool
+from polar_pipeline.synthesis.plan import PlannedRequest, plan, prompt_pool
 from polar_pipeline.synthesis.prompts import Style, to_request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
@@ -65,8 +66,8 @@ def make_posts(
         return Made(perturbed_posts(posts, language, card, settings, seed), Counter(), "", NO_CALLS)
     if settings.source == "file":
         return Made(posts_from_file(posts, language, card, settings, likely_parents, say), Counter(), "", NO_CALLS)
-    requests = planned_requests(posts, language, card, settings, seed)
-    done = generate(requests, ledgers, language, settings, say)
+    requests, halving = halvable_requests(posts, language, card, settings, seed)
+    done = generate(requests, ledgers, language, settings, say, halving)
     if done.stopped:
         say(f"{language}: {done.stopped}; {done.outcomes['ok']} of {len(requests)} requests are answered")
     elif not done.outcomes["ok"]:
@@ -84,33 +85,74 @@ def planned_requests(
     posts: pd.DataFrame, language: str, card: TaskCard, settings: SynthesisSettings, seed: int
 ) -> list[Request]:
     """All requests of the language's plan. The same posts, settings and seed give the same keys."""
-    style = Style(prompt_pool(posts))
+    return halvable_requests(posts, language, card, settings, seed)[0]
+
+
+def halvable_requests(
+    posts: pd.DataFrame, language: str, card: TaskCard, settings: SynthesisSettings, seed: int
+) -> tuple[list[Request], Halving]:
+    """The same, and how they are halved."""
+    style, names = Style(prompt_pool(posts)), (card.label.negative, card.label.positive)
+
+    def write(one: PlannedRequest) -> Request:
+        request = to_request(one, registered(language), style, card, settings)
+        return request.model_copy(update={"label_names": names})
+
     planned = plan(posts, card, settings, seed)
-    return [to_request(one, registered(language), style, card, settings) for one in planned]
+    requests = [write(one) for one in planned]
+    return requests, Halving({request.key: one for request, one in zip(requests, planned, strict=True)}, write)
 
 
-def generate(requests: list[Request], ledgers: Path, language: str, settings: SynthesisSettings, say: Say) -> Generated:
-    """Ask all requests that the ledger has no answer to. Raises InputError when it is clear that none can succeed."""
-    keys = [request.key for request in requests]
+def asked_as(requests: list[Request], ledger: Ledger, halving: Halving) -> dict[str, list[Request]]:
+    """The requests as which each is asked, by its key: itself, or its halves where an endpoint took it so."""
+    called, finished = ledger.called(), ledger.outcomes().keys()
+    return {request.key: halving.leaves(request, called, finished) for request in requests}
+
+
+def generate(
+    requests: list[Request],
+    ledgers: Path,
+    language: str,
+    settings: SynthesisSettings,
+    say: Say,
+    halving: Halving | None = None,
+) -> Generated:
+    """Ask all requests that the ledger has no answer to. Raises InputError when it is clear that none can succeed.
+
+    Answers that an earlier version could not read are read again, for nothing.
+    """
+    halving = halving or Halving()
     with Ledger(ledgers, language, Budget(settings.max_dollars, settings.max_requests)) as ledger:
-        answered = ledger.outcomes(keys).keys()
+        leaves = asked_as(requests, ledger, halving)
+        asked = [leaf for request in requests for leaf in leaves[request.key]]
+        by_key = {request.key: request for request in asked}
+        if read := ledger.read_again(by_key, lambda reply: read_again(by_key[reply.key], reply)):
+            say(f"{language}: {read} answers that were paid for can be read now")
+        answered = ledger.outcomes(by_key).keys()
         if answered:
-            say(f"{language}: {sum(key in answered for key in keys)} of {len(requests)} requests were answered before")
+            before = sum(answered >= {leaf.key for leaf in leaves[request.key]} for request in requests)
+            say(f"{language}: {before} of {len(requests)} requests were answered before")
         failures, stopped = dict[str, str](), ""
-        if not answered >= set(keys):
+        if not answered >= by_key.keys() or ledger.open_batches(by_key):
             check_endpoint(settings)
-            failures, stopped = asyncio.run(_ask(requests, ledger, settings, lambda line: say(f"{language}: {line}")))
-        found = ledger.replies(keys)
-        replies = [found.get(key) for key in keys]
+            failures, stopped = asyncio.run(
+                _ask(asked, ledger, settings, lambda line: say(f"{language}: {line}"), halving)
+            )
+            leaves = asked_as(requests, ledger, halving)
+        found = ledger.replies({leaf.key for parts in leaves.values() for leaf in parts})
+        replies = [joined(request, leaves[request.key], found) for request in requests]
         outcomes = Counter(
-            reply.outcome if reply else failures.get(key, "unanswered")
-            for key, reply in zip(keys, replies, strict=True)
+            reply.outcome
+            if reply
+            else next((failures[leaf.key] for leaf in leaves[request.key] if leaf.key in failures), "unanswered")
+            for request, reply in zip(requests, replies, strict=True)
         )
+        keys = {request.key for request in requests} | {leaf.key for parts in leaves.values() for leaf in parts}
         return Generated(replies, outcomes, stopped, ledger.account(), ledger.calls(keys))
 
 
 async def _ask(
-    requests: list[Request], ledger: Ledger, settings: SynthesisSettings, say: Say
+    requests: list[Request], ledger: Ledger, settings: SynthesisSettings, say: Say, halving: Halving
 ) -> tuple[dict[str, str], str]:
     """Ask what has no answer, as batches or one by one; what an earlier run has in a batch is waited for first.
 
@@ -125,6 +167,6 @@ async def _ask(
     pending = [request for request in requests if request.key not in before]
     if batches.stopped or not pending:
         return batches.failures, batches.stopped
-    online = OnlineRun(pending, ledger, settings, "ok" in before.values(), say)
+    online = OnlineRun(pending, ledger, settings, "ok" in before.values(), say, halving)
     await online.run()
     return {**batches.failures, **online.failures}, online.stopped

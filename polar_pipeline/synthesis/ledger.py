@@ -191,6 +191,12 @@ class Ledger:
         """Whether a request needs no further call."""
         return bool(self.outcomes([key]))
 
+    def called(self) -> set[str]:
+        """The keys of all requests that there were calls for, refused ones too."""
+        return {
+            key for (key,) in self._database.rows("SELECT DISTINCT key FROM calls WHERE language = ?", self._language)
+        }
+
     def open_batches(self, keys: Collection[str]) -> dict[str, dict[str, BatchCall]]:
         """Batches whose end nobody saw and which had any of these requests: by name, the open call of each key."""
         found: dict[str, dict[str, BatchCall]] = {}

@@ -7,7 +7,8 @@ import random
 import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
 
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
 
 _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
 _WINDOW = 10.0  # seconds for which a number of remaining requests is believed that says no end
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_EPOCH = 1e9  # seconds; a larger number is a moment, and a thousand times larger one such a moment in milliseconds
+# how headers name what is left in a window, and when the next one begins; {} is what is counted
+_LEFT = ("x-ratelimit-remaining{}", "ratelimit-remaining{}", "anthropic-ratelimit{}-remaining")
+_RESET = ("x-ratelimit-reset{}", "ratelimit-reset{}", "anthropic-ratelimit{}-reset")
+_COMBINED = re.compile(r"\b(?:remaining|r)=0\b.*\b(?:reset|t)=(\d+)")  # the one header of the IETF's drafts
+_WAITS = ("retryDelay", "retry_after", "estimated_time")  # fields of errors, in seconds
+_IN_WORDS = re.compile(
+    r"(?:try again|retry) (?:in|after) (?:about )?((?:\d+(?:\.\d+)? ?(?:ms|h|m|s)(?:[a-z]*) ?)+)", re.IGNORECASE
+)
 _TOLERATED = 0.1  # refusals per answer that do not lower the concurrency
+_SLOW_START = 3.0  # requests more with each answer: four times as many in flight after each round
 _FIRST_BACKOFF, _MAX_BACKOFF = 0.5, 60.0  # seconds
 _MAX_SILENCE = 10  # time-outs without any answer, after which refusals that name a wait are no longer waited for
 _RANDOM = random.Random()  # jitter, which has to differ between processes
@@ -28,8 +39,8 @@ _RANDOM = random.Random()  # jitter, which has to differ between processes
 class RateLimiter:
     """Limits the requests in flight of one process, and pauses all processes of the ledger when the endpoint says so.
 
-    Use `async with limiter` around each request, and report how it ended. The limit begins at one and grows by one with
-    each answer (slow start, Jacobson 1988) until the first refusals; then it follows additive increase and
+    Use `async with limiter` around each request, and report how it ended. The limit begins at one and grows by three
+    with each answer (slow start, Jacobson 1988) until the first refusals; then it follows additive increase and
     multiplicative decrease (Chiu and Jain 1989): half as many when more than one in ten is refused, one more after as
     many answers as the limit. It is never more than `x-ratelimit-remaining-requests` said within this window.
     Occasional refusals, which busy endpoints give at any load, change nothing.
@@ -80,21 +91,23 @@ class RateLimiter:
 
     def answered(self) -> None:
         """Report an answer."""
-        self._limit = min(self._limit + (1.0 if self._slow_start else 1 / self._limit), float(self._concurrency))
+        self._limit = min(
+            self._limit + (_SLOW_START if self._slow_start else 1 / self._limit), float(self._concurrency)
+        )
         self._credit = min(max(self._credit, 0.0) + _TOLERATED, max(_TOLERATED * self._limit, 1.0))
 
-    def update(self, headers: Mapping[str, str], refused: bool) -> float:
-        """Read a response's headers; `refused` is whether its status was an error.
+    def update(self, headers: Mapping[str, str], refused: bool, error: Any = None) -> float:
+        """Read a response's headers; `refused` is whether its status was an error, `error` what it says.
 
         Returns the seconds that the endpoint asks to wait, at most ten minutes, 0 when it does not say.
         """
         remaining = headers.get("x-ratelimit-remaining-requests", "").strip()
         if remaining.isascii() and remaining.isdigit():  # otherwise what it said before still holds
             self._remaining = float(remaining)
-            reset = _duration(headers.get("x-ratelimit-reset-requests", ""))
+            reset = _seconds(headers.get("x-ratelimit-reset-requests", ""))
             self._remaining_until = time.monotonic() + min(reset or _WINDOW, _MAX_WAIT)
-        wait = _retry_after(headers) if refused else _window_reset(headers)
-        wait = min(wait, _MAX_WAIT) if math.isfinite(wait) else 0.0
+        wait = _retry_after(headers) if refused else 0.0
+        wait = min(wait or _window_reset(headers) or wait_in(error), _MAX_WAIT)
         if wait > 0:
             self._ledger.pause_until(time.time() + wait)
         return wait
@@ -131,34 +144,52 @@ class RetryPolicy:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """Retry-After in seconds or as a date (RFC 9110, section 10.2.3); OpenAI's `retry-after-ms` is finer."""
-    if "retry-after-ms" in headers:
-        return _number(headers["retry-after-ms"]) / 1000
-    value = headers.get("retry-after", "")
-    if not value:
-        return _window_reset(headers)
-    if _number(value):
-        return _number(value)
-    try:
-        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return 0.0
+    """Retry-After in seconds or as a date (RFC 9110, section 10.2.3); `retry-after-ms` is finer."""
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if name in headers:
+            return _number(headers[name]) / 1000
+    return _seconds(headers.get("retry-after", ""))
 
 
 def _window_reset(headers: Mapping[str, str]) -> float:
-    """Seconds until a spent window of `x-ratelimit-*` begins anew; 0 when none is spent."""
+    """Seconds until a spent window of any `ratelimit` header begins anew; 0 when none is spent."""
     waits = [
-        _duration(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+        _seconds(headers.get(reset.format(what), ""))
+        for what in ("", "-requests", "-tokens")
+        for left, reset in zip(_LEFT, _RESET, strict=True)
+        if headers.get(left.format(what), "").strip() == "0"
     ]
-    return max(waits, default=0.0)
+    combined = _COMBINED.search(headers.get("ratelimit", "").replace(" ", ""))
+    return max(waits, default=float(combined[1]) if combined else 0.0)
 
 
-def _duration(text: str) -> float:
-    """`1s`, `6m0s`, `20ms` or plain seconds."""
-    parts = _DURATION.findall(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts) if parts else _number(text)
+def wait_in(error: Any) -> float:
+    """Seconds in a refusal's body: `Please try again in 7.66s`, `"retryDelay": "32s"`, `"estimated_time": 20.0`."""
+    if isinstance(error, dict):
+        named = max(_seconds(str(error.get(name, ""))) for name in _WAITS)
+        return named or max(map(wait_in, error.values()), default=0.0)
+    if isinstance(error, list):
+        return max(map(wait_in, error), default=0.0)
+    found = _IN_WORDS.search(error) if isinstance(error, str) else None
+    return _seconds(found[1]) if found else 0.0
+
+
+def _seconds(text: str) -> float:
+    """Seconds from now: `1s`, `6m0s`, `20ms`, plain seconds, a moment in seconds or milliseconds, or a date."""
+    number = _number(text)
+    if number > _EPOCH:
+        moment = number / 1000 if number > 1000 * _EPOCH else number
+        return max(moment - time.time(), 0.0) if moment < 1000 * _EPOCH else 0.0
+    if number or not text:
+        return number
+    if re.match(r"\s*(\d{4}-|[A-Z][a-z]{2},)", text):
+        try:
+            date = datetime.fromisoformat(text) if text[:1].isdigit() else email.utils.parsedate_to_datetime(text)
+            return max(date.timestamp() - time.time(), 0.0)
+        except (ValueError, OverflowError):
+            return 0.0
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def _number(text: str) -> float:

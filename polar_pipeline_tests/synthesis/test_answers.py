@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.synthesis.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts, what_was_said
+from polar_pipeline.synthesis.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts
+from polar_pipeline.synthesis.completion import what_was_said
 
 
 def body(content: Any, finish: str | None = "stop", **message: Any) -> str:
@@ -25,6 +26,7 @@ def read(content: Any, labels: str = "11", shiftable: bool = False, **more: Any)
         '{"posts": ["a", "b"]}', '["a", "b"]', "```json\n[\"a\", \"b\"]\n```", 'x {"posts": ["a", "b"]} y',
         '{"posts": ["a", "b",]}', "{'posts': ['a', 'b']}", '{"posts": [{"text": "a"}, {"text": "b"}]}',
         '{"1": "a", "2": "b"}', '<think>["x", "y"]</think>["a", "b"]', '{"posts": ["a", "b"]',
+        '{"posts": [["a"], ["b"]]}',
         '{"thoughts": "two", "posts": ["a", "b"]}', '[{"label": 1, "text": "a"}, {"label": 1, "text": "b"}]',
     ],
 )  # fmt: skip
@@ -34,8 +36,9 @@ def test_one_meaning_in_many_forms(content: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "I cannot do that.", "{}", "[]", '{"posts": "a"}', '{"posts": ["a", null]}', '{"a": ["x"], "b": ["y"]}',
-     '{"posts": ["\\ud800", "b"]}', "[" * 100_000, '{"posts": [["a"], ["b"]]}', "1. a\n3. b", None, 7],
+    ["", "I cannot do that.", "{}", "[]", '{"posts": "a"}', '{"posts": [null, null]}', '{"a": ["x"], "b": ["y"]}',
+     '{"posts": ["\\ud800", ""]}', "[" * 100_000, "1. a\n3. b", None, 7, '{"posts": ["...", "text1"]}',
+     '{"error": "no", "reasons": ["a", "b"]}', '{"posts": ["no", "no"]}', "I cannot:\n1. a\n2. b"],
 )  # fmt: skip
 def test_what_means_nothing_for_sure_is_not_read(content: Any) -> None:
     assert read(content) == ([], MALFORMED)
@@ -116,6 +119,7 @@ def test_a_cut_answer_gives_no_post_that_is_doubtful(content: str) -> None:
 
 
 def test_a_numbered_list_and_thoughts() -> None:
-    assert read("Here:\n1. a\n2. b\n3. c", "101") == (["a", "b", "c"], OK)
+    assert read("1. a\n2. b\n3. c", "101") == (["a", "b", "c"], OK)
+    assert read("I cannot, because:\n1. a\n2. b\n3. c", "101") == ([], MALFORMED)
     assert read("", "11", reasoning_content='I think.\n{"posts": ["a", "b"]}') == (["a", "b"], OK)
     assert read("", "11", reasoning_content='maybe ["x", "y"]?') == ([], MALFORMED)

@@ -8,7 +8,8 @@ import pytest
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis import formats
-from polar_pipeline.synthesis.answers import Read, Said
+from polar_pipeline.synthesis.answers import Read
+from polar_pipeline.synthesis.completion import Said
 from polar_pipeline.synthesis.generate import Made, planned_requests
 from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline_tests.synthesis import made
@@ -117,8 +118,8 @@ def test_a_short_key_does_not_eat_letters(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_a_better_reader_can_read_is_not_paid_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = formats.read_texts
 
-    def reader_of_old(said: Said, labels: Any, shiftable: bool, key: str) -> Read:
-        found = real(said, labels, shiftable, key)
+    def reader_of_old(said: Said, labels: Any, *more: Any) -> Read:
+        found = real(said, labels, *more)
         return (
             found
             if len(labels) % 2 == 0 and hashlib.sha256(said.text.encode()).digest()[0] % 2

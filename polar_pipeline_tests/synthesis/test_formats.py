@@ -22,7 +22,7 @@ def body(content: object, finish: object = "stop", **more: object) -> str:
 
 
 def posts(text: str) -> str:
-    return json.dumps({"posts": [text] * SIZE})
+    return json.dumps({"posts": [f"{text} {place}" for place in range(SIZE)]})
 
 
 JSON = st.recursive(
@@ -68,7 +68,7 @@ def test_what_no_file_can_hold_is_malformed_and_the_ledger_takes_it(tmp_path: Pa
         assert ledger.replies([REQUEST.key]) == {REQUEST.key: reply}
 
 
-@pytest.mark.parametrize("tokens", [10**400, -1, True, 1.5, "7", None])
+@pytest.mark.parametrize("tokens", [10**400, -1, True, 1.5, "seven", None])
 def test_a_count_that_is_none_costs_the_worst_case(tokens: object) -> None:
     reply = parse_reply(REQUEST, body(posts("gut"), usage={"prompt_tokens": tokens, "completion_tokens": 1}), SETTINGS)
     assert not reply.counted and (reply.prompt_tokens, reply.completion_tokens) == worst_tokens(REQUEST)

@@ -152,9 +152,9 @@ def test_a_refusal_now_and_then_cuts_nothing_and_one_in_five_does() -> None:
 def test_it_begins_with_one_and_grows_with_each_answer_until_refusals() -> None:
     limiter = limiter_of(128, answers=0)
     assert limiter.limit == 1
-    for answers in range(1, 40):
+    for answers in range(1, 14):
         limiter.answered()
-        assert limiter.limit == answers + 1
+        assert limiter.limit == 3 * answers + 1
     for _ in range(6):
         limiter.refused(time.monotonic())
     assert limiter.limit < 40

@@ -18,7 +18,7 @@ import pytest
 
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.database import FILE
-from polar_pipeline.synthesis.formats import worst_dollars
+from polar_pipeline.synthesis.formats import Reply, worst_dollars
 from polar_pipeline.synthesis.generate import Generated, generate
 from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline_tests.synthesis import made
@@ -228,6 +228,32 @@ def test_a_batch_whose_making_seemed_to_fail_stays_open_when_nobody_can_look_for
         done = asked(server.url, tmp_path)
         assert server.get("count")["calls"] == 20
     assert done.outcomes == {"ok": 20} and books(tmp_path) == (20, 0, 20 * BATCHED, 0)
+
+
+def test_a_batch_under_the_key_of_another_account_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, {}, delay=60.0) as server:
+        killed_in_a_batch(server, tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-project")
+    with running(tmp_path, {}, port=server.port) as server:  # which knows no batch
+        with pytest.raises(InputError, match="use the key that it was sent with"):
+            asked(server.url, tmp_path)
+        assert server.get("count")["calls"] == 0 and books(tmp_path)[3] == 20
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")  # the same account, so it was never made
+        assert asked(server.url, tmp_path).outcomes == {"ok": 20}
+
+
+def test_a_batch_of_requests_that_are_answered_is_collected_all_the_same(tmp_path: Path) -> None:
+    with running(tmp_path, {}) as server:
+        killed_in_a_batch(server, tmp_path)
+        with Ledger(tmp_path / "ledgers", "deu") as ledger:
+            for request in requests(made.settings(base_url=server.url, posts=120)):
+                call = ledger.reserve(request.key, 1.0)
+                assert call is not None
+                ledger.settle(call, Reply(key=request.key, texts=(), outcome="refused", finish="stop", counted=True,
+                                          prompt_tokens=0, completion_tokens=0, dollars=0.0))  # fmt: skip
+        assert asked(server.url, tmp_path).account.open == 0 and books(tmp_path) == (20, 20, 20 * BATCHED, 0)
 
 
 # drills
