@@ -100,8 +100,8 @@ def test_the_labels_that_objects_tell_are_those_that_were_asked_for() -> None:
     told = [{"label": "polarized", "text": "a"}, {"label": "not", "text": "b"}]
     assert read(json.dumps(told), "10") == (["a", "b"], OK)
     assert read(json.dumps([*told, told[0]]), "110") == ([], MALFORMED)
-    judged = what_was_said(body('[{"text": "x", "label": "1"}, {"text": "y", "label": 0}]'))
-    assert read_texts(judged, [1, 1], False, "label").texts == ("1", "0")
+    judged = what_was_said(body('[{"text": "x", "probability": "1"}, {"text": "y", "probability": 0.2}]'))
+    assert read_texts(judged, [1, 1], False, "probability").texts == ("1", "0.2")
     translated = what_was_said(body('[{"text": "original", "translation": "a"}, {"text": "o", "translation": "b"}]'))
     assert read_texts(translated, [1, 0], False, "translation").texts == ("a", "b")
 
