@@ -4,16 +4,15 @@ Models wrap the same JSON in many ways: code fences, prose, thoughts, other keys
 that were paid for; where labels could be shifted, nothing is read, and what only stands in for a post is none.
 """
 
-import ast
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from polar_pipeline.synthesis.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
+from polar_pipeline.synthesis.json_values import NUMBERED, complete_strings, values_in, without_thoughts
 
-OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"
+OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"  # refused: also without a single post
 TEXT_KEYS = ("text", "post", "content", "tweet", "message", "body")
 _LABEL_KEYS = ("label", "class", "category")
 _PLACE_KEYS = ("number", "index", "id", "no")
@@ -26,21 +25,8 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 
-_THOUGHTS = re.compile(
-    r"</\s*(?:[a-z]+:)?(?:think|thinking|thought|reasoning|analysis)\s*>|◁/think▷|\[/THINK\]|"
-    r"<\|channel\|>final(?:<\|[a-z]+\|>| )*<\|message\|>",
-    re.IGNORECASE,
-)
-_FENCE = re.compile(r"```[\w+-]*(.*?)```", re.DOTALL)
-_NUMBERED = re.compile(r"(?:\*\*)?(?:[^\W\d_]{1,12} )?#?(\d{1,3})[.):](?:\*\*)?[ \t]+(\S.*)", re.DOTALL)
-_FEWEST_NUMBERED = 3  # lines of a numbered list: two may be a refusal
-_LIST_BEGINS = re.compile(r'(```\w*\s*)?(\{\s*"posts"\s*:\s*)?\[')
 _ONE_NUMBER = re.compile(r"\D*(\d{1,3})\D*")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
-_CURLY = re.compile(r"(?<=[\[{,:\s])“|”(?=\s*[\]},:])")  # quotes where JSON has its own
-_STRINGS = json.JSONDecoder(strict=False)
-_LONGEST = 1 << 16  # characters of an answer that is read in other ways than as JSON
-_MOST_VALUES = 200  # brackets in a text at which JSON is looked for
 
 
 class Read(NamedTuple):
@@ -68,8 +54,8 @@ def read_texts(
     """
     if said.refused:
         return Read((), REFUSED)
-    parts, whole_list = list[list[str | None]](), False
-    for value, sure in _values(said):
+    parts, whole_list, empty = list[list[str | None]](), False, False
+    for value, sure in values_in(said):
         try:
             items = _items(value, len(labels), key, names)
             whole_list = whole_list or bool(items)
@@ -77,89 +63,20 @@ def read_texts(
         except PARSE_ERRORS:  # such as a number of thousands of digits
             continue
         found = _distinct(found, labels) if found and key == "text" else found
+        empty = empty or (bool(found) and len(items or ()) == len(labels) and key == "text" and not any(found or ()))
         if not found or not any(found) or (key != "text" and not all(found)):
             continue
         if items and len(items) == len(labels):
             return Read(tuple(found), OK)
         parts.append(found)
     if said.cut and shiftable and not said.thought and not whole_list:
-        whole = [text if _is_post(text, names) else None for text in _complete_strings(_without_thoughts(said.text))]
+        whole = [text if _is_post(text, names) else None for text in complete_strings(without_thoughts(said.text))]
         parts.append(_distinct((whole + [None] * len(labels))[: len(labels)], labels))
     if parts and any(parts[0]):
         return Read(tuple(parts[0]), OK)
+    if empty and not said.cut:  # in the right form, so asking again would only cost as much once more
+        return Read((), REFUSED)
     return Read((), TRUNCATED if said.cut else MALFORMED)
-
-
-def _values(said: Said) -> Iterator[tuple[Any, bool]]:
-    """What JSON a text may hold, and whether nothing was mended; the surest reading first.
-
-    As it is; then the last value in it, all of them together, mended, or as a numbered list. Of thoughts only an
-    object with `posts`.
-    """
-    text = said.text.replace("\ufeff", "").strip()
-    if (value := json_or_none(text)) is not None:
-        yield value, True
-        return
-    plain = _without_thoughts(text) if len(text) <= _LONGEST else ""
-    values = _json_in(plain)
-    if said.thought:
-        yield from ((value, True) for value in reversed(values) if isinstance(value, dict) and "posts" in value)
-        return
-    yield from ((value, True) for value in reversed(values))
-    if len(values) > 1 and all(isinstance(value, dict) for value in values):
-        listed = [value.get("posts") for value in values]
-        whole = [one for part in listed for one in part] if all(isinstance(one, list) for one in listed) else values
-        yield whole, False
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    strings = [json_or_none(line.removesuffix(",")) for line in lines]
-    if len(lines) > 1 and all(isinstance(one, str) for one in strings):
-        yield strings, False
-    yield from ((value, False) for value in _mended(plain))
-    if len(lines) >= _FEWEST_NUMBERED and all(_NUMBERED.fullmatch(line) for line in lines):
-        yield lines, False
-
-
-def _json_in(text: str) -> list[Any]:
-    """The lists and objects in a text, one after the other."""
-    found, place = list[Any](), 0
-    for _ in range(_MOST_VALUES):
-        begin = re.compile(r"[\[{]").search(text, place)
-        if begin is None:
-            break
-        place = begin.start()
-        try:
-            value, place = _STRINGS.raw_decode(text, place)
-            found.append(value)
-        except PARSE_ERRORS:
-            place += 1
-    return found
-
-
-def _mended(plain: str) -> Iterator[Any]:
-    """JSON whose slips can be mended in one way only."""
-    from json_repair import repair_json
-
-    for piece in dict.fromkeys([plain, *(piece.strip() for piece in reversed(_FENCE.findall(plain)))]):
-        piece = _CURLY.sub('"', piece)
-        if not _may_be_mended(piece):
-            continue
-        for reader in (ast.literal_eval, lambda text: repair_json(text, return_objects=True)):
-            try:
-                yield reader(piece)
-            except (*PARSE_ERRORS, SyntaxError, MemoryError):
-                continue
-
-
-def _without_thoughts(text: str) -> str:
-    """A text without what stands before the last mark that ends thoughts."""
-    ends = [found.end() for found in _THOUGHTS.finditer(text)]
-    return text.replace("\ufeff", "")[ends[-1] if ends else 0 :].strip()
-
-
-def _may_be_mended(piece: str) -> bool:
-    """Whether a piece is JSON but for slips: whole from bracket to bracket, with as many opening as closing quotes."""
-    begins = re.match(r"[\[{]\s*[\"'{\[\w]", piece)
-    return bool(begins) and piece[:1] + piece[-1:] in ("{}", "[]") and piece.count('"') % 2 == 0
 
 
 def _items(value: Any, count: int, key: str, names: Sequence[str]) -> list[_Item] | None:
@@ -304,7 +221,7 @@ def _unwrapped(items: list[_Item]) -> list[_Item]:
     """Items without numbers that count their texts, and without quotes around all of them."""
     if len(items) < 2:
         return items
-    numbered = [_NUMBERED.fullmatch(item.text or "") for item in items]
+    numbered = [NUMBERED.fullmatch(item.text or "") for item in items]
     if all(numbered) and _counts(int(found[1]) for found in numbered if found):
         items = [
             item._replace(text=found[2], place=int(found[1]))
@@ -345,26 +262,3 @@ def _aligned(texts: Sequence[str | None], labels: Sequence[int]) -> list[str | N
         if len(meant) == 1 and 0 <= place < len(labels) and labels[place] in meant:
             kept[place] = text
     return kept
-
-
-def _complete_strings(text: str) -> list[str]:
-    """The whole strings at the beginning of a list of posts that was cut off; nothing of other answers."""
-    begins = _LIST_BEGINS.match(text)
-    found, place = list[str](), begins.end() if begins else len(text)
-    while (place := _after_blanks(text, place)) < len(text) and text[place] == '"':
-        try:
-            one, place = _STRINGS.raw_decode(text, place)
-        except ValueError:
-            break
-        place = _after_blanks(text, place)
-        if place >= len(text) or text[place] not in ",]" or not is_utf8(one):
-            break
-        found.append(one)
-        place += 1
-    return found
-
-
-def _after_blanks(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place

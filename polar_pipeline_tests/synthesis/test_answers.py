@@ -36,12 +36,17 @@ def test_one_meaning_in_many_forms(content: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "I cannot do that.", "{}", "[]", '{"posts": "a"}', '{"posts": [null, null]}', '{"a": ["x"], "b": ["y"]}',
-     '{"posts": ["\\ud800", ""]}', "[" * 100_000, "1. a\n3. b", None, 7, '{"posts": ["...", "text1"]}',
-     '{"error": "no", "reasons": ["a", "b"]}', '{"posts": ["no", "no"]}', "I cannot:\n1. a\n2. b"],
+    ["", "I cannot do that.", "{}", "[]", '{"posts": "a"}', '{"a": ["x"], "b": ["y"]}',
+     "[" * 100_000, "1. a\n3. b", None, 7, '{"error": "no", "reasons": ["a", "b"]}', "I cannot:\n1. a\n2. b"],
 )  # fmt: skip
 def test_what_means_nothing_for_sure_is_not_read(content: Any) -> None:
     assert read(content) == ([], MALFORMED)
+
+
+@pytest.mark.parametrize("posts", [[None, None], ["\ud800", ""], ["...", "text1"], ["no", "no"], ["1043", "77"]])
+def test_an_answer_in_the_right_form_without_a_post_is_a_refusal(posts: list[str | None]) -> None:
+    """It was paid for, and asking again would cost as much once more."""
+    assert read(json.dumps({"posts": posts})) == ([], REFUSED)
 
 
 @pytest.mark.parametrize(
