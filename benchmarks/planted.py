@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from polar_pipeline.synthesis.formats import posts_table
+from polar_pipeline.synthesis.posts import posts_table
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
 

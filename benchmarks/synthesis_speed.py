@@ -29,8 +29,8 @@ from polar_pipeline.defs.project import Project
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.formats import synthetic_posts
 from polar_pipeline.synthesis.generate import generate, planned_requests
+from polar_pipeline.synthesis.posts import synthetic_posts
 from polar_pipeline_tests.synthesis.made import Running
 
 DELAY, REFUSED, CONCURRENCY, OURS, THEIRS = 0.5, 0.02, 128, 9000, 60

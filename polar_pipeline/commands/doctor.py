@@ -30,12 +30,12 @@ from polar_pipeline.defs.instance import (
     storage_settings,
 )
 from polar_pipeline.defs.orphans import close_orphans, find_orphans
+from polar_pipeline.endpoint.ledger import Ledger
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.storage.home import Home
 from polar_pipeline.storage.lock import maintaining
 from polar_pipeline.storage.outputs import Outputs, output_name
 from polar_pipeline.storage.usage import delete, leftovers, megabytes
-from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline.tracking.base import Tracker
 from polar_pipeline.tracking.mlflow_tracker import find_killed
 from polar_pipeline.tracking.store import is_old_store, locked, open_store, sqlite_url

@@ -24,13 +24,13 @@ from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.nodes import ACROSS
 from polar_pipeline.defs.processes.runner import Outcome, run_languages, run_report
 from polar_pipeline.defs.project import Project, claim_results
+from polar_pipeline.endpoint.connection import check_endpoint
 from polar_pipeline.errors import ExitCode, InputError
 from polar_pipeline.pretrained.model_files import check_source, local_folder
 from polar_pipeline.settings.backbones import EncoderSettings, LoraSettings, PretrainedSettings
 from polar_pipeline.settings.models import Encoding
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.lock import writing
-from polar_pipeline.synthesis.connection import check_endpoint
 from polar_pipeline.synthesis.from_file import check_path
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language

@@ -11,9 +11,9 @@ from polar_pipeline.curation.embedding import API, TEXTS_PER_CALL, CachedEmbedde
 from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.curation.verification import judging, verification_requests
 from polar_pipeline.defs.project import Project
-from polar_pipeline.synthesis.client import Endpoint
-from polar_pipeline.synthesis.exceptions import USELESS
-from polar_pipeline.synthesis.formats import (
+from polar_pipeline.endpoint.client import Endpoint
+from polar_pipeline.endpoint.exceptions import USELESS
+from polar_pipeline.endpoint.formats import (
     Request,
     dollars,
     embedding_dollars,
@@ -21,10 +21,10 @@ from polar_pipeline.synthesis.formats import (
     worst_dollars,
     worst_tokens,
 )
+from polar_pipeline.endpoint.ledger import Ledger, read_account
 from polar_pipeline.synthesis.from_file import posts_from_file
 from polar_pipeline.synthesis.generate import asked_as, halvable_requests
 from polar_pipeline.synthesis.halving import Halving
-from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import prompt_pool
 from polar_pipeline.task.languages import language

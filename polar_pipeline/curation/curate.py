@@ -22,12 +22,12 @@ from polar_pipeline.curation.dedup import COSINE, TEXT, WORDS, duplicates, share
 from polar_pipeline.curation.embedding import Embedder, make_embedder
 from polar_pipeline.curation.quality_filter import Objection, QualityFilter
 from polar_pipeline.curation.verification import Verifier
+from polar_pipeline.endpoint.client import Endpoint, Say
+from polar_pipeline.endpoint.ledger import CallSummary
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
-from polar_pipeline.synthesis.client import Endpoint, Say
-from polar_pipeline.synthesis.ledger import CallSummary
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
 

@@ -14,18 +14,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from polar_pipeline.corpus.text import ngram_vectors
+from polar_pipeline.endpoint.client import Client, Endpoint
+from polar_pipeline.endpoint.completion import token_count
+from polar_pipeline.endpoint.connection import address, open_sdk
+from polar_pipeline.endpoint.formats import CallResult, embedding_dollars
+from polar_pipeline.endpoint.ledger import NO_CALLS, Budget, CallSummary, Ledger
+from polar_pipeline.endpoint.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.pretrained.cache import EmbeddingCache
 from polar_pipeline.pretrained.encoder import ENCODED_TOGETHER, Encoder, cache_file
 from polar_pipeline.settings.models import Encoding, ModelSource
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.client import Client, Endpoint
-from polar_pipeline.synthesis.completion import token_count
-from polar_pipeline.synthesis.connection import address, open_sdk
-from polar_pipeline.synthesis.formats import CallResult, embedding_dollars
-from polar_pipeline.synthesis.ledger import NO_CALLS, Budget, CallSummary, Ledger
-from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
 NGRAMS = "ngrams"
 API = "api:"  # before the name of an endpoint's model

@@ -14,13 +14,13 @@ import regex
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.embedding import Embedder
 from polar_pipeline.curation.quality_filter import Objection
+from polar_pipeline.endpoint.client import Endpoint
+from polar_pipeline.endpoint.connection import address
+from polar_pipeline.endpoint.formats import Message, Request, Strategy
+from polar_pipeline.endpoint.ledger import NO_CALLS, CallSummary
 from polar_pipeline.metrics.scores import Floats
 from polar_pipeline.settings.curation import CurationSettings
-from polar_pipeline.synthesis.client import Endpoint
-from polar_pipeline.synthesis.connection import address
-from polar_pipeline.synthesis.formats import Message, Request, Strategy
 from polar_pipeline.synthesis.generate import generate
-from polar_pipeline.synthesis.ledger import NO_CALLS, CallSummary
 from polar_pipeline.synthesis.prompts import fence
 from polar_pipeline.task.card import TaskCard
 

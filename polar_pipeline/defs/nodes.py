@@ -12,6 +12,7 @@ from polar_pipeline.corpus.audit import Audit
 from polar_pipeline.curation.embedding import encoding_of
 from polar_pipeline.decision.record import Decisions
 from polar_pipeline.defs.project import Project
+from polar_pipeline.endpoint.connection import chosen_address
 from polar_pipeline.pretrained.model_files import base_identity, downloaded_commit
 from polar_pipeline.settings.backbones import (
     BackboneSettings,
@@ -22,7 +23,6 @@ from polar_pipeline.settings.backbones import (
 )
 from polar_pipeline.settings.models import ModelSource
 from polar_pipeline.storage.fingerprint import file_sha256
-from polar_pipeline.synthesis.connection import chosen_address
 from polar_pipeline.synthesis.from_file import files_sha256
 
 # Raised when a stage's results change though no setting did.

@@ -19,13 +19,13 @@ from polar_pipeline.corpus.posts import REAL, made_ids
 from polar_pipeline.corpus.schemas import shown
 from polar_pipeline.corpus.sources import Source, find_sources
 from polar_pipeline.corpus.text import bare
+from polar_pipeline.endpoint.client import Say
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.files import FileFormat
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.fingerprint import file_sha256
-from polar_pipeline.synthesis.client import Say
-from polar_pipeline.synthesis.formats import ids_json, posts_table
+from polar_pipeline.synthesis.posts import ids_json, posts_table
 from polar_pipeline.tables.opening import kind_of
 from polar_pipeline.tables.rows import Rows, and_more
 from polar_pipeline.task.card import Columns, TaskCard
@@ -51,7 +51,7 @@ def posts_from_file(
 ) -> pd.DataFrame:
     """The synthetic posts of a language in the files at `settings.path`, in the order of their ids; there may be none.
 
-    `posts` is the table of real posts with folds; columns are those of `formats.posts_table`. Raises InputError that
+    `posts` is the table of real posts with folds; columns are those of `posts.posts_table`. Raises InputError that
     names file, row and column of what is wrong, and what to do.
     """
     path = check_path(settings)

@@ -10,17 +10,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from polar_pipeline.endpoint.batch import BatchRun
+from polar_pipeline.endpoint.client import OnlineRun, Say
+from polar_pipeline.endpoint.connection import check_endpoint
+from polar_pipeline.endpoint.formats import Reply, Request, read_again
+from polar_pipeline.endpoint.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.batch import BatchRun
-from polar_pipeline.synthesis.client import OnlineRun, Say
-from polar_pipeline.synthesis.connection import check_endpoint
-from polar_pipeline.synthesis.formats import Reply, Request, posts_table, read_again, synthetic_posts
 from polar_pipeline.synthesis.from_file import LikelyParents, posts_from_file
 from polar_pipeline.synthesis.halving import Halving, joined
-from polar_pipeline.synthesis.ledger import NO_CALLS, Account, Budget, CallSummary, Ledger
 from polar_pipeline.synthesis.perturb import perturbed_posts
 from polar_pipeline.synthesis.plan import PlannedRequest, plan, prompt_pool
+from polar_pipeline.synthesis.posts import posts_table, synthetic_posts
 from polar_pipeline.synthesis.prompts import Style, to_request
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import language as registered
@@ -167,6 +168,6 @@ async def _ask(
     pending = [request for request in requests if request.key not in before]
     if batches.stopped or not pending:
         return batches.failures, batches.stopped
-    online = OnlineRun(pending, ledger, settings, "ok" in before.values(), say, halving)
+    online = OnlineRun(pending, ledger, settings, "ok" in before.values(), say, halving.halves)
     await online.run()
     return {**batches.failures, **online.failures}, online.stopped

@@ -7,7 +7,7 @@ that they have in the request.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from polar_pipeline.synthesis.formats import Reply, Request
+from polar_pipeline.endpoint.formats import Reply, Request
 from polar_pipeline.synthesis.plan import PlannedRequest
 
 _LEVEL = 1_000_000  # numbers of requests are smaller; those of halves count on from here, as nodes of a binary tree

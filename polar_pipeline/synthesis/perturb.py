@@ -10,8 +10,8 @@ import regex
 
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.examples import ParentSampler
-from polar_pipeline.synthesis.formats import ids_json, posts_table
 from polar_pipeline.synthesis.plan import LabelBalancer, prompt_pool
+from polar_pipeline.synthesis.posts import ids_json, posts_table
 from polar_pipeline.task.card import TaskCard
 
 SOURCE = "perturbed"

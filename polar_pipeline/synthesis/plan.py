@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.endpoint.formats import STRATEGIES, Strategy
 from polar_pipeline.errors import InputError
 from polar_pipeline.metrics.scores import Ints
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.examples import ParentSampler, make_examples
-from polar_pipeline.synthesis.formats import STRATEGIES, Strategy
 from polar_pipeline.task.card import TaskCard
 
 _LEAST = 0.1  # share of posts that are of another label, or of any type, than those that are lacking

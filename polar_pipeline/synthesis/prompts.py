@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import regex
 
+from polar_pipeline.endpoint.connection import address
+from polar_pipeline.endpoint.formats import Message, Request
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.connection import address
-from polar_pipeline.synthesis.formats import Message, Request
 from polar_pipeline.synthesis.plan import PlannedRequest
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import Language

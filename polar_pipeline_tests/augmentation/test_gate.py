@@ -26,7 +26,7 @@ from polar_pipeline.metrics.scores import macro_f1
 from polar_pipeline.settings.backbones import LinearSettings
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile, load_profile
-from polar_pipeline.synthesis.formats import posts_table
+from polar_pipeline.synthesis.posts import posts_table
 from polar_pipeline.task.card import load_card
 
 CARD = load_card("polar")

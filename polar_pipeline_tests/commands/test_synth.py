@@ -11,8 +11,8 @@ from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.release import bundled_folder
 from polar_pipeline.curation.fold_leakage import likely_parents
 from polar_pipeline.defs.project import Project
+from polar_pipeline.endpoint.ledger import Ledger, read_account
 from polar_pipeline.synthesis.from_file import posts_from_file
-from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline.tables.table_file import read_table
 from polar_pipeline_tests.conftest import polar
 from polar_pipeline_tests.synthesis.made import Running, free_port

@@ -17,8 +17,8 @@ from polar_pipeline.curation.quality_filter import Objection
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
 from polar_pipeline.storage.home import Home
-from polar_pipeline.synthesis.formats import posts_table
 from polar_pipeline.synthesis.generate import make_posts as make_synthetic_posts
+from polar_pipeline.synthesis.posts import posts_table
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.made import CARD, make_posts
 

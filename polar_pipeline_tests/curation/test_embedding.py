@@ -8,9 +8,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from polar_pipeline.curation.embedding import CachedEmbedder, NgramEmbedder, cache_name, make_embedder
+from polar_pipeline.endpoint.client import Endpoint
+from polar_pipeline.endpoint.ledger import read_account
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.client import Endpoint
-from polar_pipeline.synthesis.ledger import read_account
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made
 
@@ -102,7 +102,7 @@ def test_an_endpoints_embeddings_are_asked_for_once_paid_for_and_refusals_do_not
 def test_embeddings_are_tried_again_and_an_endpoint_that_is_not_there_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("polar_pipeline.endpoint.rate_limit._FIRST_BACKOFF", 0.01)
     server = made.Running(tmp_path, {"500": 0.5})
     try:
         found = make_embedder("api:small", tmp_path / "cache", tmp_path, endpoint(server.url, tmp_path, attempts=12))

@@ -7,9 +7,10 @@ import pytest
 
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.curation.fold_leakage import fold_leaks, likely_parents
-from polar_pipeline.synthesis.formats import Reply, synthetic_posts
+from polar_pipeline.endpoint.formats import Reply
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.perturb import perturbed_posts
+from polar_pipeline.synthesis.posts import synthetic_posts
 from polar_pipeline_tests.synthesis import made
 
 POSTS = made.make_posts()

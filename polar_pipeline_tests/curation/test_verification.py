@@ -18,9 +18,9 @@ from polar_pipeline.curation.verification import (
     real_sample,
     verification_requests,
 )
+from polar_pipeline.endpoint.client import Endpoint
 from polar_pipeline.settings.curation import CurationSettings
 from polar_pipeline.settings.profile import Profile
-from polar_pipeline.synthesis.client import Endpoint
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.obedient import obedient

@@ -65,7 +65,7 @@ class Running:
         written.unlink(missing_ok=True)
         arguments = json.dumps({"rules": rules, "delay": delay, "per_second": per_second, "port": port})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "polar_pipeline_tests.synthesis.server", str(written), arguments]
+            [sys.executable, "-m", "polar_pipeline_tests.endpoint.server", str(written), arguments]
         )
         end = time.monotonic() + 30
         while not (written.exists() and written.read_text()):

@@ -14,14 +14,14 @@ from typing import Any
 import openai  # noqa: F401 - forked with the rest
 import pytest
 
+from polar_pipeline.endpoint.formats import Request
+from polar_pipeline.endpoint.ledger import read_account
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.formats import Request
 from polar_pipeline.synthesis.generate import generate, planned_requests
-from polar_pipeline.synthesis.ledger import read_account
+from polar_pipeline_tests.endpoint.server import COMPLETION, PROMPT
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.made import generated as make_posts
-from polar_pipeline_tests.synthesis.server import COMPLETION, PROMPT
 
 pytestmark = pytest.mark.slow
 PRICE = (PROMPT + COMPLETION) / 1e6  # of an answer, at a dollar per million tokens

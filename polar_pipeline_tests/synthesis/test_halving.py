@@ -2,7 +2,7 @@
 
 import pytest
 
-from polar_pipeline.synthesis.formats import Reply
+from polar_pipeline.endpoint.formats import Reply
 from polar_pipeline.synthesis.generate import halvable_requests
 from polar_pipeline.synthesis.halving import joined
 from polar_pipeline_tests.synthesis import made

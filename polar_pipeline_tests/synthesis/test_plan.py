@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polar_pipeline.endpoint.formats import STRATEGIES
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.formats import STRATEGIES
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.plan import LabelBalancer, TypeBalancer, asked_types, plan, prompt_pool
 from polar_pipeline_tests.synthesis import made

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polar_pipeline.endpoint.formats import Request
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.formats import Request
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline.synthesis.plan import prompt_pool
 from polar_pipeline.synthesis.prompts import Style

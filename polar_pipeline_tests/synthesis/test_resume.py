@@ -16,13 +16,13 @@ from typing import Any
 import openai  # noqa: F401 - forked with the rest
 import pytest
 
+from polar_pipeline.endpoint.database import FILE
+from polar_pipeline.endpoint.formats import Reply, worst_dollars
+from polar_pipeline.endpoint.ledger import Ledger, read_account
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis.database import FILE
-from polar_pipeline.synthesis.formats import Reply, worst_dollars
 from polar_pipeline.synthesis.generate import Generated, generate
-from polar_pipeline.synthesis.ledger import Ledger, read_account
+from polar_pipeline_tests.endpoint.server import COMPLETION, PROMPT
 from polar_pipeline_tests.synthesis import made
-from polar_pipeline_tests.synthesis.server import COMPLETION, PROMPT
 from polar_pipeline_tests.synthesis.test_generate import key, requests, running  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -282,7 +282,7 @@ def test_killed_at_random_moments_with_and_without_batches_the_books_agree(
     tmp_path: Path, last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every other run asks in batches, and the plan grows."""
-    monkeypatch.setattr("polar_pipeline.synthesis.batch._FIRST_POLL", 0.05)  # forked with the rest
+    monkeypatch.setattr("polar_pipeline.endpoint.batch._FIRST_POLL", 0.05)  # forked with the rest
     generator = random.Random(int(last))
     with running(tmp_path, {"500": 0.05, "429": 0.05}, delay=0.15) as server:
         for place in range(16):

@@ -16,10 +16,10 @@ from polar_pipeline.defs.lineage import Lineage
 from polar_pipeline.defs.metadata import frame_metadata, table
 from polar_pipeline.defs.project import Project
 from polar_pipeline.defs.tracked_asset import StepContext, tracked_asset
+from polar_pipeline.endpoint.ledger import CallSummary
 from polar_pipeline.storage.files import plain_name
 from polar_pipeline.storage.outputs import Check
 from polar_pipeline.synthesis.generate import Made, make_posts
-from polar_pipeline.synthesis.ledger import CallSummary
 from polar_pipeline.synthesis.plan import asked_types
 from polar_pipeline.tracking.base import TrackedRun
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.synthesis.formats import parse_reply, worst_tokens
+from polar_pipeline.endpoint.formats import parse_reply, worst_tokens
+from polar_pipeline.endpoint.ledger import Ledger
 from polar_pipeline.synthesis.generate import planned_requests
-from polar_pipeline.synthesis.ledger import Ledger
 from polar_pipeline_tests.synthesis import made
 
 SETTINGS = made.settings()

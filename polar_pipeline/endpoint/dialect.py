@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from pydantic import ValidationError
 
+from polar_pipeline.endpoint.formats import Request, response_format
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.files import write_atomic
 from polar_pipeline.storage.record import Record
-from polar_pipeline.synthesis.formats import Request, response_format
 
 FILE = "endpoints.json"  # beside the ledger
 AnswerFormat = Literal["json_schema", "json_schema_unsized", "json_object", "text"]

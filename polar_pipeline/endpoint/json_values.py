@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from polar_pipeline.synthesis.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
+from polar_pipeline.endpoint.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
 
 NUMBERED = re.compile(r"(?:\*\*)?(?:[^\W\d_]{1,12} )?#?(\d{1,3})[.):](?:\*\*)?[ \t]+(\S.*)", re.DOTALL)
 

@@ -19,11 +19,11 @@ import pytest
 
 from polar_pipeline.curation.curate import curate
 from polar_pipeline.curation.embedding import NgramEmbedder, make_embedder
+from polar_pipeline.endpoint.client import Endpoint
+from polar_pipeline.endpoint.ledger import read_account
 from polar_pipeline.settings.curation import CurationSettings
-from polar_pipeline.synthesis.client import Endpoint
-from polar_pipeline.synthesis.formats import synthetic_posts
 from polar_pipeline.synthesis.generate import generate, planned_requests
-from polar_pipeline.synthesis.ledger import read_account
+from polar_pipeline.synthesis.posts import synthetic_posts
 from polar_pipeline.task.languages import language
 from polar_pipeline_tests.synthesis import made
 

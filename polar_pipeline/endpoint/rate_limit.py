@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from polar_pipeline.settings.synthesis import SynthesisSettings
 
 if TYPE_CHECKING:
-    from polar_pipeline.synthesis.formats import CallResult
-    from polar_pipeline.synthesis.ledger import Ledger
+    from polar_pipeline.endpoint.formats import CallResult
+    from polar_pipeline.endpoint.ledger import Ledger
 
 _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the next attempt finds out
 _WINDOW = 10.0  # seconds for which a number of remaining requests is believed that says no end

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from polar_pipeline.endpoint import formats
+from polar_pipeline.endpoint.answers import Read
+from polar_pipeline.endpoint.completion import Said
+from polar_pipeline.endpoint.ledger import Ledger
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis import formats
-from polar_pipeline.synthesis.answers import Read
-from polar_pipeline.synthesis.completion import Said
 from polar_pipeline.synthesis.generate import Made, planned_requests
-from polar_pipeline.synthesis.ledger import Ledger
+from polar_pipeline_tests.endpoint.behaviours import BODIES, WHOLE
 from polar_pipeline_tests.synthesis import made
-from polar_pipeline_tests.synthesis.behaviours import BODIES, WHOLE
 from polar_pipeline_tests.synthesis.made import generated as make_posts
 from polar_pipeline_tests.synthesis.test_generate import running
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.synthesis.ledger import Ledger
-from polar_pipeline.synthesis.rate_limit import RateLimiter
+from polar_pipeline.endpoint.ledger import Ledger
+from polar_pipeline.endpoint.rate_limit import RateLimiter
 
 
 class Memory:

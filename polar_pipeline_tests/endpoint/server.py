@@ -1,6 +1,6 @@
 """A chat-completions server that misbehaves as it is told, and keeps a count of all that it did.
 
-Run as a process: `python -m polar_pipeline_tests.synthesis.server PORT_FILE RULES_JSON`. A rule is a share of the calls
+Run as a process: `python -m polar_pipeline_tests.endpoint.server PORT_FILE RULES_JSON`. A rule is a share of the calls
 and what happens to them: a status (429, 500, 401, ...), 429_after and 503_after (with Retry-After), quota, hang, drip
 (a body byte by byte), newer (a model that takes neither max_tokens nor a temperature), half, missing (from a batch),
 malformed, schema, surrogate, nested, huge (a token count), dear (more tokens than there can be), refusal, length,
@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from polar_pipeline_tests.synthesis import behaviours
+from polar_pipeline_tests.endpoint import behaviours
 
 PROMPT, COMPLETION = 100, 50  # tokens that every answer is charged
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from polar_pipeline_tests.synthesis.gateway import COMPLETION, PROMPT, Answer, Call, good, usage
+from polar_pipeline_tests.endpoint.gateway import COMPLETION, PROMPT, Answer, Call, good, usage
 
 Respond = Callable[[Call], Answer | None]
 POSTS = 36  # of the plan that each case is asked for

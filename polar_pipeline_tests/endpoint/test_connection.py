@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import ValidationError
 
+from polar_pipeline.endpoint.connection import address, api_key, check_endpoint
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import OtherEndpoint
-from polar_pipeline.synthesis.connection import address, api_key, check_endpoint
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.made import generated as make_posts
 

@@ -5,12 +5,12 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from polar_pipeline.endpoint.completion import completion_in, error_in, json_or_none, tokens_in
+from polar_pipeline.endpoint.connection import Key
+from polar_pipeline.endpoint.formats import BROKEN, NO_CONNECTION, PAGE, REDIRECT, TIMED_OUT, CallResult
+from polar_pipeline.endpoint.rate_limit import RateLimiter
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.completion import completion_in, error_in, json_or_none, tokens_in
-from polar_pipeline.synthesis.connection import Key
-from polar_pipeline.synthesis.formats import BROKEN, NO_CONNECTION, PAGE, REDIRECT, TIMED_OUT, CallResult
-from polar_pipeline.synthesis.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     import openai

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from polar_pipeline_tests.synthesis.gateway import Answer, Call, good, usage
-from polar_pipeline_tests.synthesis.gateway_cases import NOTHING, Case, Respond, case, content
+from polar_pipeline_tests.endpoint.gateway import Answer, Call, good, usage
+from polar_pipeline_tests.endpoint.gateway_cases import NOTHING, Case, Respond, case, content
 
 # headers and body of a refusal that says to come back at a moment, 0.6 s from the first one
 _WAITS: dict[str, Callable[[float], tuple[dict[str, str], Any]]] = {

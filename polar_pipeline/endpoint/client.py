@@ -7,11 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from polar_pipeline.errors import InputError
-from polar_pipeline.settings.synthesis import SynthesisSettings
-from polar_pipeline.synthesis.answers import OK, TRUNCATED
-from polar_pipeline.synthesis.connection import address, api_key, open_sdk
-from polar_pipeline.synthesis.dialect import (
+from polar_pipeline.endpoint.answers import OK, TRUNCATED
+from polar_pipeline.endpoint.connection import address, api_key, open_sdk
+from polar_pipeline.endpoint.dialect import (
     Change,
     Dialect,
     adapted,
@@ -23,7 +21,7 @@ from polar_pipeline.synthesis.dialect import (
     remembered,
     simpler,
 )
-from polar_pipeline.synthesis.exceptions import (
+from polar_pipeline.endpoint.exceptions import (
     FailureMonitor,
     billed_too_much,
     classify_error,
@@ -31,10 +29,11 @@ from polar_pipeline.synthesis.exceptions import (
     no_credit_left,
     without_secrets,
 )
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, dollars, parse_reply, worst_dollars
-from polar_pipeline.synthesis.halving import Halving
-from polar_pipeline.synthesis.ledger import Ledger
-from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
+from polar_pipeline.endpoint.formats import TIMED_OUT, CallResult, Request, dollars, parse_reply, worst_dollars
+from polar_pipeline.endpoint.ledger import Ledger
+from polar_pipeline.endpoint.rate_limit import RateLimiter, RetryPolicy
+from polar_pipeline.errors import InputError
+from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.task.languages import Language
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ _POLL = 0.05  # seconds between two looks at a cap that was reached
 _SAY_EVERY = 5.0  # seconds between two lines of progress
 
 Say = Callable[[str], None]  # takes a line of progress
+Halves = Callable[[Request], list[Request]]  # the two halves of a request, none if it cannot be halved
 
 
 class Endpoint(NamedTuple):
@@ -140,14 +140,14 @@ class OnlineRun:
         settings: SynthesisSettings,
         succeeded: bool,
         say: Say,
-        halving: Halving,
+        halves: Halves,
     ) -> None:
-        """`succeeded`: whether any request of the plan was answered before."""
+        """`succeeded`: whether any request of the plan was answered before; `halves` gives those of a large request."""
         self._pending, self._ledger, self._settings, self._say = deque(pending), ledger, settings, say
         self._address = address(settings.base_url)
         self._monitor = FailureMonitor(settings, self._address, len(pending), succeeded)
         self._limiter = RateLimiter(settings.concurrency, ledger)
-        self._halving, self._ended = halving, False  # ended: by an error that every request would meet
+        self._halves, self._ended = halves, False  # ended: by an error that every request would meet
         self._total, self._done, self._in_flight = len(pending), 0, 0
         self._started = self._said = self._last_answer = time.monotonic()
         self._reserving = asyncio.Lock()
@@ -180,7 +180,7 @@ class OnlineRun:
 
     def _halve(self, request: Request) -> bool:
         """Put the halves of a request in its place, if it has any."""
-        halves = self._halving.halves(request)
+        halves = self._halves(request)
         self._pending.extendleft(reversed(halves))
         self._total += len(halves)
         return bool(halves)

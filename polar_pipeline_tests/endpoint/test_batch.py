@@ -10,10 +10,10 @@ from pathlib import Path
 import openai  # noqa: F401 - forked with the rest
 import pytest
 
+from polar_pipeline.endpoint.ledger import read_account
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.generate import Generated, generate
-from polar_pipeline.synthesis.ledger import read_account
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.test_generate import PRICE, key, requests, running  # noqa: F401
 

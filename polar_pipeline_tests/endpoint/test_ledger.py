@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polar_pipeline.endpoint.database import FILE
+from polar_pipeline.endpoint.formats import Reply
+from polar_pipeline.endpoint.ledger import Account, Budget, Ledger, read_account
 from polar_pipeline.errors import EnvironmentProblem, InputError
-from polar_pipeline.synthesis.database import FILE
-from polar_pipeline.synthesis.formats import Reply
-from polar_pipeline.synthesis.ledger import Account, Budget, Ledger, read_account
 
 
 def reply(key: str, dollars: float = 0.25, outcome: str = "ok", text: str = "a") -> Reply:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polar_pipeline.synthesis.dialect import Dialect, adapted, body_in, first_dialect, remember, remembered
+from polar_pipeline.endpoint.dialect import Dialect, adapted, body_in, first_dialect, remember, remembered
 from polar_pipeline.synthesis.generate import planned_requests
 from polar_pipeline_tests.synthesis import made
 

@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from polar_pipeline.synthesis.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
-from polar_pipeline.synthesis.json_values import NUMBERED, complete_strings, values_in, without_thoughts
+from polar_pipeline.endpoint.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
+from polar_pipeline.endpoint.json_values import NUMBERED, complete_strings, values_in, without_thoughts
 
 OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"  # refused: also without a single post
 TEXT_KEYS = ("text", "post", "content", "tweet", "message", "body")

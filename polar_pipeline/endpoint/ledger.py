@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from polar_pipeline.endpoint.database import LedgerDatabase
+from polar_pipeline.endpoint.formats import Reply
 from polar_pipeline.errors import EnvironmentProblem
 from polar_pipeline.storage.fingerprint import fingerprint
-from polar_pipeline.synthesis.database import LedgerDatabase
-from polar_pipeline.synthesis.formats import Reply
 
 _MAX_TRIES = 2  # an answer that cannot be read is asked for once more
 _AMONG = "language = ? AND key IN (SELECT value FROM json_each(?))"

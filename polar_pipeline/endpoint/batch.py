@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from polar_pipeline.endpoint.client import Say
+from polar_pipeline.endpoint.connection import address, api_key, open_sdk
+from polar_pipeline.endpoint.dialect import body_in, first_dialect, remembered
+from polar_pipeline.endpoint.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
+from polar_pipeline.endpoint.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
+from polar_pipeline.endpoint.ledger import BatchCall, Ledger
+from polar_pipeline.endpoint.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
-from polar_pipeline.synthesis.client import Say
-from polar_pipeline.synthesis.connection import address, api_key, open_sdk
-from polar_pipeline.synthesis.dialect import body_in, first_dialect, remembered
-from polar_pipeline.synthesis.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
-from polar_pipeline.synthesis.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
-from polar_pipeline.synthesis.ledger import BatchCall, Ledger
-from polar_pipeline.synthesis.rate_limit import RateLimiter, RetryPolicy
 
 if TYPE_CHECKING:
     from openai.types import Batch

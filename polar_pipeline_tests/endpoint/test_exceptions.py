@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from polar_pipeline.endpoint.ledger import Ledger, read_account
 from polar_pipeline.errors import InputError
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.synthesis.generate import Generated, generate, planned_requests
-from polar_pipeline.synthesis.ledger import Ledger, read_account
 from polar_pipeline_tests.synthesis import made
 from polar_pipeline_tests.synthesis.made import generated as make_posts
 from polar_pipeline_tests.synthesis.test_generate import running
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
-    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit._FIRST_BACKOFF", 0.05)
+    monkeypatch.setattr("polar_pipeline.endpoint.rate_limit._FIRST_BACKOFF", 0.05)
 
 
 def ask(settings: SynthesisSettings, folder: Path, code: str = "deu") -> Generated:
@@ -106,7 +106,7 @@ def test_waits_double_from_one_failure_to_the_next(tmp_path: Path, monkeypatch: 
         waits.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("polar_pipeline.synthesis.rate_limit.asyncio.sleep", noted)
+    monkeypatch.setattr("polar_pipeline.endpoint.rate_limit.asyncio.sleep", noted)
     with running(tmp_path, {"500": 1.0}) as server, pytest.raises(InputError, match="takes no request"):
         ask(made.settings(base_url=server.url, posts=6, shares=(1, 0, 0), attempts=6), tmp_path)
     backoffs = [wait for wait in waits if wait > 0]

@@ -1,6 +1,6 @@
 """What many endpoints and gateways do, one case each: posts, calls and money are compared with the server's books.
 
-`python -m polar_pipeline_tests.synthesis.test_gateway [--all]` prints the table of docs/synthesis.md, or every case.
+`python -m polar_pipeline_tests.endpoint.test_gateway [--all]` prints the table of docs/synthesis.md, or every case.
 """
 
 import re
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from polar_pipeline.endpoint import rate_limit
+from polar_pipeline.endpoint.ledger import Account, read_account
 from polar_pipeline.errors import InputError
-from polar_pipeline.synthesis import rate_limit
-from polar_pipeline.synthesis.ledger import Account, read_account
+from polar_pipeline_tests.endpoint.gateway import Books, Gateway
+from polar_pipeline_tests.endpoint.gateway_cases import CASES, POSTS, Case
+from polar_pipeline_tests.endpoint.gateway_wire import WIRE_CASES
 from polar_pipeline_tests.synthesis import made
-from polar_pipeline_tests.synthesis.gateway import Books, Gateway
-from polar_pipeline_tests.synthesis.gateway_cases import CASES, POSTS, Case
-from polar_pipeline_tests.synthesis.gateway_wire import WIRE_CASES
 
 pytestmark = pytest.mark.slow
 ALL = [*CASES, *WIRE_CASES]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polar_pipeline.synthesis.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts
-from polar_pipeline.synthesis.completion import what_was_said
+from polar_pipeline.endpoint.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts
+from polar_pipeline.endpoint.completion import what_was_said
 
 
 def body(content: Any, finish: str | None = "stop", **message: Any) -> str:
