@@ -66,7 +66,8 @@ def test_llama_server_writes_posts_by_its_grammar_and_counts_as_the_ledger(
     replies = [reply for reply in done.replies if reply is not None]
     assert len(replies) == len(requests) == 8 and not done.stopped
     assert not [line for line in said if "asked in another way" in line]  # it takes a schema with sizes
-    assert {reply.outcome for reply in replies} <= {"ok", "truncated"}  # an answer may run into the limit
+    # by its grammar every answer can be read; a small model's may run into the limit, or hold no post
+    assert {reply.outcome for reply in replies} <= {"ok", "truncated", "refused"}
     assert all(reply.counted for reply in replies)
     if done.calls.ended.total() == len(requests):  # none was asked twice: then the replies are all that was answered
         prompts = counted["prompt_tokens_total"] + counted["prompt_tokens_cached_total"]
