@@ -13,7 +13,7 @@ import pandas as pd
 from polar_pipeline.backbones.base import Backbone, Progress
 from polar_pipeline.backbones.factory import make_backbone
 from polar_pipeline.corpus.posts import REAL
-from polar_pipeline.curation.curate import CONTRAST, for_backbones
+from polar_pipeline.curation.curate import CONTRAST, SHARE, for_backbones
 from polar_pipeline.decision.selection import held_out_predictions, nested_fits
 from polar_pipeline.decision.strategies import gather
 from polar_pipeline.metrics.intervals import Interval, paired_interval
@@ -126,7 +126,7 @@ def cap_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
     allowed = int(trained * share / (1 - share) + 1e-6)
     surplus = order[_whole_pairs(kept.loc[order], allowed) :]
     stage, reason, keep = (table[name].copy() for name in ("stage", "reason", "keep"))
-    stage[surplus], reason[surplus], keep[surplus] = "share", f"more than {share:.0%} synthetic posts", False
+    stage[surplus], reason[surplus], keep[surplus] = SHARE, f"more than {share:.0%} synthetic posts", False
     return table.assign(keep=keep, stage=stage, reason=reason)
 
 

@@ -34,7 +34,8 @@ from polar_pipeline.task.languages import language as registered
 CONTRAST = "contrast"  # the source of the two posts of a pair, which share a `parent_id`
 VERDICT = ["keep", "stage", "reason", "similar_to", "similarity", "judge_probability", "backbone_label"]
 STAGES = ["empty", "leakage", "length", "language", "meta", "markup", "truncated", "duplicate", "round_trip", "judge"]
-STAGES += ["pair", "share", "contradiction"]
+SHARE = "share"  # the stage of posts that are more than a language trains on
+STAGES += ["pair", SHARE, "contradiction"]
 _LIKE = {TEXT: "the same text as", COSINE: "by cosine like", WORDS: "by its words like"}
 
 Verify = Callable[[pd.DataFrame], list[Objection | None]]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from polar_pipeline.corpus.posts import REAL
+from polar_pipeline.curation.curate import SHARE
 from polar_pipeline.curation.embedding import NgramEmbedder
 
 _SAMPLE = 500  # texts of each side
@@ -30,14 +31,14 @@ class Diversity(NamedTuple):
 
 
 def diversity(table: pd.DataFrame) -> dict[str, Diversity]:
-    """Of real training posts and of the synthetic posts kept, in samples of one size; empty without synthetic posts.
+    """Of real training posts and of the synthetic posts that curation let pass, in samples of one size.
 
-    `table` is that of curation.
+    `table` is that of curation. Empty without two such synthetic posts; whether training takes them does not matter.
     """
-    kept = table[table["keep"].astype(bool)]
+    passed = table[_passed(table)]
     sides = {
-        "real": kept[(kept["source"] == REAL) & (kept["split"] == "train")],
-        "synthetic": kept[kept["source"] != REAL],
+        "real": passed[(passed["source"] == REAL) & (passed["split"] == "train")],
+        "synthetic": passed[passed["source"] != REAL],
     }
     size = min(_SAMPLE, *(len(side) for side in sides.values()))
     return {name: measure(_sample(side, size)["text"].tolist()) for name, side in sides.items()} if size > 1 else {}
@@ -57,18 +58,25 @@ def measure(texts: list[str]) -> Diversity:
 def gallery(table: pd.DataFrame) -> list[dict[str, object]]:
     """A few real and synthetic posts, side by side, for each label; the same ones each time.
 
-    Keys: label, real, synthetic, source (of the synthetic post). Texts are shortened, and data: escape them.
+    Synthetic posts that passed come first; where there are fewer, rejected ones show what curation objects to. Keys:
+    label, real, synthetic, source and stage (that rejected it, "" for none) of the synthetic post. Texts are shortened,
+    and data: escape them.
     """
-    kept = table[table["keep"].astype(bool) & (table["split"] == "train") & table["label"].notna()]
+    shown = table[(table["split"] == "train") & table["label"].notna()].assign(passed=_passed)
     found: list[dict[str, object]] = []
-    for label, group in kept.groupby("label", sort=True):
-        real, synthetic = group[group["source"] == REAL], group[group["source"] != REAL]
-        for one, other in zip(
-            _sample(real, _EXAMPLES).itertuples(), _sample(synthetic, _EXAMPLES).itertuples(), strict=False
-        ):
+    for label, group in shown.groupby("label", sort=True):
+        real, made = group[(group["source"] == REAL) & group["passed"]], group[group["source"] != REAL]
+        synthetic = pd.concat([_sample(part, _EXAMPLES) for part in (made[made["passed"]], made[~made["passed"]])])
+        for one, other in zip(_sample(real, _EXAMPLES).itertuples(), synthetic.itertuples(), strict=False):
             texts = {"real": _shortened(str(one.text)), "synthetic": _shortened(str(other.text))}
-            found.append({"label": int(str(label)), **texts, "source": str(other.source)})
+            stage = "" if other.passed else str(other.stage)
+            found.append({"label": int(str(label)), **texts, "source": str(other.source), "stage": stage})
     return found
+
+
+def _passed(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Which rows no stage objects to but the share."""
+    return table["keep"].astype(bool) | (table["stage"] == SHARE)
 
 
 def _sample(posts: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Diversity is what its definition says, in any order of rows; the gallery shows kept training posts alone."""
+"""Diversity is what its definition says, in any order of rows; the gallery shows those that passed first."""
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ def table(real: list[str], made: list[str], kept: bool = True) -> pd.DataFrame:
         "id": [f"id_{place}" for place in range(len(texts))], "text": texts, "split": "train",
         "label": pd.array([place % 2 for place in range(len(texts))], dtype="Int8"),
         "source": ["real"] * len(real) + ["direct"] * len(made), "keep": [True] * len(real) + [kept] * len(made),
+        "stage": [""] * len(real) + ["" if kept else "language"] * len(made),
     })  # fmt: skip
 
 
@@ -44,4 +45,9 @@ def test_the_gallery() -> None:
     assert len(found) == 6 and [row["label"] for row in found] == [0, 0, 0, 1, 1, 1]
     assert all(str(row["real"]).startswith("real") and len(str(row["synthetic"])) == 280 for row in found)
     assert gallery(frame.sample(frac=1, random_state=1)) == found
-    assert gallery(frame.assign(keep=frame["source"] == "real")) == []
+    assert {row["stage"] for row in found} == {""}
+    rejected = frame.assign(keep=frame["source"] == "real", stage="length")
+    assert [row["stage"] for row in gallery(rejected)] == ["length"] * 6
+    # more posts than a language trains on are not worse ones
+    surplus = rejected.assign(stage="share")
+    assert gallery(surplus) == found and diversity(surplus) == diversity(frame)

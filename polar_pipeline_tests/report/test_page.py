@@ -188,7 +188,7 @@ def test_the_funnel_of_synthetic_posts_is_shown_where_there_are_any() -> None:
     item = evidence("deu")
     assert "synthetic posts" not in Page(render_report([item], {}, CARD, PROFILE)).text
     line = {"source": "<direct>", "label": 1, "made": 9, "meta": 2, "kept": 7}
-    pair = {"label": 0, "real": "<b>one</b>", "synthetic": "<script>x</script>", "source": "direct"}
+    pair = {"label": 0, "real": "<b>one</b>", "synthetic": "<script>x</script>", "source": "direct", "stage": "meta"}
     varied = {"real": Diversity(9, 0.5, 0.75, 0.125), "synthetic": Diversity(9, 0.25, 0.5, 0.875)}
     made = dataclasses.replace(item, funnel=(line,), diversity=varied, gallery=(pair,))
     plain = Page(render_report([made], {}, CARD, PROFILE)).text
