@@ -207,4 +207,4 @@ def test_the_funnel_of_synthetic_posts_is_shown_where_there_are_any() -> None:
     assert "deu<direct>polarized927" in text and "deu<political>875" in text
     assert "deusyntheticplanandjudge966.7%0.250" in text and "deureallabelandbackbone8100" in text
     assert "real90.5000.7500.125" in text and "synthetic90.2500.5000.875" in text
-    assert text.endswith("notpolarized<b>one</b><script>x</script>direct")
+    assert text.endswith("notpolarized<b>one</b><script>x</script>directmeta")
