@@ -88,10 +88,10 @@ def _patterns(language: str, negative: str, positive: str) -> tuple[Any, ...]:
     told = rf"(?:(?:{kind}\W{{0,4}})?{name}|{kind}\W{{0,4}}{_NUMBER}|{said})"
     hashtag = rf"#(?:{tag})(?![\p{{L}}\p{{M}}\p{{N}}_])"
     parts = (
-        rf"\A[\W_]*(?:{kind}\W{{0,4}})?{name}{_CLOSE}(?:\s*[(\[]?[01][)\]]?)?(?:\s+(?:post|text|tweet))?{_SEPARATOR}",
-        rf"\A[\W_]*{_WORDS}{name}{_CLOSE}(?:[\s(\[-]{{1,2}}\w+[)\]]?|[{UNSPACED_LETTERS}]{{1,10}})?\s*(?:[:=|]|{_DASHES})",
-        rf"\A[\W_]*{kind}\s*{_NUMBER}{_CLOSE}{_SEPARATOR}",
-        rf"(?:\A|\n|{_STOP}\s*)[\W_]*(?:{said}|{kind}\s*{_OPEN}{name})",
+        rf"\A[\W_]{{0,9}}(?:{kind}\W{{0,4}})?{name}{_CLOSE}(?:\s*[(\[]?[01][)\]]?)?(?:\s+(?:post|text|tweet))?{_SEPARATOR}",
+        rf"\A[\W_]{{0,9}}{_WORDS}{name}{_CLOSE}(?:[\s(\[-]{{1,2}}\w+[)\]]?|[{UNSPACED_LETTERS}]{{1,10}})?\s*(?:[:=|]|{_DASHES})",
+        rf"\A[\W_]{{0,9}}{kind}\s*{_NUMBER}{_CLOSE}{_SEPARATOR}",
+        rf"(?:\A|\n|{_STOP})[\W_]{{0,9}}(?:{said}|{kind}\s*{_OPEN}{name})",
         rf"(?:\A\W*|\n\s*)[(\[{{<*\u3010]+\s*{told}\s*[)\]}}>*\u3011]",
         rf"[(\[{{<*\u3010]\s*{told}\s*[)\]}}>*\u3011]+\W*\Z",
         rf"(?:\s-|{_DASHES})\s*{told}\W*\Z",
