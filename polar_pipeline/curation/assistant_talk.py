@@ -10,6 +10,7 @@ most of their words do.
 import functools
 import unicodedata
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,23 +18,28 @@ import regex
 from numpy.typing import NDArray
 
 from polar_pipeline.curation.label_leakage import ENGLISH, UNSPACED_LETTERS, word_lists
-from polar_pipeline.metrics.scores import Floats
+from polar_pipeline.metrics.scores import Floats, Ints
 
 CERTAIN = "says"  # the meaning that is enough alone
-_FLAGGED = 0.003  # share of real posts above the limit
+_FLAGGED = 0.005  # share of real posts above the limit
 _LEAST_LIMIT = 0.3  # log odds below which nothing is taken for an assistant's, however few the real posts
 _REGULARISATION = 0.3  # scikit-learn's C
-_EXAMPLE_POST = "."  # what stands for the post in examples
 
 _PART = 600  # characters at the start and at the end that are looked at, so that long texts take no longer
+_TAIL = 70  # characters at the end that count as a sentence of their own where the last one is longer
 _SENTENCES, _LONGEST = 3, 200  # at the start and at the end, and characters of each
 _LENGTHS = (45, 90, 150)  # characters up to which a sentence counts as short, in steps
 _WHOLE_WORD = 3  # letters up to which a listed word must be a whole one; longer ones may go on
 _STOPS = r".!?:\u061f\u06d4\u0964\u104b\u1361\u1362\u1366\u17d4\u17d6\u3002\uff01\uff1a\uff1f"
-_END = regex.compile(  # of a sentence: marks before a space, marks of scripts without spaces, dashes, line breaks
-    rf"(?<=[{_STOPS}]|[{_STOPS}][\"')\]*\u201d]|[{_STOPS}]\*\*)\s+|(?<=[\u17d4\u17d6\u3002\uff01\uff1a\uff1f])|(?<=\s[\u2013\u2014-])\s|\n+"
+_MARKS = "|".join([rf"[{_STOPS}]", rf"[{_STOPS}][\"')\]*\u201d]", rf"[{_STOPS}]\*\*"])
+# a sentence ends at marks before a space, marks of scripts without spaces, dashes, line breaks, a bracket at the end
+_END = regex.compile(
+    rf"(?<={_MARKS})\s+|(?<=[\u17d4\u17d6\u3002\uff01\uff1a\uff1f])|(?<=\s[\u2013\u2014-])\s|\n+"
+    r"|\s+(?=[(\[\u3010][^()\[\]]{1,200}[)\]\u3011]\W*\Z)"
 )
 _COLONS = ":\u1361\u1366\u17d6\uff1a-\u2013\u2014"
+_DIGIT, _QUESTIONS = regex.compile(r"\p{N}"), "?\u061f\uff1f"
+_HAN, _FEW_WORDS = regex.compile(r"\p{Script=Han}"), 4
 _BRACKETS = "([*\u3010\uff08"
 # accents, vowel signs and points that are often left out, and letters that are typed for each other
 _LEFT_OUT = regex.compile(r"[\u0300-\u036f\u064b-\u0652\u0670\u093c\u09bc\u0a3c\u0b3c]")
@@ -63,11 +69,15 @@ class AssistantTalk:
 
         self._language = language
         posts = [_flags(split_sentences(text), language) for text in real]
-        theirs, ours = _features(_examples()), _features(np.concatenate(posts))
+        examples, kinds = _examples()
+        theirs, ours = _features(examples), _features(np.concatenate(posts))
         known = np.concatenate([np.ones(len(theirs)), np.zeros(len(ours))])
-        self._model = LogisticRegression(
-            C=_REGULARISATION, class_weight="balanced", solver="liblinear", random_state=0
-        ).fit(np.concatenate([theirs, ours]), known)
+        # each kind counts as much as the others, and all examples as much as all real posts
+        shares = np.bincount(kinds)[kinds] * len(set(kinds.tolist())) / len(kinds)
+        weights = np.concatenate([len(ours) / len(theirs) / shares, np.ones(len(ours))]) / 2
+        self._model = LogisticRegression(C=_REGULARISATION, solver="liblinear", random_state=0).fit(
+            np.concatenate([theirs, ours]), known, weights
+        )
         highest = [float(self._scores(flags).max()) for flags in posts]
         self._limit = max(_LEAST_LIMIT, float(np.quantile(highest, 1 - _FLAGGED)))
 
@@ -86,11 +96,18 @@ class AssistantTalk:
 
 
 def split_sentences(text: str) -> list[Sentence]:
-    """The first and the last sentences or lines of a text, at least one; what stands before a colon or dash is one."""
+    """The first and the last sentences or lines of a text, at least one; what stands before a colon or dash
+    is one, and so is it with what follows.
+    """
     if len(text) > 2 * _PART:
         text = f"{text[:_PART]}\n{text[-_PART:]}"
     parts = [part.strip()[:_LONGEST] for part in _END.split(text) if part and part.strip()] or [""]
     found = [Sentence(part, place, len(parts) - 1 - place) for place, part in enumerate(parts)]
+    if len(parts[-1]) > _TAIL:  # a post without a stop, and what was written after it
+        found.append(Sentence(parts[-1][-_TAIL:].partition(" ")[2] or parts[-1][-_TAIL:], len(parts), 0))
+    for one, other in pairwise(found[: len(parts)]):  # "Note: this is made up" is one, too
+        if one.text[-1:] in _COLONS and one.text:
+            found.append(Sentence(f"{one.text} {other.text}"[:_LONGEST], one.before, other.after))
     return [one for one in found if one.before < _SENTENCES or one.after < _SENTENCES]
 
 
@@ -99,9 +116,14 @@ def _flags(sentences: list[Sentence], language: str) -> Flags:
     words = _meanings(language)
     rows = []
     for text, before, after in sentences:
-        bare = _bare(text)
+        bare, length = _bare(text), len(text) + len(_HAN.findall(text))  # a Chinese character says about as much as two
         form = [text[-1:] in _COLONS and text != "", text[:1] in _BRACKETS and text != ""]
-        form += [len(text) <= most for most in _LENGTHS]
+        form += [
+            _DIGIT.search(text) is not None,
+            bare.count(" ") <= _FEW_WORDS + 1 and length <= _LENGTHS[0],
+            text[-1:] in _QUESTIONS and text != "",
+        ]
+        form += [length <= most for most in _LENGTHS]
         place = [before == 0, after == 0, before + after == 0, before < _SENTENCES]
         rows.append([any(word in bare for word in listed) for listed in words] + form + place)
     return np.array(rows, dtype=bool)
@@ -114,9 +136,10 @@ def _features(flags: Flags) -> Floats:
 
 
 @functools.cache
-def _examples() -> Flags:
-    """The flags of the example sentences of all languages."""
-    rows = []
+def _examples() -> tuple[Flags, Ints]:
+    """The flags of the example sentences of all languages, and the number of the kind of each."""
+    rows, numbers = [], []
+    order = ("meta", "refusal", "closing")
     for language, kinds in word_lists("assistant_talk_examples").items():
         for kind, phrases in kinds.items():
             for phrase in phrases:
@@ -124,7 +147,8 @@ def _examples() -> Flags:
                 before, after = int(kind == "closing"), int(kind == "meta")
                 found = [Sentence(one.text, one.before + before, one.after + after) for one in split_sentences(phrase)]
                 rows.append(_flags(found, language))
-    return np.concatenate(rows)
+                numbers += [order.index(kind)] * len(found)
+    return np.concatenate(rows), np.array(numbers)
 
 
 @functools.cache

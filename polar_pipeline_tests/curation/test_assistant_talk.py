@@ -56,7 +56,7 @@ def test_introductions_refusals_and_notes_in_other_words_are_found(code: str, te
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        ("eng", "She works as an aide to the senator"),
+        ("eng", "She works as an aide to the old senator from Ohio"),
         ("eng", "I cannot help but laugh at this"),
         ("eng", "Here is the truth: they lied"),
         ("eng", "I'm sorry, but I can see right through you"),
@@ -78,8 +78,12 @@ def test_case_accents_and_apostrophes_do_not_matter() -> None:
 
 def test_sentences_end_at_colons_dashes_and_lines_and_know_their_place() -> None:
     found = split_sentences("Sure! Post 2 \u2014 They lie\nAll of them. 好的：他们在撒谎")
-    assert [one.text for one in found] == ["Sure!", "Post 2 \u2014", "They lie", "All of them.", "好的：", "他们在撒谎"]
-    assert [(one.before, one.after) for one in found] == [(at, 5 - at) for at in range(6)]
+    parts, joined = found[:6], found[6:]
+    assert [one.text for one in parts] == ["Sure!", "Post 2 \u2014", "They lie", "All of them.", "好的：", "他们在撒谎"]
+    assert [(one.before, one.after) for one in parts] == [(at, 5 - at) for at in range(6)]
+    assert joined == [("Post 2 \u2014 They lie", 1, 3), ("好的： 他们在撒谎", 4, 0)]
+    assert [one.text for one in split_sentences("They lie (a note)")] == ["They lie", "(a note)"]
+    assert split_sentences("a " * 60)[-1] == ("a " * 34 + "a", 1, 0)  # what follows a post that has no stop
     assert [one.text for one in split_sentences("a. b. c. d. e. f. g. h.")] == ["a.", "b.", "c.", "f.", "g.", "h."]
     assert split_sentences("") == [("", 0, 0)]
 
