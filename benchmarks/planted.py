@@ -1,7 +1,8 @@
 """Junk to be planted among synthetic posts, by kind.
 
-What the filter was made with in view: `meta`, `refusal`, `closing` (its own examples), `label` (planted.yaml), `later`
-(planted_later.yaml). What it was not: the kinds that begin with `new` (planted_fresh.yaml), and all that follow.
+Seen when the filter was made: `meta` and `refusal` (its own examples), `label` (planted.yaml), `later`
+(planted_later.yaml), `fresh` (planted_fresh.yaml, unseen when it was first measured). Unseen: the kinds that begin with
+`last` (planted_last.yaml).
 """
 
 from pathlib import Path
@@ -17,12 +18,12 @@ from polar_pipeline.task.languages import LANGUAGES
 
 COUNT = 100  # of each kind
 SPOKEN = ("meta", "refusal", "label")
-NEW = tuple(f"new {kind}" for kind in SPOKEN)
-KINDS = (*SPOKEN, "later", *NEW, "english", "case", "words", "markup", "comma", "middle")
+NEW = tuple(f"last {kind}" for kind in SPOKEN)
+KINDS = (*SPOKEN, "later", "fresh", *NEW, "english", "case", "words", "markup", "comma", "middle")
 COPIES = ("case", "words")
-LABELS, LATER, FRESH = (
+LABELS, LATER, FRESH, LAST = (
     yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
-    for name in ("planted.yaml", "planted_later.yaml", "planted_fresh.yaml")
+    for name in ("planted.yaml", "planted_later.yaml", "planted_fresh.yaml", "planted_last.yaml")
 )
 SAID = {code: found | LABELS[code] for code, found in word_lists("assistant_talk_examples").items()}
 MARKUP = (
@@ -72,7 +73,9 @@ def _junk(
     if kind in SPOKEN:
         return _said(SAID[code], kind, number, text)
     if kind in NEW:
-        return _said(FRESH[code], kind.removeprefix("new "), number, text)
+        return _said(LAST[code], kind.removeprefix("last "), number, text)
+    if kind == "fresh":
+        return _said(FRESH[code], SPOKEN[number % 3], number // 3, text)
     if kind == "later":
         return _said(LATER[code], SPOKEN[number % 3], number // 3, text)
     if kind == "english":  # what models fall back to, whatever the language

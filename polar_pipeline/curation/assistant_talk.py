@@ -21,7 +21,7 @@ from polar_pipeline.curation.label_leakage import ENGLISH, UNSPACED_LETTERS, wor
 from polar_pipeline.metrics.scores import Floats, Ints
 
 CERTAIN = "says"  # the meaning that is enough alone
-_FLAGGED = 0.005  # share of real posts above the limit
+_FLAGGED = 0.003  # share of real posts above the limit
 _LEAST_LIMIT = 0.3  # log odds below which nothing is taken for an assistant's, however few the real posts
 _REGULARISATION = 0.3  # scikit-learn's C
 
@@ -29,7 +29,7 @@ _PART = 600  # characters at the start and at the end that are looked at, so tha
 _TAIL = 70  # characters at the end that count as a sentence of their own where the last one is longer
 _SENTENCES, _LONGEST = 3, 200  # at the start and at the end, and characters of each
 _LENGTHS = (45, 90, 150)  # characters up to which a sentence counts as short, in steps
-_WHOLE_WORD = 3  # letters up to which a listed word must be a whole one; longer ones may go on
+_WHOLE_WORD = 3  # letters up to which the last word of a listed phrase must be a whole one; longer ones may go on
 _STOPS = r".!?:\u061f\u06d4\u0964\u104b\u1361\u1362\u1366\u17d4\u17d6\u3002\uff01\uff1a\uff1f"
 _MARKS = "|".join([rf"[{_STOPS}]", rf"[{_STOPS}][\"')\]*\u201d]", rf"[{_STOPS}]\*\*"])
 # a sentence ends at marks before a space, marks of scripts without spaces, dashes, line breaks, a bracket at the end
@@ -161,13 +161,13 @@ def _meanings(language: str) -> list[list[str]]:
 
 
 def _as_searched(words: Iterable[str]) -> Iterable[str]:
-    """Words as the beginning of words, short ones as whole words; anywhere in scripts without spaces."""
+    """Phrases as beginnings of words, as whole words where the last is short; anywhere in scripts without spaces."""
     for word in words:
         bare = _bare(word).strip()
         if _UNSPACED.match(bare):
             yield bare
         else:
-            yield f" {bare} " if len(bare) <= _WHOLE_WORD else f" {bare}"
+            yield f" {bare} " if len(bare.split()[-1]) <= _WHOLE_WORD else f" {bare}"
 
 
 def _bare(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from polar_pipeline.corpus.identification import CLD3, Identifier
 from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.assistant_talk import AssistantTalk
 from polar_pipeline.curation.cleaning import has_markup
@@ -33,11 +34,11 @@ class Objection(NamedTuple):
 class QualityFilter:
     """What is normal in a language, learned from its real training posts."""
 
-    def __init__(self, language: Language, real: list[str], label: Label) -> None:
+    def __init__(self, language: Language, real: list[str], label: Label, identifier: Identifier = CLD3) -> None:
         self._language, self._label = language, label
         low, high = np.quantile([float(len(text)) for text in real], [_OUTLIERS, 1 - _OUTLIERS])
         self._shortest, self._longest = low / _SLACK, high * _SLACK
-        self.language_filter = LanguageFilter(language, real)
+        self.language_filter = LanguageFilter(language, real, identifier)
         self._assistant_talk = AssistantTalk(language.code, real)
         ends = Counter(text.rstrip()[-1:] for text in real)
         self._cut_marks = frozenset(mark for mark in _CUT_MARKS if ends[mark] <= _CUT_COMMON * len(real))

@@ -73,7 +73,8 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected and the reason."""
         language, say = context.partition_key, context.log.info
-        reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say)
+        model = project.language_model
+        reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say, model)
         context.incomplete = reviewed.stopped
         share, results = _share(context, reviewed.table)
         curated = cap_share(reviewed.table, share)
