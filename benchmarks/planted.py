@@ -1,4 +1,9 @@
-"""Junk to be planted among synthetic posts, by kind. What a filter was developed on must not stand here."""
+"""Junk to be planted among synthetic posts, by kind.
+
+Seen when the filter was made: `meta` and `refusal` (its own examples), `label` (planted.yaml), `later`
+(planted_later.yaml), `fresh` (planted_fresh.yaml, unseen when it was first measured). Unseen: the kinds that begin with
+`last` (planted_last.yaml).
+"""
 
 from pathlib import Path
 
@@ -6,17 +11,21 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from polar_pipeline.curation.label_leakage import word_lists
 from polar_pipeline.synthesis.posts import posts_table
 from polar_pipeline.task.card import TaskCard
 from polar_pipeline.task.languages import LANGUAGES
 
 COUNT = 100  # of each kind
-KINDS = ("meta", "refusal", "label", "later", "english", "case", "words", "markup", "comma", "middle")
+SPOKEN = ("meta", "refusal", "label")
+NEW = tuple(f"last {kind}" for kind in SPOKEN)
+KINDS = (*SPOKEN, "later", "fresh", *NEW, "english", "case", "words", "markup", "comma", "middle")
 COPIES = ("case", "words")
-SAID, LATER = (
+LABELS, LATER, FRESH, LAST = (
     yaml.safe_load((Path(__file__).parent / name).read_text(encoding="utf-8"))
-    for name in ("planted.yaml", "planted_later.yaml")
+    for name in ("planted.yaml", "planted_later.yaml", "planted_fresh.yaml", "planted_last.yaml")
 )
+SAID = {code: found | LABELS[code] for code, found in word_lists("assistant_talk_examples").items()}
 MARKUP = (
     '<a href="x">{}</a>',
     '{{"text": "{}"}}',
@@ -61,10 +70,14 @@ def planted(code: str, base: list[str], train: list[str], card: TaskCard) -> pd.
 def _junk(
     kind: str, number: int, text: str, known: str, vocabulary: list[str], code: str, generator: np.random.Generator
 ) -> str:
-    if kind in ("meta", "refusal", "label"):
+    if kind in SPOKEN:
         return _said(SAID[code], kind, number, text)
+    if kind in NEW:
+        return _said(LAST[code], kind.removeprefix("last "), number, text)
+    if kind == "fresh":
+        return _said(FRESH[code], SPOKEN[number % 3], number // 3, text)
     if kind == "later":
-        return _said(LATER[code], ("meta", "refusal", "label")[number % 3], number // 3, text)
+        return _said(LATER[code], SPOKEN[number % 3], number // 3, text)
     if kind == "english":  # what models fall back to, whatever the language
         return _said(SAID["eng"], ("refusal", "label")[number % 2], number // 2, text)
     if kind == "case":
@@ -83,7 +96,7 @@ def _junk(
 
 def _said(phrasings: dict[str, list[str]], kind: str, number: int, text: str) -> str:
     said = phrasings[kind][number % len(phrasings[kind])]
-    return {"meta": f"{said} {text}", "refusal": said, "label": said.replace("{}", text)}[kind]
+    return said.replace("{}", text) if "{}" in said else said if kind == "refusal" else f"{said} {text}"
 
 
 def _pieces(text: str) -> list[str]:

@@ -43,7 +43,9 @@ def print_evaluation(project: Project, codes: list[str], name: str | None = None
             posts = project.posts(code)
             settings, ledgers = project.synthesis(code), project.home.ledgers
             made = make_posts(posts, code, project.card, settings, profile.seed, ledgers, _say, likely_parents)
-            curated = curate_by_profile(posts, made.posts, code, project.card, profile, project.home, _say)
+            curated = curate_by_profile(
+                posts, made.posts, code, project.card, profile, project.home, _say, project.language_model
+            )
             decided = gate(curated.table, code, project.card, profile, backbone)
             _add_shares(shares, code, decided.results)
             _add_agreements(agreed, code, agreements(with_labels(curated.table, decided)))

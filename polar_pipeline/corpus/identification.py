@@ -2,6 +2,7 @@
 
 import functools
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,13 @@ class Identification(NamedTuple):
         return self.reliable and self.probability >= _CERTAIN
 
 
+class Identifier(NamedTuple):
+    """What says the language of a text, and what it calls the languages whose names it does not know."""
+
+    identify: Callable[[str], Identification]
+    confused: dict[str, str]
+
+
 def identify(text: str) -> Identification:
     """What the identifier says of a text."""
     found = _identifier().FindLanguage(text.replace("\x00", " "))
@@ -53,6 +61,9 @@ def is_identified(language: Language) -> bool:
     """Whether the identifier knows a language in its main script, so that what it says of texts means something."""
     known = "zh" if language.code in ("zho", "cmn") else language.iso639_1
     return known in _KNOWN and not (known in CONFUSED and language.scripts[:1] == ("Arabic",))
+
+
+CLD3 = Identifier(identify, CONFUSED)
 
 
 @functools.cache

@@ -12,8 +12,8 @@ _ATTRIBUTE = r"""\s+[a-z][\w:-]*\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>]+)"""
 _TAGS = regex.compile(
     rf"</?(?:p|br|b|i|em|strong|div|span|post|ul|li|code|pre|h[1-6])(?:{_ATTRIBUTE})*\s*/?>", regex.IGNORECASE
 )
-# around words, not inside them, where asterisks hide letters
-_EMPHASIS = regex.compile(r"(?<![\w*])(\*\*|__)(?=[^\s*_])(.+?)(?<=[^\s*_])\1(?![\w*])", regex.DOTALL)
+# around words, not inside them, where asterisks hide letters; no further than the next mark, which keeps it linear
+_EMPHASIS = regex.compile(r"(?<![\w*])(\*\*|__)(?=[^\s*_])((?:(?!\1).)+)(?<=[^\s*_])\1(?![\w*])", regex.DOTALL)
 _FENCE = regex.compile(r"^```\w*\n|\n```$")
 _LIST_MARK = regex.compile(r"^(?:\(?(\d{1,2})[.):]|[-*\u2022])\s+")
 _FIELD = r"^\s*(?:post|text|tweet|rewritten|rewrite|output|answer|version|variant)"

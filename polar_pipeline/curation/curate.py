@@ -8,6 +8,7 @@ contradictory ones where the settings say so.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polar_pipeline.corpus.folds import training_rows
+from polar_pipeline.corpus.identification import CLD3, Identifier
+from polar_pipeline.corpus.language_model import fasttext_identifier
 from polar_pipeline.corpus.posts import REAL
 from polar_pipeline.corpus.text import duplicate_groups, normalise
 from polar_pipeline.curation.cleaning import clean_replies
@@ -56,13 +59,24 @@ class Curated(NamedTuple):
 
 
 def curate_by_profile(
-    real: pd.DataFrame, synthetic: pd.DataFrame, language: str, card: TaskCard, profile: Profile, home: Home, say: Say
+    real: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    language: str,
+    card: TaskCard,
+    profile: Profile,
+    home: Home,
+    say: Say,
+    language_model: Path | None = None,
 ) -> Curated:
-    """`curate` with all that the profile asks for. `real` and `synthetic` are posts tables."""
+    """`curate` with all that the profile asks for. `real` and `synthetic` are posts tables.
+
+    `language_model` is the file of `curation.language_model`. Raises InputError if it cannot be used.
+    """
     endpoint = Endpoint(registered(language), profile.synthesis, home.ledgers, say)
     embedder = make_embedder(profile.curation.embedder, home.embeddings, home.bases, endpoint)
     verifier = Verifier(card, profile.curation, embedder, endpoint)
-    table = curate(real, synthetic, language, card, profile.curation, embedder, verifier)
+    identifier = fasttext_identifier(language_model) if language_model else CLD3
+    table = curate(real, synthetic, language, card, profile.curation, embedder, verifier, identifier)
     if verifier.judged:
         given = pd.concat([verifier.probabilities, verifier.judge_real(table)])
         table = table.assign(judge_probability=given.reindex(table.index))
@@ -79,6 +93,7 @@ def curate(
     settings: CurationSettings,
     embedder: Embedder,
     verify: Verify | None = None,
+    identifier: Identifier = CLD3,
 ) -> pd.DataFrame:
     """The curated table: rows of `real` and `synthetic` (posts tables) in their order, synthetic texts cleaned.
 
@@ -91,7 +106,7 @@ def curate(
     curation = _Curation(table)
     if curation.made.any():
         training = table.loc[~curation.made & (table["split"] == "train").to_numpy(), "text"].tolist()
-        quality = QualityFilter(registered(language), training, card.label)
+        quality = QualityFilter(registered(language), training, card.label, identifier)
         found = quality.objections(table.loc[curation.made, "text"].tolist(), synthetic["text"].tolist())
         curation.object_all(np.flatnonzero(curation.made), found)
         curation.drop_identical_halves()  # before deduplication compares others with a half that would fall later

@@ -1,9 +1,10 @@
 """Is a text in the language that it should be in? Decided by its script, and by the sum of three kinds of evidence.
 
 Function words of other languages of the script (`language_filter.yaml`), letter sequences that the real posts do not
-have, and a language identifier (CLD3, 107 languages). The limit is learned from the language's own real posts, each
-judged by all the others, so that few of them pass it. Other languages that many real posts are written in are accepted,
-but only to the share that they have there: every seventh post of the Hausa file is English.
+have, and a language identifier (CLD3, 107 languages, or one of the user's own). The limit is learned from the
+language's own real posts, each judged by all the others, so that few of them pass it. Other languages that many real
+posts are written in are accepted, but only to the share that they have there: every seventh post of the Hausa file is
+English. Where there is far more of one, the generator fell back to it, and none of it passes.
 """
 
 import functools
@@ -13,7 +14,7 @@ from collections import Counter
 import numpy as np
 import regex
 
-from polar_pipeline.corpus.identification import CONFUSED, Identification, identify
+from polar_pipeline.corpus.identification import CLD3, Identification, Identifier
 from polar_pipeline.corpus.text import dominant_scripts
 from polar_pipeline.curation.label_leakage import word_lists
 from polar_pipeline.task.languages import Language
@@ -24,6 +25,9 @@ _SCRIPT = 0.005  # share of real posts in a script from which that script is acc
 _FLAGGED = 1 / 80  # share of real posts above the limit
 _LEAST_LIMIT = 2.0  # evidence below it says nothing
 _WORDS_ALONE = -0.5  # evidence of words from which a post, real or synthetic, counts as another language's
+_LEANING = -1.5  # the same where so many posts count as that language that the generator fell back to it
+_FALLEN_BACK = 2.0  # times the real share, and three standard errors more, from which it did
+_FEWEST = 5  # posts of another language that prove it
 _LETTERS_WEIGHT, _IDENTIFIER_WEIGHT = 1.5, 2.0  # beside that of words; chosen on posts of train, reported on others
 
 _WORD = regex.compile(r"[\p{L}\p{M}\u200c']+")
@@ -105,11 +109,12 @@ class LanguageFilter:
     posts are written in, `shares` the share of real posts in each of these others, `limit` that of the evidence.
     """
 
-    def __init__(self, language: Language, real: list[str]) -> None:
+    def __init__(self, language: Language, real: list[str], identifier: Identifier = CLD3) -> None:
+        self._identify, self._confused = identifier
         written = Counter(dominant_scripts(real))
         found = {script for script, count in written.items() if count >= _SCRIPT * len(real)}
         self.scripts = frozenset(found) | {language.scripts[0]}
-        identified = [identify(text) for text in real]
+        identified = [self._identify(text) for text in real]
         said = Counter(found.code for found in identified if found.certain)
         self.names, self.accepted = (
             frozenset(code for code, count in said.items() if count >= least * len(real)) | {language.iso639_1}
@@ -120,7 +125,7 @@ class LanguageFilter:
         self._letters = LetterEvidence(real)
         taken = Counter(self._taken_for(text, found, True) for text, found in zip(real, identified, strict=True))
         # in a script that it does not know the identifier names languages at random, so words have to know them too
-        confused = {code for code, called in CONFUSED.items() if called in self.names}
+        confused = {code for code, called in self._confused.items() if called in self.names}
         counted = (self.accepted | confused) & self._all_words.codes
         self.shares = {code: taken[code] / len(real) for code in sorted(counted)}
         sums = [self._evidence(text, found, True)[0] for text, found in zip(real, identified, strict=True)]
@@ -130,22 +135,28 @@ class LanguageFilter:
         """Why a text is not in the language, or "". `script` is its dominant one."""
         if script not in self.scripts:
             return f"script {script or 'without letters'}"
-        evidence, other = self._evidence(text, identify(text))
+        evidence, other = self._evidence(text, self._identify(text))
         return f"language {other or 'unfamiliar'}" if evidence > self.limit else ""
 
     def surplus(self, texts: list[str]) -> dict[int, str]:
         """Positions of texts that are more of an accepted or similar language than real posts have, and why.
 
         The first ones in order pass: as many as the real posts' share makes on average, and one standard error more.
+        Where there are far more, the generator fell back to that language, and none passes that leans to it.
         """
-        taken = [self._taken_for(text, identify(text)) for text in texts]
-        found: dict[int, str] = {}
+        identified = [self._identify(text) for text in texts]
+        taken = [self._taken_for(text, found) for text, found in zip(texts, identified, strict=True)]
+        objections: dict[int, str] = {}
         for code, share in self.shares.items():
             usual = share * len(texts)
             places = [place for place, other in enumerate(taken) if other == code]
             reason = f"language {code}, more of it than the {share:.1%} of real posts"
-            found |= dict.fromkeys(places[int(usual + math.sqrt(usual)) :], reason)
-        return found
+            if len(places) >= max(_FEWEST, _FALLEN_BACK * usual + 3 * math.sqrt(usual)):
+                leaning = [self._leans_to(code, text, found) for text, found in zip(texts, identified, strict=True)]
+                objections |= {place: reason for place in range(len(texts)) if leaning[place] or taken[place] == code}
+            else:
+                objections |= dict.fromkeys(places[int(usual + math.sqrt(usual)) :], reason)
+        return objections
 
     def _taken_for(self, text: str, found: Identification, counted: bool = False) -> str:
         """The other language that words, or else the identifier, surely take a text for, or ""."""
@@ -154,12 +165,19 @@ class LanguageFilter:
             return other
         return found.code if found.certain and found.code not in self.names else ""
 
+    def _leans_to(self, code: str, text: str, found: Identification) -> bool:
+        """Whether words, or else the identifier, take a text for another language rather than for its own."""
+        evidence, other = self._all_words(text)
+        if evidence > _LEANING and other == code:
+            return True
+        return found.code == code and code not in self.names
+
     def _evidence(self, text: str, found: Identification, counted: bool = False) -> tuple[float, str]:
         """All evidence together, and the code of the language that it speaks for, "" for none in particular."""
         words, other = self._words(text, counted=counted)
         own = found.code in self.accepted
         identifier = -found.probability if own else found.probability
-        if own and CONFUSED.get(other) == found.code:
+        if own and self._confused.get(other) == found.code:
             identifier = 0.0  # it would say the same of that language
         letters = self._letters(text, counted=counted)
         return words + _LETTERS_WEIGHT * letters + _IDENTIFIER_WEIGHT * identifier, other if own else found.code

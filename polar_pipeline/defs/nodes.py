@@ -94,15 +94,18 @@ def nodes(project: Project) -> Iterator[Node]:
                 settings["endpoint"]["embeddings"] = chosen_address(own.base_url)
         return fixed("curation", card=words, **settings)(language)
 
-    def embedder(language: str | None) -> dict[str, str]:  # noqa: ARG001 - one for all languages
-        encoding = encoding_of(profile.curation.embedder)
-        return _model_sources(encoding.source, project.home.bases) if encoding else {}
+    def models(language: str | None) -> dict[str, str]:  # noqa: ARG001 - the same for all languages
+        encoding, identifier = encoding_of(profile.curation.embedder), project.language_model
+        found = _model_sources(encoding.source, project.home.bases) if encoding else {}
+        # a file that is gone is none, and curation names it
+        given = {"language_model": file_sha256(identifier)} if identifier and identifier.is_file() else {}
+        return found | given
 
     corpus = {"card": labels, "folds": profile.folds.model_dump(mode="json")}
     yield Node("raw_posts", pd.DataFrame, (), fixed("corpus", **corpus), release)
     yield Node("corpus_audit", Audit, ("raw_posts",), fixed("corpus", card=labels))
     yield Node("synthetic_posts", pd.DataFrame, ("raw_posts",), synthesis, given)
-    yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation, embedder)
+    yield Node("deduped_posts", pd.DataFrame, ("raw_posts", "synthetic_posts"), curation, models)
     scores = [f"{entry.name}_dev_probabilities" for entry in profile.backbones]
     adapters = [f"{entry.name}_adapter" for entry in profile.backbones]
     for entry in profile.backbones:

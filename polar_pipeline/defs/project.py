@@ -110,6 +110,12 @@ class Project:
             return settings
         return settings.model_copy(update={"path": str(beside(settings.path, self.source))})
 
+    @property
+    def language_model(self) -> Path | None:
+        """The file of `curation.language_model`, as it is found from here."""
+        named = self.profile.curation.language_model
+        return beside(named, self.source) if named else None
+
     def check_languages(self, languages: tuple[str, ...]) -> list[str]:
         """Codes in the profile's order, heaviest first, of codes or names such as `de` and `German`.
 

@@ -25,6 +25,10 @@ class CurationSettings(Settings):
     """What posts are compared by. ngrams: counts of character n-grams, which need no weights. The name of a
     sentence-transformers model: its embeddings. api: and a model's name (api:NAME): embeddings of the endpoint.
     """
+    language_model: str | None = Field(default=None, min_length=1)
+    """A fastText file (.bin or .ftz) that identifies languages in place of CLD3, such as GlotLID or lid.176, from the
+    folder of this profile. null: CLD3. Needs `pip install polar-pipeline[fasttext]`.
+    """
     share: float = Field(default=0.3, ge=0, le=0.9)
     """Most synthetic posts among those trained on: about the best share of the runner-up system."""
     per_language: dict[str, LanguageShare] = Field(default={})
@@ -60,10 +64,13 @@ class CurationSettings(Settings):
         return self.round_trip is not None or self.judge or self.embedder.startswith("api:")
 
     def content_settings(self) -> dict[str, Any]:
-        """The settings of one language (see `of`) that change which posts are kept, as JSON."""
+        """The settings of one language (see `of`) that change which posts are kept, as JSON.
+
+        Without `language_model`, whose contents are among the sources of the asset.
+        """
         unused = set() if self.judge or self.round_trip is not None else {"temperature"}
         unused |= set() if self.judge else {"judge_threshold", "judge_real_posts"}
-        return self.model_dump(mode="json", exclude={"per_language", *unused})
+        return self.model_dump(mode="json", exclude={"per_language", "language_model", *unused})
 
     def of(self, code: str) -> "CurationSettings":
         """The settings of one language."""

@@ -195,13 +195,16 @@ def test_more_of_an_accepted_language_than_real_posts_have_is_flagged() -> None:
     english = [
         f"The people in the city number {i} said nothing about what they would do with all of it" for i in range(60)
     ]
+    german = [f"Der Zug Nummer {i} kam in {i + 3} Minuten wieder einmal nicht und alle warten nur" for i in range(200)]
     real = real_posts()
     real.loc[:11, "text"] = [
         f"They said that this was all that we could do about it, and number {i} is here" for i in range(12)
     ]
-    table = curate(real, synthetic(*english), "deu", CARD, CurationSettings(near_duplicate=1.0), NgramEmbedder())
+    table = curate(
+        real, synthetic(*german, *english), "deu", CARD, CurationSettings(near_duplicate=1.0), NgramEmbedder()
+    )
     found = table[table["source"] != REAL]
-    flagged = (found["stage"] == "language").tolist()
+    flagged = (found["stage"] == "language").tolist()[len(german) :]
     assert (
         0.7 < sum(flagged) / 60 < 1
         and not flagged[0]

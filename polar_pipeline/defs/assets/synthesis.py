@@ -84,7 +84,8 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
     ) -> pd.DataFrame:
         """Real and synthetic posts, each kept or flagged with the stage that objected and the reason."""
         language, say = context.partition_key, context.log.info
-        reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say)
+        model = project.language_model
+        reviewed = curate_by_profile(raw_posts, synthetic_posts, language, card, profile, home, say, model)
         context.incomplete = reviewed.stopped
         decided = _share(context, reviewed.table)
         curated = with_labels(cap_share(reviewed.table, decided.share), decided)
