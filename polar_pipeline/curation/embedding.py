@@ -31,10 +31,16 @@ NGRAMS = "ngrams"
 API = "api:"  # before the name of an endpoint's model
 TEXTS_PER_CALL = 256  # of an endpoint
 _LEAST_TEXT = 64  # characters below which no text is too long for any model
-# refusals that fewer or shorter texts can mend: 413 says it by itself
-_TOO_MUCH_WORDS = re.compile(
-    r"batch|too (many|large|long|big)|maximum|max_|\blimit|exceed|at most|up to|no more than|context|\btokens?\b|"
-    r"length|array",
+# refusals that fewer texts can mend, and those that a shorter one can; 413 says it by itself
+_TOO_LONG_WORDS = (
+    r"too (large|long|big)|context (length|size|window)|(maximum|max)[ _](\w+[ _]){0,3}(tokens|length)|"
+    r"exceed\w* .{0,40}(tokens?|length|size|context)|(tokens?|input|sequence|length) .{0,40}exceed|physical batch|"
+    r"(less|fewer) than [0-9]+ tokens"
+)
+_TOO_LONG = re.compile(_TOO_LONG_WORDS, re.IGNORECASE)
+_TOO_MUCH = re.compile(
+    rf"{_TOO_LONG_WORDS}|batch|too many|array|at most|no more than|up to [0-9]|(maximum|max)[ _](\w+[ _]){{0,3}}"
+    r"(inputs?|items|number|texts)",
     re.IGNORECASE,
 )
 _TOO_MUCH_STATUS = ("status 400", "status 413", "status 422", "status 500")
@@ -133,12 +139,14 @@ class EndpointEmbedder:
                     result, vectors = await self._call(key, texts, client, ledger)
                 if vectors is not None:
                     return vectors
-                if _too_much(result):
-                    if len(texts) == 1 and len(texts[0]) > _LEAST_TEXT:
-                        texts = [texts[0][: len(texts[0]) // 2]]
-                        continue
-                    if len(texts) > 1:
-                        raise TooManyTexts(self._refused(result), len(texts) // 2)
+                if len(texts) > 1 and _refused_for(_TOO_MUCH, result):
+                    raise TooManyTexts(self._refused(result), len(texts) // 2)
+                if len(texts) == 1 and len(texts[0]) > _LEAST_TEXT and _refused_for(_TOO_LONG, result):
+                    texts = [texts[0][: len(texts[0]) // 2]]
+                    self._endpoint.say(
+                        f"{self.name}: a post is too long for it and is cut to {len(texts[0])} characters"
+                    )
+                    continue
                 if not await retries.wait_to_retry(result):
                     raise InputError(self._refused(result))
 
@@ -225,11 +233,11 @@ def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None
     return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache / file, TEXTS_PER_CALL)
 
 
-def _too_much(result: CallResult) -> bool:
-    """Whether a call was refused for the number or length of its texts."""
+def _refused_for(words: "re.Pattern[str]", result: CallResult) -> bool:
+    """Whether a call was refused with such words about the number or length of its texts."""
     if result.no_model or result.no_credit or result.failure not in _TOO_MUCH_STATUS:
         return False
-    return result.failure == "status 413" or _TOO_MUCH_WORDS.search(result.message) is not None
+    return result.failure == "status 413" or words.search(result.message) is not None
 
 
 def _parse(body: str, wanted: int) -> tuple[Floats | None, int | None]:

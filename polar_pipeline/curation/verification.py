@@ -34,7 +34,7 @@ _JUDGE = (
     "Give each text the probability that it is {positive}: a number from 0 (surely not) to 1 (surely), with two "
     'decimals, such as "0.07" or "0.85". ' + _DATA
 )
-_NUMBER = regex.compile(r"(?P<number>[0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)\s*(?P<percent>%)?")
+_NUMBER = regex.compile(r"(?P<number>(?:[0-9]+(?:[.,][0-9]*)?|[.,][0-9]+)(?:[eE][+-]?[0-9]{1,3})?)\s*(?P<percent>%)?")
 _ROUNDING = 1e-9  # a probability that equals the threshold is not below it
 _ENGLISH = "English"
 TRANSLATED = ("rewrite", "contrast")  # for a post made directly there is no meaning that it should have kept

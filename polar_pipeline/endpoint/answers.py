@@ -24,6 +24,10 @@ _PLACEHOLDER = re.compile(
     r"(text|post|tweet|string|content|message|placeholder|example)[\W_]*([0-9]{1,2}|(goes )?here)?[\W_]*",
     re.IGNORECASE,
 )
+_OPEN = re.compile(
+    r"[0-9<>\[\]{}\u2026]|\.\.\.|\b(here|your|insert|placeholder)\b", re.IGNORECASE
+)  # what people do not write
+_LONGEST_PLACEHOLDER = 80  # characters
 
 _ONE_NUMBER = re.compile(r"\D*(\d{1,3})\D*")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»"}
@@ -108,7 +112,7 @@ def _items_of_object(value: dict[str, Any], count: int, key: str, names: Sequenc
     fields = {_word(name): one for name, one in value.items()}
     if isinstance(fields.get("posts"), list | dict | str):
         items = _items(fields["posts"], count, key, names)
-        return _with_labels(items, fields.get("labels")) if items else items
+        return _with_labels(items, fields.get("labels")) if items and key == "text" else items
     by_label = [fields.get(_word(name)) for name in names]
     if key == "text" and all(isinstance(part, list) for part in by_label):
         return [
@@ -121,7 +125,7 @@ def _items_of_object(value: dict[str, Any], count: int, key: str, names: Sequenc
     lists = [name for name, one in fields.items() if isinstance(one, list) and (name != "labels" or key != "text")]
     if len(lists) == 1:
         items = _items(fields[lists[0]], count, key, names)
-        return _with_labels(items, fields.get("labels")) if items else items
+        return _with_labels(items, fields.get("labels")) if items and key == "text" else items
     if count == 1 and len(value) == 1 and set(value) & {key, "posts", *TEXT_KEYS}:
         return _items(list(value.values()), count, key, names)
     numbers = [int(found[1]) for name in value if (found := _ONE_NUMBER.fullmatch(name))]
@@ -240,7 +244,7 @@ def _is_post(text: str | None, names: Sequence[str]) -> bool:
         return False
     if not re.search(r"[^\W\d_]", text):
         return any(unicodedata.category(character) == "So" for character in text)  # emoji
-    return not _PLACEHOLDER.fullmatch(text[:80])
+    return len(text) > _LONGEST_PLACEHOLDER or not (_PLACEHOLDER.fullmatch(text) and _OPEN.search(text))
 
 
 def _distinct(texts: list[str | None], labels: Sequence[int]) -> list[str | None]:

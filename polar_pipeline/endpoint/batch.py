@@ -17,8 +17,16 @@ from pydantic import ValidationError
 from polar_pipeline.endpoint.client import Say
 from polar_pipeline.endpoint.connection import address, api_key, open_sdk
 from polar_pipeline.endpoint.dialect import body_in, first_dialect, remembered
-from polar_pipeline.endpoint.exceptions import FailureMonitor, advice, billed_too_much, classify_error, without_key
-from polar_pipeline.endpoint.formats import TIMED_OUT, CallResult, Request, parse_reply, worst_dollars
+from polar_pipeline.endpoint.exceptions import (
+    FailureMonitor,
+    advice,
+    billed_too_much,
+    classify_error,
+    error_inside,
+    without_key,
+    without_secrets,
+)
+from polar_pipeline.endpoint.formats import TIMED_OUT, CallResult, Request, dollars, parse_reply, worst_dollars
 from polar_pipeline.endpoint.ledger import BatchCall, Ledger
 from polar_pipeline.endpoint.rate_limit import RateLimiter, RetryPolicy
 from polar_pipeline.errors import InputError
@@ -79,8 +87,8 @@ class BatchRun:
             while not self.stopped and (wanted := self._sendable()):
                 name, calls = self._ledger.reserve_batch(wanted)
                 if not calls:
-                    dollars, _ = next(iter(wanted.values()))
-                    self.stopped = f"{self._ledger.reached_cap(dollars)} was reached"
+                    worst, _ = next(iter(wanted.values()))
+                    self.stopped = f"{self._ledger.reached_cap(worst)} was reached"
                     return
                 await self._send(name, calls)
 
@@ -211,10 +219,21 @@ class BatchRun:
         request, settings = self._as_sent(key, call)
         if request is None:
             return ""
+        body = without_secrets(body, api_key(self._settings))
+        if (inside := self._error_in(body)) is not None:
+            self._ledger.release(call.id, inside.failure, dollars(*inside.tokens, settings), inside.free)
+            return inside.failure
         reply = parse_reply(request, body, settings)
         if not self._ledger.settle(call.id, reply) and settings.max_dollars is not None:
             self.stopped = self.stopped or billed_too_much(self._address)
         return reply.outcome
+
+    def _error_in(self, body: str) -> CallResult | None:
+        """The error that stands in place of an answer, or None."""
+        try:
+            return error_inside(body, api_key(self._settings))
+        except InputError:  # of the key: the other answers of the batch are taken all the same
+            return CallResult(failure="refused", inside=True)
 
     def _as_sent(self, key: str, call: BatchCall) -> tuple[Request | None, SynthesisSettings]:
         """The request of a call, and settings with the prices that it was sent at.

@@ -1,4 +1,4 @@
-"""The client of an OpenAI-style endpoint: its address and key, one call however it ends, and many at once."""
+"""The client of an OpenAI-style endpoint: one call however it ends, and many at once."""
 
 import asyncio
 import time
@@ -262,13 +262,19 @@ class OnlineRun:
             if result.reply is None:
                 return result
             self._limiter.answered()
-            if not self._answered and result.sent == self._dialect and result.reply.outcome == OK:
-                self._answered = True
-                remember(self._ledger.folder, self._address, self._settings.model, self._dialect)
             self._last_answer = time.monotonic()
             if not self._ledger.settle(call, result.reply) and self._settings.max_dollars is not None:
                 self._stop(billed_too_much(self._address))
+            if not self._answered and result.sent == self._dialect and result.reply.outcome == OK:
+                self._answered = True
+                self._remember()
             return result
+
+    def _remember(self) -> None:
+        try:
+            remember(self._ledger.folder, self._address, self._settings.model, self._dialect)
+        except OSError as error:  # costs the next run a few refused requests
+            self._say(f"how the endpoint is asked cannot be kept ({error})")
 
     async def _send(self, request: Request, call: int, dialect: Dialect) -> CallResult:
         """Send a call. When another one has ended the run, its answer is still waited for and paid."""

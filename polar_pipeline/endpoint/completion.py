@@ -178,7 +178,9 @@ def _from_stream(lines: list[str]) -> dict[str, Any] | None:
             if not isinstance(choice, dict) or choice.get("index"):  # another choice than the first
                 continue
             said = choice.get("delta") or choice.get("message")
-            text += _text_of(said) or "" if isinstance(said, dict) else ""
+            if isinstance(said, dict):  # a piece may be a single blank
+                content = said.get("content")
+                text += content if content and isinstance(content, str) else _text_of(said)
             finish = choice.get("finish_reason") or finish
     whole = found[-1] if found else {}
     return (

@@ -17,6 +17,9 @@ _CONNECT_TIMEOUT = 10.0  # seconds
 _CALL = re.compile(r"(/chat/completions|/chat|/completions|/responses|/embeddings|(?<=/v1)/models)$")
 
 
+NOT_FOLLOWED = "x-not-followed"  # header that says where a redirect led which was not followed
+
+
 class Key(NamedTuple):
     """The key of an endpoint, and the environment variable that holds it."""
 
@@ -91,7 +94,7 @@ def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI
     # Azure takes the key in a header of its own
     azure = {"api-key": key} if "api-version" in query or str(parts.hostname).endswith(".azure.com") else {}
     try:
-        client = openai.DefaultAsyncHttpxClient(event_hooks={"response": [_keep_post]})
+        client = openai.DefaultAsyncHttpxClient(event_hooks={"response": [_redirect]})
     except Exception as error:  # of packages that the SDK may change: a proxy or a certificate that is of no use
         raise InputError(
             f"no connection can be opened as the environment says ({error}): correct HTTP_PROXY, HTTPS_PROXY, "
@@ -108,9 +111,19 @@ def open_sdk(settings: SynthesisSettings, path: str = "") -> "openai.AsyncOpenAI
     )
 
 
-async def _keep_post(response: Any) -> None:
-    """Have redirects followed with the same call: a 301 or 302 would make it a GET, which no endpoint has."""
-    if response.status_code in (301, 302) and "location" in response.headers:
+async def _redirect(response: Any) -> None:
+    """Have redirects followed with the same call: a 301 or 302 would make it a GET, which no endpoint has.
+
+    But not to another host, port or away from TLS: it would get the key, the headers and the prompts.
+    """
+    if not response.has_redirect_location:
+        return
+    here, there = response.url, response.url.join(response.headers["location"])
+    secured = (here.scheme, there.scheme) == ("http", "https") and here.port is there.port is None
+    if here.host != there.host or not (secured or (here.scheme, here.port) == (there.scheme, there.port)):
+        del response.headers["location"]
+        response.headers[NOT_FOLLOWED] = f"{there.scheme}://{there.netloc.decode()}"
+    elif response.status_code in (301, 302):
         response.status_code = 308
 
 

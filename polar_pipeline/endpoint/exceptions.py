@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from polar_pipeline.endpoint.completion import completion_in, error_in, json_or_none, tokens_in
-from polar_pipeline.endpoint.connection import Key
+from polar_pipeline.endpoint.connection import NOT_FOLLOWED, Key
 from polar_pipeline.endpoint.formats import BROKEN, NO_CONNECTION, PAGE, REDIRECT, TIMED_OUT, CallResult
 from polar_pipeline.endpoint.rate_limit import RateLimiter
 from polar_pipeline.errors import InputError
@@ -15,9 +15,12 @@ from polar_pipeline.settings.synthesis import SynthesisSettings
 if TYPE_CHECKING:
     import openai
 
-_PAGE = re.compile(r"\ufeff?\s*(<!--.*?-->\s*)*<(!doctype|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_SHORTEST_SECRET = 8  # characters of a key that is looked for everywhere
+# without backtracking: comments may be many
+_PAGE = re.compile(r"\ufeff?\s*+(?:<!--(?>.*?-->)\s*+)*+<(!doctype|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title[^<>]{0,200}>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
+_LONGEST_HEAD = 4000  # characters of a page in which its title is looked for
+_DEEPEST = 20  # levels of an error that are read
+_SHORTEST_SECRET, _SHORTEST_OF_LETTERS = 8, 16  # characters of a key that is looked for everywhere
 _NO_KEY = {"invalid_api_key", "api_key_invalid", "invalid_authentication", "authentication_error", "unauthenticated"}
 _NO_KEY |= {"401"}
 _CLOSED = {"account_deactivated", "account_suspended", "access_terminated", "organization_restricted"}
@@ -82,9 +85,10 @@ def classify_error(error: "openai.APIError", limiter: RateLimiter, key: Key) -> 
         timed_out = isinstance(error, openai.APITimeoutError)
         return CallResult(failure=TIMED_OUT if timed_out else BROKEN, charged=True)
     response = error.response
-    body = json_or_none(response.text) or response.text
+    body = _shallow(json_or_none(response.text) or response.text)
     if 300 <= error.status_code < 400:
-        return CallResult(failure=REDIRECT, message=f"status {error.status_code}", retryable=False)
+        where = response.headers.get(NOT_FOLLOWED, "nowhere")
+        return CallResult(failure=REDIRECT, message=f"to {where}, status {error.status_code}", retryable=False)
     wait = limiter.update(response.headers, refused=True, error=body if error.status_code >= 429 else None)
     return classify(error.status_code, body, wait, key)
 
@@ -97,7 +101,7 @@ def error_inside(body: str, key: Key) -> CallResult | None:
     if _PAGE.match(body):
         return CallResult(failure=PAGE, message=f"a web page{_title(body)}", retryable=False, inside=True)
     whole = completion_in(body)
-    error = error_in(whole)
+    error = _shallow(error_in(whole))
     if error is None:
         return None
     codes = [code for code in _codes(error) if re.fullmatch(r"[45][0-9]{2}", code) or code in _STATUS_OF_CODES]
@@ -136,6 +140,15 @@ def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
     )
 
 
+def _shallow(error: Any, depth: int = _DEEPEST) -> Any:
+    """An error without what is deeper in it than any endpoint's words, so that no recursion over it can fail."""
+    if isinstance(error, dict):
+        return {name: _shallow(one, depth - 1) for name, one in error.items()} if depth else ""
+    if isinstance(error, list):
+        return [_shallow(one, depth - 1) for one in error] if depth else ""
+    return error
+
+
 def _codes(error: Any) -> list[str]:
     """The codes in an error, however deep, in small letters."""
     if isinstance(error, list):
@@ -172,13 +185,19 @@ def without_key(text: str, key: Key) -> str:
 def without_secrets(text: str, key: Key) -> str:
     """A text without the key and the values of headers and query that come from the environment.
 
-    A short key, such as `none` of a local server, is no secret and may be part of words: it goes where a key stands.
+    A word, such as `none` or `anything` for a local server, is no secret and may stand in posts: it goes where a key
+    stands.
     """
     for secret in key.others:
-        text = _replaced(text, secret, "[secret]") if len(secret) >= _SHORTEST_SECRET else text
-    if len(key.value) >= _SHORTEST_SECRET:
+        text = _replaced(text, secret, "[secret]") if _is_secret(secret) else text
+    if _is_secret(key.value):
         return _replaced(text, key.value, "[key]")
     return re.sub(rf"(?i:(bearer|key)[ :='\"]+){re.escape(key.value)}\b", r"\1 [key]", text) if key.value else text
+
+
+def _is_secret(value: str) -> bool:
+    """Whether a value is no word that people write."""
+    return len(value) >= (_SHORTEST_SECRET if not value.isalpha() else _SHORTEST_OF_LETTERS)
 
 
 def _replaced(text: str, secret: str, mark: str) -> str:
@@ -187,7 +206,7 @@ def _replaced(text: str, secret: str, mark: str) -> str:
 
 
 def _title(page: str) -> str:
-    found = _TITLE.search(page)
+    found = _TITLE.search(page[:_LONGEST_HEAD])
     return f" ({' '.join(found.group(1).split())[:60]!r})" if found else ""
 
 
@@ -245,7 +264,9 @@ def advice(outcome: str, message: str, address: str, settings: SynthesisSettings
             "synthesis.base_url (or OPENAI_BASE_URL)."
         )
     if outcome == REDIRECT:
-        return f"{endpoint} redirects without an end ({message}): correct synthesis.base_url (or OPENAI_BASE_URL)."
+        return (
+            f"{endpoint} redirects ({message}), which is not followed: correct synthesis.base_url (or OPENAI_BASE_URL)."
+        )
     if outcome == "status 403":
         return (
             f"the endpoint refused the key ({outcome}{said}): set {settings.key_variable} to one that may use "

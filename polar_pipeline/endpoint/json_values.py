@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +16,12 @@ _THOUGHTS = re.compile(
     r"<\|channel\|>final(?:<\|[a-z]+\|>| )*<\|message\|>",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"```[\w+-]*(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[\w+-]{0,20}+(.*?)```", re.DOTALL)
 _FEWEST_NUMBERED = 3  # lines of a numbered list: two may be a refusal
 _CURLY = re.compile(r"(?<=[\[{,:\s])“|”(?=\s*[\]},:])")  # quotes where JSON has its own
 _STRINGS = json.JSONDecoder(strict=False)
 _LONGEST = 1 << 16  # characters of an answer that is read in other ways than as JSON
+_LONGEST_MENDED = 6000  # characters in which slips are mended: the time grows with their cube
 _MOST_VALUES = 200  # brackets in a text at which JSON is looked for
 _LIST_BEGINS = re.compile(r'(```\w*\s*)?(\{\s*"posts"\s*:\s*)?\[')
 
@@ -71,17 +73,27 @@ def _json_in(text: str) -> list[Any]:
 
 def _mended(plain: str) -> Iterator[Any]:
     """JSON whose slips can be mended in one way only."""
-    from json_repair import repair_json
-
     for piece in dict.fromkeys([plain, *(piece.strip() for piece in reversed(_FENCE.findall(plain)))]):
         piece = _CURLY.sub('"', piece)
         if not _may_be_mended(piece):
             continue
-        for reader in (ast.literal_eval, lambda text: repair_json(text, return_objects=True)):
-            try:
-                yield reader(piece)
-            except (*PARSE_ERRORS, SyntaxError, MemoryError):
-                continue
+        for reader, longest in ((_literal, _LONGEST), (_repaired, _LONGEST_MENDED)):
+            if len(piece) <= longest:
+                try:
+                    yield reader(piece)
+                except (*PARSE_ERRORS, SyntaxError, MemoryError):
+                    continue
+
+
+def _literal(piece: str) -> Any:
+    with warnings.catch_warnings(action="ignore"):  # of escapes that Python does not know
+        return ast.literal_eval(piece)
+
+
+def _repaired(piece: str) -> Any:
+    from json_repair import repair_json
+
+    return repair_json(piece, return_objects=True)
 
 
 def without_thoughts(text: str) -> str:

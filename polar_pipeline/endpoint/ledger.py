@@ -135,21 +135,21 @@ class Ledger:
     def read_again(self, keys: Collection[str], read: Callable[[Reply], Reply]) -> int:
         """Replace the replies to these requests that `read` makes something else of; what they cost stays. How many."""
         select = f"SELECT id, key, reply, digest FROM calls WHERE {_AMONG} AND reply IS NOT NULL AND outcome <> 'ok'"
-        changed = 0
+        found = list[tuple[int, str, str]]()
+        for call, key, text, digest in list(self._database.rows(select, *self._among(keys))):
+            if fingerprint(text) != digest:
+                raise self._database.damaged(f"the reply of call {call} was changed")
+            reply = read(Reply.model_validate_json(text))  # outside the transaction: it may take long
+            if reply.outcome == "ok":
+                found.append((call, key, reply.model_dump_json()))
         with self._database.transaction():
-            for call, key, text, digest in self._database.rows(select, *self._among(keys)):
-                if fingerprint(text) != digest:
-                    raise self._database.damaged(f"the reply of call {call} was changed")
-                reply = read(Reply.model_validate_json(text))
-                new = reply.model_dump_json()
-                if reply.outcome == "ok":
-                    update = "UPDATE calls SET outcome = ?, reply = ?, digest = ?, discarded = 0 WHERE id = ?"
-                    self._database.execute(update, reply.outcome, new, fingerprint(new), call)
-                    # the other tries of this request no longer speak for it
-                    others = "UPDATE calls SET discarded = 1 WHERE language = ? AND key = ? AND id <> ?"
-                    self._database.execute(others, self._language, key, call)
-                    changed += 1
-        return changed
+            for call, key, new in found:
+                update = "UPDATE calls SET outcome = 'ok', reply = ?, digest = ?, discarded = 0 WHERE id = ?"
+                self._database.execute(update, new, fingerprint(new), call)
+                # the other tries of this request no longer speak for it
+                others = "UPDATE calls SET discarded = 1 WHERE language = ? AND key = ? AND id <> ?"
+                self._database.execute(others, self._language, key, call)
+        return len(found)
 
     def release(self, call: int, outcome: str, dollars: float | None = 0.0, free: bool = False) -> None:
         """Write that a call ended without a reply; `dollars` None charges all that was reserved.

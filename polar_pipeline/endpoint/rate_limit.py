@@ -20,6 +20,7 @@ _MAX_WAIT = 600.0  # seconds; a longer wait means a spent daily quota, and the n
 _WINDOW = 10.0  # seconds for which a number of remaining requests is believed that says no end
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(ms|h|m|s)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 100  # characters of a wait or moment
 _EPOCH = 1e9  # seconds; a larger number is a moment, and a thousand times larger one such a moment in milliseconds
 # how headers name what is left in a window, and when the next one begins; {} is what is counted
 _LEFT = ("x-ratelimit-remaining{}", "ratelimit-remaining{}", "anthropic-ratelimit{}-remaining")
@@ -159,7 +160,7 @@ def _window_reset(headers: Mapping[str, str]) -> float:
         for left, reset in zip(_LEFT, _RESET, strict=True)
         if headers.get(left.format(what), "").strip() == "0"
     ]
-    combined = _COMBINED.search(headers.get("ratelimit", "").replace(" ", ""))
+    combined = _COMBINED.search(headers.get("ratelimit", "")[: 5 * _LONGEST].replace(" ", ""))
     return max(waits, default=float(combined[1]) if combined else 0.0)
 
 
@@ -170,12 +171,13 @@ def wait_in(error: Any) -> float:
         return named or max(map(wait_in, error.values()), default=0.0)
     if isinstance(error, list):
         return max(map(wait_in, error), default=0.0)
-    found = _IN_WORDS.search(error) if isinstance(error, str) else None
+    found = _IN_WORDS.search(error[: 20 * _LONGEST]) if isinstance(error, str) else None
     return _seconds(found[1]) if found else 0.0
 
 
 def _seconds(text: str) -> float:
     """Seconds from now: `1s`, `6m0s`, `20ms`, plain seconds, a moment in seconds or milliseconds, or a date."""
+    text = text[:_LONGEST]
     number = _number(text)
     if number > _EPOCH:
         moment = number / 1000 if number > 1000 * _EPOCH else number

@@ -126,6 +126,8 @@ def test_without_an_answer_nothing_is_said(endpoint: Endpoint) -> None:
         ("1", 1.0),
         ("0", 0.0),
         ("1.0", 1.0),
+        ("0.", 0.0),
+        ("1e-05", 0.00001),
     ],
 )
 def test_probabilities_are_read_as_people_write_them(answer: str, value: float) -> None:
@@ -134,8 +136,8 @@ def test_probabilities_are_read_as_people_write_them(answer: str, value: float) 
 
 @pytest.mark.parametrize(
     "answer",
-    ["", "85", "1.01", "101%", "-0.5", "-0", "0.5.1", "1/2", "0.8 or so", "≈0.8", "high", "nan", "inf", "1e-2", "٠٫٨",
-     "%", ".", "0.", "0.85 0.1", "polarized"],
+    ["", "85", "1.01", "101%", "-0.5", "-0", "0.5.1", "1/2", "0.8 or so", "≈0.8", "high", "nan", "inf", "٠٫٨",
+     "%", ".", "1e", "0.85 0.1", "polarized"],
 )  # fmt: skip
 def test_what_is_no_probability_for_sure_is_none(answer: str) -> None:
     assert np.isnan(read_probability(answer))

@@ -79,6 +79,10 @@ def _rates() -> list[Case]:
     ]
 
 
+def _moved_to(place: str, status: int) -> Answer:
+    return Answer(b"", status, headers={"location": place})
+
+
 def _moved(status: int) -> Respond:
     def respond(call: Call) -> Answer:
         if not call.path.startswith("/moved"):
@@ -125,8 +129,10 @@ def _bodies() -> list[Case]:
     found = [case(f"wire: {name}", respond) for name, respond in whole.items()]
     found += [case(f"wire: {name}", respond, exact=False) for name, respond in broken.items()]
     stops: dict[str, tuple[Answer, str]] = {
-        "redirect in a circle": (Answer(b"", 307, headers={"location": "/v1/chat/completions"}), "redirects without"),
-        "redirect to nowhere": (Answer(b"", 308, headers={"location": "http://127.0.0.1:9/"}), "no connection"),
+        "redirect in a circle": (_moved_to("/v1/chat/completions", 307), "redirects .Exceeded"),
+        # which would get the key and the prompts
+        "redirect to another port": (_moved_to("http://127.0.0.1:9/", 308), "redirects .to http://127.0.0.1:9, "),
+        "redirect to another host": (_moved_to("http://localhost:9/", 302), "redirects .to http://localhost:9, "),
     }
     found += [
         case(f"wire: {name}", lambda _, own=own: own, keeps="none", says=says) for name, (own, says) in stops.items()

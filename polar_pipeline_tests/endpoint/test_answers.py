@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from polar_pipeline.endpoint.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts
 from polar_pipeline.endpoint.completion import what_was_said
+from polar_pipeline.endpoint.connection import Key
+from polar_pipeline.endpoint.exceptions import error_inside, without_secrets
+from polar_pipeline.endpoint.rate_limit import wait_in
 
 
 def body(content: Any, finish: str | None = "stop", **message: Any) -> str:
@@ -41,6 +44,40 @@ def test_one_meaning_in_many_forms(content: str) -> None:
 )  # fmt: skip
 def test_what_means_nothing_for_sure_is_not_read(content: Any) -> None:
     assert read(content) == ([], MALFORMED)
+
+
+@pytest.mark.parametrize("text", ["My message", "Example", "#tweet", "the second post!", "a" * 90 + " text1"])
+def test_short_posts_of_the_words_of_placeholders_are_posts(text: str) -> None:
+    assert read(json.dumps({"posts": [text, "b"]})) == ([text, "b"], OK)
+
+
+def test_a_judge_may_repeat_labels_beside_its_numbers() -> None:
+    judged = what_was_said(body('{"posts": ["0.9", "0.1"], "labels": [1, 0]}'))
+    assert read_texts(judged, [0, 0], False, "probability").texts == ("0.9", "0.1")
+
+
+def test_blanks_that_a_stream_sends_alone_are_kept() -> None:
+    pieces = ['{"posts": ["a', " ", "b", "\n", 'c", "d"]}']
+    events = [f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]})}" for piece in pieces]
+    said = what_was_said("\n\n".join([*events, "data: [DONE]"]))
+    assert read_texts(said, [1, 1], True).texts == ("a b\nc", "d")
+
+
+def test_hostile_answers_take_no_time() -> None:
+    """Each of these took seconds to minutes, or never ended, with patterns that backtrack."""
+    for text in ("```" + "a" * 60_000, "[" + "'a' b " * 9000 + "]"):
+        assert read(text)[0] == []
+    key = Key("OPENAI_API_KEY", "sk-1234567")
+    assert error_inside("<!---->" * 40, key) is None
+    deep = error_inside('{"error":' + '{"message":' * 400 + '"x"' + "}" * 401, key)
+    assert deep is not None and deep.failure == "status 500"
+    assert wait_in({"retry_after": "1" * 20_000}) == 0
+
+
+def test_a_word_in_place_of_a_key_is_cut_out_of_no_post() -> None:
+    key = Key("OPENAI_API_KEY", "anything", ("sk-1234567",))
+    assert without_secrets("I would do anything. sk-1234567", key) == "I would do anything. [secret]"
+    assert without_secrets("Bearer anything", key) == "Bearer [key]"
 
 
 @pytest.mark.parametrize("posts", [[None, None], ["\ud800", ""], ["...", "text1"], ["no", "no"], ["1043", "77"]])
