@@ -32,7 +32,7 @@ _DIGITS = "".join(
 )
 _NUMBER = rf"(?:[01]?[.,]\d+|[{_DIGITS}])(?![\p{{N}}\p{{L}}%])(?!\s*[.,:/]\p{{N}})"
 _NO_WORD = r"[^\p{L}\p{M}\p{N}.!?\u0964\u06d4\u3002]"
-_WORDS = rf"(?:{LETTER}{{1,20}}{_NO_WORD}{{1,3}}){{0,2}}?[{UNSPACED_LETTERS}]{{0,10}}?"  # before a name
+_WORDS = rf"(?:{LETTER}{{1,20}}{_NO_WORD}{{1,3}}){{0,3}}?[{UNSPACED_LETTERS}]{{0,10}}?"  # before a name
 
 
 def label_leak(text: str, language: str, label: Label) -> str:
@@ -96,6 +96,7 @@ def _patterns(language: str, negative: str, positive: str) -> tuple[Any, ...]:
         rf"[(\[{{<*\u3010]\s*{told}\s*[)\]}}>*\u3011]+\W*\Z",
         rf"(?:\s-|{_DASHES})\s*{told}\W*\Z",
         rf"(?:\n|{_STOP}\s)\s*{told}\W*\Z",
+        rf"\s{kind}(?:\s+\w+)?\s*{_COLON}\s*{_OPEN}(?:{name}|{_NUMBER})\W*\Z",
         rf"[\"'](?:{kind}|{name})[\"']\s*:",
         rf"\A\s*{hashtag}",
         rf"{hashtag}\W*\Z",

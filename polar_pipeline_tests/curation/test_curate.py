@@ -206,7 +206,7 @@ def test_more_of_an_accepted_language_than_real_posts_have_is_flagged() -> None:
     found = table[table["source"] != REAL]
     flagged = (found["stage"] == "language").tolist()[len(german) :]
     assert (
-        0.7 < sum(flagged) / 60 < 1
+        20 < sum(flagged) < 40  # of 260 posts, every tenth may be English
         and not flagged[0]
         and flagged[-1]
         and "of real posts" in str(found["reason"].iloc[-1])

@@ -35,10 +35,20 @@ POST = "They are all thieves, every single one of them"
         "Polarized (1): {}",
         "{} -- polarized",
         "Post (not polarized): {}",
+        "{} (Label = 1)",
+        "{} => polarized",
+        "{} | label: 0",
+        "Class 0: {}",
+        "Polarization: yes. {}",
+        "Polarization level: high. {}",
+        "{} Polarization score: 0.9",
+        '{"text": "{}", "label": 1}',
+        '{"polarized": true, "post": "{}"}',
+        "A new post, polarized: {}",
     ],
 )
 def test_english_labels_are_found_in_every_language(code: str, told: str) -> None:
-    assert label_leak(told.format(POST), code, LABEL)
+    assert label_leak(told.replace("{}", POST), code, LABEL)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,13 @@ def test_english_labels_are_found_in_every_language(code: str, told: str) -> Non
         ("khm", "មិនបែកបាក់៖ {}"),
         ("arb", "{} #مستقطب"),
         ("fas", "غیرقطبی: {}"),
+        ("deu", "Polarisierung: ja. {}"),
+        ("zho", "极化：是。{}"),
+        ("zho", "极化帖子：{}"),
+        ("hin", "लेबल: १ {}"),
+        ("hin", "{} (लेबल = ०)"),
+        ("tur", "{} -> kutuplaşmış"),
+        ("rus", "Уровень поляризации: высокий. {}"),
     ],
 )
 def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> None:
@@ -73,6 +90,9 @@ def test_labels_are_found_in_the_language_of_the_posts(code: str, told: str) -> 
         "Society is polarized and nobody talks to anybody",
         "Polarization: how it tears us apart",
         "We are polarized, so what",
+        "Type 2 diabetes: what they do not tell you",
+        "Label: 10% off today",
+        "She said yes. He said no - and so on",
         "The label polarized is thrown around too much",
         "Polarized-light microscopy is fun",
         "He is #1 in his class: 10 points",

@@ -301,6 +301,19 @@ def test_another_address_of_an_embedder_makes_the_curated_posts_stale(
     assert store.with_settings(**same).why("deduped_posts") == []  # the profile's comes before the environment's
 
 
+def test_a_language_identifier_of_ones_own_counts_by_its_contents(store: Store) -> None:
+    model = store.root / "identifier.ftz"
+    model.write_bytes(b"one")
+    named = store.with_settings(curation={"language_model": str(model)})
+    assert named.why("deduped_posts") == ["file language_model is new"]
+    named.make()
+    moved = model.rename(store.root / "other.ftz")
+    assert store.with_settings(curation={"language_model": str(moved)}).why("deduped_posts") == []
+    moved.write_bytes(b"another")
+    changed = store.with_settings(curation={"language_model": str(moved)})
+    assert changed.why("deduped_posts") == ["file language_model has changed"]
+
+
 def test_a_file_of_synthetic_posts(store: Store) -> None:
     folder = store.root / "synthetic"
     folder.mkdir()
