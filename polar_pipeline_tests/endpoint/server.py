@@ -39,7 +39,7 @@ class Server:
         self.good: list[dict[str, Any]] = []
         self._files: dict[str, list[str]] = {}
         self._jobs: list[dict[str, Any]] = []  # newest last
-        self.count = {"calls": 0, "charged": 0, "batched": 0, "posts": 0, "embedded": 0}  # batched: charged in batches
+        self.count = {"calls": 0, "charged": 0, "batched": 0, "posts": 0}  # batched: charged in batches
         self.application = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
@@ -73,7 +73,7 @@ class Server:
             return JSONResponse({"error": f"batch size {len(texts)} > maximum allowed batch size", "code": 413}, 413)
         if max(map(len, texts)) > self._rules.get("longest_text", 10**6):
             return JSONResponse({"error": {"message": "input is too large to process, increase the batch size"}}, 500)
-        self.count["embedded"] += len(texts)
+        self.count["embedded"] = self.count.get("embedded", 0) + len(texts)
         vectors: list[Any] = [[len(text), 1.0] for text in texts]
         if "base64" in self._rules:
             vectors = [base64.b64encode(struct.pack("<2f", *vector)).decode() for vector in vectors]

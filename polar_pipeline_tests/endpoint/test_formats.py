@@ -49,7 +49,7 @@ def test_no_answer_raises(whole: object, message: object, usage: object) -> None
     ("text", "outcome"),
     [
         (body(posts("gut")), "ok"),
-        (body('{"posts": [' + ", ".join(['"\\ud800"'] * SIZE) + "]}"), "malformed"),
+        (body('{"posts": [' + ", ".join(['"\\ud800"'] * SIZE) + "]}"), "refused"),
         (body("[" * 200_000), "malformed"),
         ("[" * 200_000, "malformed"),
         (body(posts("gut"), finish="\ud800"), "ok"),
