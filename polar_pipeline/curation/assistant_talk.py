@@ -21,9 +21,10 @@ from polar_pipeline.curation.label_leakage import ENGLISH, UNSPACED_LETTERS, wor
 from polar_pipeline.metrics.scores import Floats, Ints
 
 CERTAIN = "says"  # the meaning that is enough alone
-_FLAGGED = 0.003  # share of real posts above the limit
-_LEAST_LIMIT = 0.3  # log odds below which nothing is taken for an assistant's, however few the real posts
-_REGULARISATION = 0.3  # scikit-learn's C
+_FLAGGED = 0.0025  # share of real posts above the limit
+_LEAST_LIMIT = 0.0  # log odds below which nothing is taken for an assistant's, however few the real posts
+_REGULARISATION = 1.0  # scikit-learn's C
+_WEIGHT = 0.1  # of all examples beside all real posts: few posts shall be flagged
 
 _PART = 600  # characters at the start and at the end that are looked at, so that long texts take no longer
 _TAIL = 70  # characters at the end that count as a sentence of their own where the last one is longer
@@ -72,9 +73,9 @@ class AssistantTalk:
         examples, kinds = _examples()
         theirs, ours = _features(examples), _features(np.concatenate(posts))
         known = np.concatenate([np.ones(len(theirs)), np.zeros(len(ours))])
-        # each kind counts as much as the others, and all examples as much as all real posts
+        # each kind counts as much as the others
         shares = np.bincount(kinds)[kinds] * len(set(kinds.tolist())) / len(kinds)
-        weights = np.concatenate([len(ours) / len(theirs) / shares, np.ones(len(ours))]) / 2
+        weights = np.concatenate([_WEIGHT * len(ours) / len(theirs) / shares, np.ones(len(ours))])
         self._model = LogisticRegression(C=_REGULARISATION, solver="liblinear", random_state=0).fit(
             np.concatenate([theirs, ours]), known, weights
         )
