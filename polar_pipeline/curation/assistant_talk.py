@@ -11,7 +11,7 @@ import functools
 import unicodedata
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import regex
@@ -21,7 +21,8 @@ from polar_pipeline.curation.label_leakage import ENGLISH, UNSPACED_LETTERS, wor
 from polar_pipeline.metrics.scores import Floats, Ints
 
 CERTAIN = "says"  # the meaning that is enough alone
-_FLAGGED = 0.0025  # share of real posts above the limit
+_FLAGGED = 0.003  # share of real posts above the limit
+_FOLDS = 3  # of real posts, from which the limit is learned
 _LEAST_LIMIT = 0.0  # log odds below which nothing is taken for an assistant's, however few the real posts
 _REGULARISATION = 1.0  # scikit-learn's C
 _WEIGHT = 0.1  # of all examples beside all real posts: few posts shall be flagged
@@ -66,34 +67,43 @@ class AssistantTalk:
     """Finds the part of a text that an assistant says, judged by the real posts of its language."""
 
     def __init__(self, language: str, real: list[str]) -> None:
-        from sklearn.linear_model import LogisticRegression
-
         self._language = language
         posts = [_flags(split_sentences(text), language) for text in real]
-        examples, kinds = _examples()
-        theirs, ours = _features(examples), _features(np.concatenate(posts))
-        known = np.concatenate([np.ones(len(theirs)), np.zeros(len(ours))])
-        # each kind counts as much as the others
-        shares = np.bincount(kinds)[kinds] * len(set(kinds.tolist())) / len(kinds)
-        weights = np.concatenate([_WEIGHT * len(ours) / len(theirs) / shares, np.ones(len(ours))])
-        self._model = LogisticRegression(C=_REGULARISATION, solver="liblinear", random_state=0).fit(
-            np.concatenate([theirs, ours]), known, weights
-        )
-        highest = [float(self._scores(flags).max()) for flags in posts]
+        self._model = _fit(posts)
+        highest = np.zeros(len(posts))
+        for fold in range(_FOLDS):  # each judged by a model that did not see it
+            others = [flags for place, flags in enumerate(posts) if place % _FOLDS != fold]
+            model = _fit(others or posts)
+            highest[fold::_FOLDS] = [_scores(model, flags).max() for flags in posts[fold::_FOLDS]]
         self._limit = max(_LEAST_LIMIT, float(np.quantile(highest, 1 - _FLAGGED)))
 
     def __call__(self, text: str) -> str:
         """The sentence that is most like an assistant's, or "" if none is."""
         sentences = split_sentences(text)
         flags = _flags(sentences, self._language)
-        scores = self._scores(flags)
+        scores = _scores(self._model, flags)
         scores[flags[:, 0]] = np.inf
         best = int(scores.argmax())
         return sentences[best].text if scores[best] > self._limit else ""
 
-    def _scores(self, flags: Flags) -> Floats:
-        scores: Floats = self._model.decision_function(_features(flags))
-        return scores
+
+def _fit(posts: list[Flags]) -> Any:
+    """A logistic regression that tells the examples' sentences from those of real posts, each given by its flags."""
+    from sklearn.linear_model import LogisticRegression
+
+    examples, kinds = _examples()
+    theirs, ours = _features(examples), _features(np.concatenate(posts))
+    known = np.concatenate([np.ones(len(theirs)), np.zeros(len(ours))])
+    # each kind counts as much as the others
+    shares = np.bincount(kinds)[kinds] * len(set(kinds.tolist())) / len(kinds)
+    weights = np.concatenate([_WEIGHT * len(ours) / len(theirs) / shares, np.ones(len(ours))])
+    model = LogisticRegression(C=_REGULARISATION, solver="liblinear", random_state=0)
+    return model.fit(np.concatenate([theirs, ours]), known, weights)
+
+
+def _scores(model: Any, flags: Flags) -> Floats:
+    scores: Floats = model.decision_function(_features(flags))
+    return scores
 
 
 def split_sentences(text: str) -> list[Sentence]:
