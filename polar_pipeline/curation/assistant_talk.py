@@ -21,7 +21,7 @@ from polar_pipeline.curation.label_leakage import ENGLISH, UNSPACED_LETTERS, wor
 from polar_pipeline.metrics.scores import Floats, Ints
 
 CERTAIN = "says"  # the meaning that is enough alone
-_FLAGGED = 0.003  # share of real posts above the limit
+_FLAGGED = 0.0035  # share of real posts above the limit
 _FOLDS = 3  # of real posts, from which the limit is learned
 _LEAST_LIMIT = 0.0  # log odds below which nothing is taken for an assistant's, however few the real posts
 _REGULARISATION = 1.0  # scikit-learn's C

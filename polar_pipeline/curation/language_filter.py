@@ -22,7 +22,7 @@ from polar_pipeline.task.languages import Language
 _COMMON = 0.02  # share of real posts identified as a language from which that language is accepted
 _OWN_NAME = 0.5  # share of real posts identified as a language from which the identifier means this one by it
 _SCRIPT = 0.005  # share of real posts in a script from which that script is accepted
-_FLAGGED = 1 / 110  # share of real posts above the limit
+_FLAGGED = 1 / 90  # share of real posts above the limit
 _LEAST_LIMIT = 2.0  # evidence below it says nothing
 _WORDS_ALONE = -0.5  # evidence of words from which a post, real or synthetic, counts as another language's
 _LEANING = -1.5  # the same where so many posts count as that language that the generator fell back to it
