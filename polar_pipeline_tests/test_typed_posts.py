@@ -69,7 +69,7 @@ def test_typed_positives_arrive_and_the_judge_drops_exactly_what_it_does_not_bel
     unsure = table[table["asked_type"] == "other"]
     assert unsure["judge_probability"].isna().all() and unsure["keep"].any()
 
-    asked = asked_types(posts, made.CARD, settings, 0)
+    asked = asked_types(posts, made.CARD, settings)
     rows: dict[Any, Any] = {row["type"]: row for row in type_funnel(found.table, asked)}
     for name, row in rows.items():
         mine = table[table["asked_type"] == name]

@@ -33,6 +33,15 @@ class PlannedRequest(NamedTuple):
     shown: pd.DataFrame  # id, text, label, fold
 
 
+class _Outline(NamedTuple):
+    """A planned request without the real posts that it shows."""
+
+    strategy: Strategy
+    labels: tuple[int, ...]
+    topic: str
+    place: int  # of the fold that examples come from; posts to rewrite come from the fold that was used least
+
+
 def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> list[PlannedRequest]:
     """The requests of one language, with strategies evenly mixed, so that any first part of the plan has all of them.
 
@@ -40,35 +49,39 @@ def plan(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed:
     what was paid for stays of use. Raises InputError if there are no posts to show.
     """
     pool = prompt_pool(posts)
-    labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share, settings.minority_only)
-    types = TypeBalancer(pool, card)
     folds = [fold for _, fold in pool.groupby("fold", sort=True)]
     parents, examples = ParentSampler(folds, np.random.default_rng(seed)), make_examples(folds, settings, seed)
     planned: list[PlannedRequest] = []
-    used = Counter[Strategy]()
-    for strategy, size in _mix(settings):
-        labels = labeller.pairs(size // 2) if strategy == "contrast" else labeller.labels(size)
-        if strategy == "rewrite":  # a rewritten post keeps the type of its parent
-            shown, topic = parents.draw(labels), ""
+    for strategy, labels, topic, place in _outline(pool, len(folds), card, settings):
+        if strategy == "rewrite":
+            shown = parents.draw(labels)
         else:
-            place, positives = used[strategy] % len(folds), sum(labels)
-            topic = types.deal(place, positives)
-            lacking = int(2 * positives >= len(labels))
+            lacking = int(2 * sum(labels) >= len(labels))
             shown = examples.draw(place, len(planned), lacking, topic if lacking else "")
-        used[strategy] += 1
         shown = shown[["id", "text", "label", "fold"]]
         planned.append(PlannedRequest(strategy, len(planned), int(shown["fold"].iloc[0]), labels, topic, shown))
     return planned
 
 
-def asked_types(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings, seed: int) -> dict[str, int]:
+def _outline(pool: pd.DataFrame, folds: int, card: TaskCard, settings: SynthesisSettings) -> Iterator[_Outline]:
+    """The requests of the plan before real posts are chosen for them."""
+    labeller = LabelBalancer(pool["label"].to_numpy(dtype=int), settings.positive_share, settings.minority_only)
+    types, used = TypeBalancer(pool, card), Counter[Strategy]()
+    for strategy, size in _mix(settings):
+        labels = labeller.pairs(size // 2) if strategy == "contrast" else labeller.labels(size)
+        place = used[strategy] % folds
+        # a rewritten post keeps the type of its parent
+        topic = "" if strategy == "rewrite" else types.deal(place, sum(labels))
+        used[strategy] += 1
+        yield _Outline(strategy, labels, topic, place)
+
+
+def asked_types(posts: pd.DataFrame, card: TaskCard, settings: SynthesisSettings) -> dict[str, int]:
     """How many positive posts of each type of the card the plan asks for; empty where it asks for no type."""
     if settings.source != "endpoint":
         return {}
-    # which examples are shown changes no type, and random ones are found faster
-    planned = plan(posts, card, settings.model_copy(update={"examples_by": "random"}), seed)
-    asked = Counter[str]()
-    for one in planned:
+    pool, asked = prompt_pool(posts), Counter[str]()
+    for one in _outline(pool, pool["fold"].nunique(), card, settings):
         asked[one.topic] += sum(one.labels)
     return {name: asked[name] for name in card.auxiliary.types if name in asked}
 

@@ -130,7 +130,7 @@ def test_topics_that_train_lacks_come_more_often_in_every_strategy(strategy: str
 def test_files_without_types_have_no_topics() -> None:
     bare = POSTS.drop(columns=list(made.CARD.auxiliary.columns))
     assert {one.topic for one in plan(bare, made.CARD, made.settings(), 0)} == {""}
-    assert asked_types(bare, made.CARD, made.settings(), 0) == {}
+    assert asked_types(bare, made.CARD, made.settings()) == {}
 
 
 @settings(max_examples=60)
@@ -161,14 +161,14 @@ def test_types_are_dealt_by_what_they_lack_and_no_fold_has_its_own(counts: list[
 def test_what_a_language_lacks_is_asked_for_and_counted() -> None:
     posts = with_types(POSTS, {"political": 60, "racial/ethnic": 50, "religious": 30, "other": 10})
     chosen = made.settings(posts=3000)
-    asked = asked_types(posts, made.CARD, chosen, 0)
+    asked = asked_types(posts, made.CARD, chosen)
     assert list(asked) == list(TYPES)
     # in the end all types have about as many, the real ones included
     whole = [asked[name] + count for name, count in zip(TYPES, (60, 50, 30, 0, 10), strict=True)]
     assert max(whole) - min(whole) < 40
     planned = plan(posts, made.CARD, chosen, 0)
     assert sum(asked.values()) == sum(sum(one.labels) for one in planned if one.strategy != "rewrite")
-    assert asked_types(posts, made.CARD, made.settings(source="offline"), 0) == {}
+    assert asked_types(posts, made.CARD, made.settings(source="offline")) == {}
 
 
 @settings(max_examples=25)

@@ -100,7 +100,7 @@ def load_results(project: Project) -> Results:
     found = {}
     for code in present:
         posts, audit, curated, decisions, predictions = (lineage.read(asset, code) for asset in SHOWN)
-        asked = asked_types(posts, project.card, project.synthesis(code), project.profile.seed)
+        asked = asked_types(posts, project.card, project.synthesis(code))
         found[code] = LanguageResults(posts, predictions, decisions, audit, project.card, curated, asked)
     return Results(found, absent)
 

@@ -51,7 +51,7 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         made = make_posts(raw_posts, language, card, settings, profile.seed, home.ledgers, say, likely_parents)
         shown = {"source"} if settings.source == "file" else {"source", "model", "posts", "temperature"}
         shown |= {"minority_only", "examples_by"} if settings.source == "endpoint" else set()
-        asked = asked_types(raw_posts, card, settings, profile.seed)
+        asked = asked_types(raw_posts, card, settings)
         run.log(
             params=settings.model_dump(mode="json", include=shown),
             metrics={
@@ -90,7 +90,7 @@ def synthesis_assets(project: Project, lineage: Lineage) -> list[dg.AssetsDefini
         decided = _share(context, reviewed.table)
         curated = with_labels(cap_share(reviewed.table, decided.share), decided)
         survival = funnel(curated)
-        types = type_funnel(curated, asked_types(raw_posts, card, project.synthesis(language), profile.seed))
+        types = type_funnel(curated, asked_types(raw_posts, card, project.synthesis(language)))
         agreed = agreement_rows(agreements(curated))
         judged = judge_figures(curated, reviewed.judged)
         varied = {
