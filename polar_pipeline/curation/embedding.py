@@ -37,8 +37,8 @@ _TOO_LONG_WORDS = (
     r"exceed\w* .{0,40}(tokens?|length|size|context)|(tokens?|input|sequence|length) .{0,40}exceed|physical batch|"
     r"(less|fewer) than [0-9]+ tokens"
 )
-_TOO_LONG = re.compile(_TOO_LONG_WORDS, re.IGNORECASE)
-_TOO_MUCH = re.compile(
+TOO_LONG = re.compile(_TOO_LONG_WORDS, re.IGNORECASE)
+TOO_MUCH = re.compile(
     rf"{_TOO_LONG_WORDS}|batch|too many|array|at most|no more than|up to [0-9]|(maximum|max)[ _](\w+[ _]){{0,3}}"
     r"(inputs?|items|number|texts)",
     re.IGNORECASE,
@@ -139,9 +139,9 @@ class EndpointEmbedder:
                     result, vectors = await self._call(key, texts, client, ledger)
                 if vectors is not None:
                     return vectors
-                if len(texts) > 1 and _refused_for(_TOO_MUCH, result):
+                if len(texts) > 1 and refused_for(TOO_MUCH, result):
                     raise TooManyTexts(self._refused(result), len(texts) // 2)
-                if len(texts) == 1 and len(texts[0]) > _LEAST_TEXT and _refused_for(_TOO_LONG, result):
+                if len(texts) == 1 and len(texts[0]) > _LEAST_TEXT and refused_for(TOO_LONG, result):
                     texts = [texts[0][: len(texts[0]) // 2]]
                     self._endpoint.say(
                         f"{self.name}: a post is too long for it and is cut to {len(texts[0])} characters"
@@ -233,7 +233,7 @@ def make_embedder(name: str, cache: Path, bases: Path, endpoint: Endpoint | None
     return CachedEmbedder(EndpointEmbedder(name.removeprefix(API), endpoint), cache / file, TEXTS_PER_CALL)
 
 
-def _refused_for(words: "re.Pattern[str]", result: CallResult) -> bool:
+def refused_for(words: "re.Pattern[str]", result: CallResult) -> bool:
     """Whether a call was refused with such words about the number or length of its texts."""
     if result.no_model or result.no_credit or result.failure not in _TOO_MUCH_STATUS:
         return False

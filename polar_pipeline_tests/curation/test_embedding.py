@@ -7,8 +7,17 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from polar_pipeline.curation.embedding import CachedEmbedder, NgramEmbedder, cache_name, make_embedder
+from polar_pipeline.curation.embedding import (
+    TOO_LONG,
+    TOO_MUCH,
+    CachedEmbedder,
+    NgramEmbedder,
+    cache_name,
+    make_embedder,
+    refused_for,
+)
 from polar_pipeline.endpoint.client import Endpoint
+from polar_pipeline.endpoint.formats import CallResult
 from polar_pipeline.endpoint.ledger import read_account
 from polar_pipeline.errors import InputError
 from polar_pipeline.task.languages import language
@@ -130,6 +139,28 @@ def test_an_endpoint_gets_as_many_texts_as_it_takes_each_once(tmp_path: Path, ru
     finally:
         server.stop()
     np.testing.assert_allclose(found[:, 0] / found[:, 1], np.arange(1, 21), rtol=2e-2)  # float16 of unit vectors
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "fewer", "shorter"),
+    [
+        (500, "upstream time limit exceeded", False, False),
+        (400, "Invalid token", False, False),
+        (400, "input must be an array of at most 96 items", True, False),
+        (413, "Payload Too Large", True, True),
+        (422, "batch size 256 > maximum allowed batch size 32", True, False),
+        (422, "`inputs` must have less than 512 tokens. Given: 1000", True, True),
+        (500, "input is too large to process. increase the physical batch size", True, True),
+        (400, "This model's maximum context length is 8192 tokens", True, True),
+        (401, "too many tokens", False, False),
+    ],
+)
+def test_which_refusals_are_about_the_number_or_length_of_texts(
+    status: int, words: str, fewer: bool, shorter: bool
+) -> None:
+    """A passing error must not have posts cut: the vectors of what is left would be kept for good."""
+    result = CallResult(failure=f"status {status}", message=words)
+    assert (refused_for(TOO_MUCH, result), refused_for(TOO_LONG, result)) == (fewer, shorter)
 
 
 @pytest.mark.slow

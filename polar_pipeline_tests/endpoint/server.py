@@ -155,9 +155,11 @@ class Server:
             if fate == "missing":
                 continue
             status = int(fate) if fate.isdigit() else 200
-            answer = {"error": {"message": "no"}} if status != 200 else self._answer(line["body"], fate)
-            self.count["charged"] += status == 200
-            self.count["batched"] += status == 200
+            inside = behaviours.error_in_200(fate)
+            failed = {"error": {"message": "no"}} if status != 200 else inside
+            answer = failed or self._answer(line["body"], fate)
+            self.count["charged"] += not failed
+            self.count["batched"] += not failed
             if fate == "ok":
                 self.good.append(line["body"])
             kind = "output_file_id" if status == 200 else "error_file_id"

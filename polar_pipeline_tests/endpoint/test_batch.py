@@ -39,7 +39,7 @@ def test_a_batch_is_answered_once_at_half_price(tmp_path: Path) -> None:
     assert done.account.settled == pytest.approx(0.5 * PRICE * count["charged"]) and done.account.open == 0
 
 
-@pytest.mark.parametrize("fate", ["500", "429", "malformed", "length", "missing"])
+@pytest.mark.parametrize("fate", ["500", "429", "malformed", "length", "missing", "inside_429", "inside_500"])
 def test_what_goes_wrong_with_single_requests_is_asked_for_again(tmp_path: Path, fate: str) -> None:
     with running(tmp_path, {fate: 0.3}) as server:
         done = asked(server, tmp_path)
