@@ -18,8 +18,9 @@ _EVEN = 0.5  # probability from which the judge counts as saying positive
 
 
 class Agreement(NamedTuple):
-    """How far two of label (planned, or of the real post), judge and backbone say the same of those posts that both
-    have said something of.
+    """How often two raters give the same label. Raters are the plan (or people, of real posts), judge and backbone.
+
+    Only posts that both have labelled count.
     """
 
     posts: str  # synthetic or real

@@ -85,17 +85,17 @@ def _patterns(language: str, negative: str, positive: str) -> tuple[Any, ...]:
     # hashtags have neither spaces nor hyphens
     tag = _any([regex.sub(r"[\s-]", joint, found) for found in names for joint in ("", "_")])
     said = rf"{kind}(?:\s+\w+)?\s*{_CLOSE}\s*(?:{_COLON}|{_DASHES})\s*{_OPEN}(?:{name}|{answer}|{_NUMBER})"
-    told = rf"(?:(?:{kind}\W{{0,4}})?{name}|{kind}\W{{0,4}}{_NUMBER}|{said})"
+    stated = rf"(?:(?:{kind}\W{{0,4}})?{name}|{kind}\W{{0,4}}{_NUMBER}|{said})"
     hashtag = rf"#(?:{tag})(?![\p{{L}}\p{{M}}\p{{N}}_])"
     parts = (
         rf"\A[\W_]{{0,9}}(?:{kind}\W{{0,4}})?{name}{_CLOSE}(?:\s*[(\[]?[01][)\]]?)?(?:\s+(?:post|text|tweet))?{_SEPARATOR}",
         rf"\A[\W_]{{0,9}}{_WORDS}{name}{_CLOSE}(?:[\s(\[-]{{1,2}}\w+[)\]]?|[{UNSPACED_LETTERS}]{{1,10}})?\s*(?:[:=|]|{_DASHES})",
         rf"\A[\W_]{{0,9}}{kind}\s*{_NUMBER}{_CLOSE}{_SEPARATOR}",
         rf"(?:\A|\n|{_STOP})[\W_]{{0,9}}(?:{said}|{kind}\s*{_OPEN}{name})",
-        rf"(?:\A\W*|\n\s*)[(\[{{<*\u3010]+\s*{told}\s*[)\]}}>*\u3011]",
-        rf"[(\[{{<*\u3010]\s*{told}\s*[)\]}}>*\u3011]+\W*\Z",
-        rf"(?:\s-|{_DASHES})\s*{told}\W*\Z",
-        rf"(?:\n|{_STOP}\s)\s*{told}\W*\Z",
+        rf"(?:\A\W*|\n\s*)[(\[{{<*\u3010]+\s*{stated}\s*[)\]}}>*\u3011]",
+        rf"[(\[{{<*\u3010]\s*{stated}\s*[)\]}}>*\u3011]+\W*\Z",
+        rf"(?:\s-|{_DASHES})\s*{stated}\W*\Z",
+        rf"(?:\n|{_STOP}\s)\s*{stated}\W*\Z",
         rf"\s{kind}(?:\s+\w+)?\s*{_COLON}\s*{_OPEN}(?:{name}|{_NUMBER})\W*\Z",
         rf"[\"'](?:{kind}|{name})[\"']\s*:",
         rf"\A\s*{hashtag}",

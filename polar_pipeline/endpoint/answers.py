@@ -1,7 +1,7 @@
 """The texts in what a model said, as far as they are unambiguous.
 
 Models wrap the same JSON in many ways: code fences, prose, thoughts, other keys. What is read here brings the posts
-that were paid for; where labels could be shifted, nothing is read, and what only stands in for a post is none.
+that were paid for. Where labels could be shifted, nothing is read. Placeholders are not posts.
 """
 
 import re
@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from polar_pipeline.endpoint.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
+from polar_pipeline.endpoint.completion import PARSE_ERRORS, ModelOutput, is_utf8, json_or_none
 from polar_pipeline.endpoint.json_values import NUMBERED, complete_strings, values_in, without_thoughts
 
 OK, REFUSED, TRUNCATED, MALFORMED = "ok", "refused", "truncated", "malformed"  # refused: also without a single post
@@ -49,7 +49,7 @@ class _Item(NamedTuple):
 
 
 def read_texts(
-    said: Said, labels: Sequence[int], shiftable: bool, key: str = "text", names: Sequence[str] = ("0", "1")
+    said: ModelOutput, labels: Sequence[int], shiftable: bool, key: str = "text", names: Sequence[str] = ("0", "1")
 ) -> Read:
     """The texts of an answer for posts with these labels; of objects, the field `key` where they have it.
 
@@ -96,9 +96,9 @@ def _items(value: Any, count: int, key: str, names: Sequence[str]) -> list[_Item
         value = [one for part in value for one in part]
     items = list[_Item]()
     for one in value:
-        told = {_word(name): text for name, text in one.items()} if isinstance(one, dict) else {}
-        if set(told) == {_word(name) for name in names} and key == "text":  # a pair
-            items += [_Item(_text_in(told[_word(name)], key), _word(name)) for name in reversed(names)]
+        stated = {_word(name): text for name, text in one.items()} if isinstance(one, dict) else {}
+        if set(stated) == {_word(name) for name in names} and key == "text":  # a pair
+            items += [_Item(_text_in(stated[_word(name)], key), _word(name)) for name in reversed(names)]
         else:
             items.append(_Item(_text_in(one, key), _label_of(one, key, names), _place_of(one)))
     if key != "text":
@@ -153,9 +153,9 @@ def _arranged(
     elif len(places) > 1 and places != sorted(set(places)):
         return None
     meaning = _YES_NO | {_word(name): label for label, name in enumerate(names)}
-    told = [meaning.get(item.label) for item in items]
-    if None not in told and told != list(labels):
-        return _by_label(items, told, labels) if shiftable else None
+    stated = [meaning.get(item.label) for item in items]
+    if None not in stated and stated != list(labels):
+        return _by_label(items, stated, labels) if shiftable else None
     if not _consistent([item.label for item in items], labels):
         return None
     texts = [item.text for item in items]
@@ -164,9 +164,9 @@ def _arranged(
     return _aligned(texts, labels) if shiftable else None
 
 
-def _by_label(items: list[_Item], told: list[int | None], labels: Sequence[int]) -> list[str | None]:
+def _by_label(items: list[_Item], stated: list[int | None], labels: Sequence[int]) -> list[str | None]:
     """Texts that say their label, each in the next place that has it."""
-    left = {label: [item.text for item, own in zip(items, told, strict=True) if own == label] for label in (0, 1)}
+    left = {label: [item.text for item, own in zip(items, stated, strict=True) if own == label] for label in (0, 1)}
     return [left[label].pop(0) if left[label] else None for label in labels]
 
 

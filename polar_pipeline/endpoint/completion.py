@@ -17,7 +17,7 @@ _THOUGHTS = ("thinking", "reasoning")  # types of parts that are no answer
 _MAX_TOKENS = 10**9  # of one answer; a larger count is not believed
 
 
-class Said(NamedTuple):
+class ModelOutput(NamedTuple):
     """What an answer holds: the model's text, why it ended, whether it refused, and the whole answer."""
 
     text: str
@@ -32,18 +32,18 @@ class Said(NamedTuple):
         return self.finish.casefold() in _CUT
 
 
-def what_was_said(body: str) -> Said:
+def model_output(body: str) -> ModelOutput:
     """The message in an answer's body. Never raises; a body that is no answer says nothing."""
     whole = completion_in(body)
     message, finish = _message(whole)
     if message is None:
-        return Said("", "unreadable", False, whole)
+        return ModelOutput("", "unreadable", False, whole)
     finish = finish if isinstance(finish, str) and is_utf8(finish) else "none"
     refused = bool(message.get("refusal")) or finish.casefold() in _FILTERED
     text, thoughts = _text_of(message), message.get("reasoning_content") or message.get("reasoning")
     if not text and isinstance(thoughts, str):
-        return Said(thoughts, finish, refused, whole, thought=True)
-    return Said(text, finish, refused, whole)
+        return ModelOutput(thoughts, finish, refused, whole, thought=True)
+    return ModelOutput(text, finish, refused, whole)
 
 
 def completion_in(body: str) -> dict[str, Any]:

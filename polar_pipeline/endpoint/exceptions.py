@@ -110,7 +110,7 @@ def error_inside(body: str, key: Key) -> CallResult | None:
 
 
 def classify(status: int, error: Any, wait: float, key: Key) -> CallResult:
-    """What an error with this status (of HTTP, or told in the answer) and body means.
+    """What an error with this status (of HTTP, or named in the answer) and body means.
 
     Raises InputError for a refused key and a closed account, with which every call would fail.
     """

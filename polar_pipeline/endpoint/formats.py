@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from polar_pipeline.endpoint.answers import OK, Read, read_texts
-from polar_pipeline.endpoint.completion import Said, tokens_in, what_was_said
+from polar_pipeline.endpoint.completion import ModelOutput, model_output, tokens_in
 from polar_pipeline.settings.synthesis import SynthesisSettings
 from polar_pipeline.storage.fingerprint import fingerprint
 from polar_pipeline.storage.record import Record
@@ -50,9 +50,8 @@ class Request(Record):
     @cached_property
     def key(self) -> str:
         """sha256 of all that is sent: the same plan asks the same requests of the same model at the same address."""
-        return fingerprint(
-            self.model_dump(mode="json", exclude={"asked_type", "label_names"})
-        )  # which the messages have
+        # the messages contain what is left out
+        return fingerprint(self.model_dump(mode="json", exclude={"asked_type", "label_names"}))
 
 
 class Reply(Record):
@@ -104,7 +103,7 @@ def embedding_dollars(tokens: int, settings: SynthesisSettings) -> float:
 
 def parse_reply(request: Request, body: str, settings: SynthesisSettings) -> Reply:
     """The reply in a response with status 200. Never raises: what cannot be read is `malformed`."""
-    said = what_was_said(body)
+    said = model_output(body)
     tokens = tokens_in(said.whole)
     prompt, completion = tokens or worst_tokens(request)
     found = _read(request, said)
@@ -125,12 +124,12 @@ def read_again(request: Request, reply: Reply) -> Reply:
     """A reply whose answer could not be read, as it is read today; its price stays."""
     if reply.outcome == OK or not reply.unread:
         return reply
-    found = _read(request, what_was_said(reply.unread))
+    found = _read(request, model_output(reply.unread))
     unread = "" if found.outcome == OK else reply.unread
     return reply.model_copy(update={"texts": found.texts, "outcome": found.outcome, "unread": unread})
 
 
-def _read(request: Request, said: Said) -> Read:
+def _read(request: Request, said: ModelOutput) -> Read:
     # posts that are made directly stand for themselves; rewritten ones and pairs belong to others
     shiftable, field = request.strategy == "direct", _FIELDS.get(request.strategy, "text")
     return read_texts(said, request.labels, shiftable, field, request.label_names)
@@ -153,7 +152,7 @@ class CallResult(NamedTuple):
     charged: bool = False  # the endpoint may have worked on it, and so may charge for it
     no_credit: bool = False  # the account behind the key has no money left
     no_model: bool = False  # the endpoint does not have the model
-    inside: bool = False  # the failure was told in an answer with status 200
+    inside: bool = False  # the failure stands in an answer with status 200
     tokens: tuple[int, int] = (0, 0)  # prompt and completion tokens that such an answer charges for all the same
     body: str | None = None  # of an answer with status 200
     sent: Any = None  # the `Dialect` that the request was written in

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from polar_pipeline.endpoint.completion import PARSE_ERRORS, Said, is_utf8, json_or_none
+from polar_pipeline.endpoint.completion import PARSE_ERRORS, ModelOutput, is_utf8, json_or_none
 
 NUMBERED = re.compile(r"(?:\*\*)?(?:[^\W\d_]{1,12} )?#?(\d{1,3})[.):](?:\*\*)?[ \t]+(\S.*)", re.DOTALL)
 
@@ -26,7 +26,7 @@ _MOST_VALUES = 200  # brackets in a text at which JSON is looked for
 _LIST_BEGINS = re.compile(r'(```\w*\s*)?(\{\s*"posts"\s*:\s*)?\[')
 
 
-def values_in(said: Said) -> Iterator[tuple[Any, bool]]:
+def values_in(said: ModelOutput) -> Iterator[tuple[Any, bool]]:
     """What JSON a text may hold, and whether nothing was mended; the surest reading first.
 
     As it is; then the last value in it, all of them together, mended, or as a numbered list. Of thoughts only an

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polar_pipeline.endpoint.answers import MALFORMED, OK, REFUSED, TRUNCATED, read_texts
-from polar_pipeline.endpoint.completion import what_was_said
+from polar_pipeline.endpoint.completion import model_output
 from polar_pipeline.endpoint.connection import Key
 from polar_pipeline.endpoint.exceptions import error_inside, without_secrets
 from polar_pipeline.endpoint.rate_limit import wait_in
@@ -19,7 +19,7 @@ def body(content: Any, finish: str | None = "stop", **message: Any) -> str:
 
 
 def read(content: Any, labels: str = "11", shiftable: bool = False, **more: Any) -> tuple[list[str | None], str]:
-    found = read_texts(what_was_said(body(content, **more)), [int(label) for label in labels], shiftable)
+    found = read_texts(model_output(body(content, **more)), [int(label) for label in labels], shiftable)
     return list(found.texts), found.outcome
 
 
@@ -52,14 +52,14 @@ def test_short_posts_of_the_words_of_placeholders_are_posts(text: str) -> None:
 
 
 def test_a_judge_may_repeat_labels_beside_its_numbers() -> None:
-    judged = what_was_said(body('{"posts": ["0.9", "0.1"], "labels": [1, 0]}'))
+    judged = model_output(body('{"posts": ["0.9", "0.1"], "labels": [1, 0]}'))
     assert read_texts(judged, [0, 0], False, "probability").texts == ("0.9", "0.1")
 
 
 def test_blanks_that_a_stream_sends_alone_are_kept() -> None:
     pieces = ['{"posts": ["a', " ", "b", "\n", 'c", "d"]}']
     events = [f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]})}" for piece in pieces]
-    said = what_was_said("\n\n".join([*events, "data: [DONE]"]))
+    said = model_output("\n\n".join([*events, "data: [DONE]"]))
     assert read_texts(said, [1, 1], True).texts == ("a b\nc", "d")
 
 
@@ -124,12 +124,12 @@ def test_refusals_and_reasons() -> None:
     assert read(None, refusal="no") == ([], REFUSED)
     assert read('["a", "b"]', finish="content_filter") == ([], REFUSED)
     assert read('["a", "b"]', finish=None) == (["a", "b"], OK)
-    assert what_was_said("<html>").finish == what_was_said("[]").finish == "unreadable"
+    assert model_output("<html>").finish == model_output("[]").finish == "unreadable"
 
 
 @given(st.text())
 def test_nothing_raises(text: str) -> None:
-    read_texts(what_was_said(text), [1, 0], True)
+    read_texts(model_output(text), [1, 0], True)
     read(text, shiftable=True)
 
 
@@ -142,9 +142,9 @@ def test_the_labels_that_objects_tell_are_those_that_were_asked_for() -> None:
     told = [{"label": "polarized", "text": "a"}, {"label": "not", "text": "b"}]
     assert read(json.dumps(told), "10") == (["a", "b"], OK)
     assert read(json.dumps([*told, told[0]]), "110") == ([], MALFORMED)
-    judged = what_was_said(body('[{"text": "x", "probability": "1"}, {"text": "y", "probability": 0.2}]'))
+    judged = model_output(body('[{"text": "x", "probability": "1"}, {"text": "y", "probability": 0.2}]'))
     assert read_texts(judged, [1, 1], False, "probability").texts == ("1", "0.2")
-    translated = what_was_said(body('[{"text": "original", "translation": "a"}, {"text": "o", "translation": "b"}]'))
+    translated = model_output(body('[{"text": "original", "translation": "a"}, {"text": "o", "translation": "b"}]'))
     assert read_texts(translated, [1, 0], False, "translation").texts == ("a", "b")
 
 

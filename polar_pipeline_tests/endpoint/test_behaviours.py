@@ -8,7 +8,7 @@ import pytest
 
 from polar_pipeline.endpoint import formats
 from polar_pipeline.endpoint.answers import Read
-from polar_pipeline.endpoint.completion import Said
+from polar_pipeline.endpoint.completion import ModelOutput
 from polar_pipeline.endpoint.ledger import Ledger
 from polar_pipeline.errors import InputError
 from polar_pipeline.synthesis.generate import Made, planned_requests
@@ -118,7 +118,7 @@ def test_a_short_key_does_not_eat_letters(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_a_better_reader_can_read_is_not_paid_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = formats.read_texts
 
-    def reader_of_old(said: Said, labels: Any, *more: Any) -> Read:
+    def reader_of_old(said: ModelOutput, labels: Any, *more: Any) -> Read:
         found = real(said, labels, *more)
         return (
             found
